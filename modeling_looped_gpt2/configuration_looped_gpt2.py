@@ -1,0 +1,136 @@
+"""Configuration of the looped GPT-2."""
+
+import copy
+from typing import ClassVar
+
+from huggingface_hub.dataclasses import strict
+from transformers.activations import ACT2FN
+from transformers.models.gpt2.configuration_gpt2 import GPT2Config
+
+
+INPUT_INJECTIONS = ("add", "multiply", "none")
+
+
+@strict
+class LoopedGPT2Config(GPT2Config):
+    r"""
+    Configuration of a GPT-2 whose `n_layer` blocks are applied `n_loops` times with the same weights.
+
+    The defaults are the model of Yang et al. (ICLR 2024, section 5) for 20-dimensional functions: one block of width
+    256 with 8 heads, 20 loops and no dropout. `n_layer=12, n_loops=1` is the standard transformer of that paper.
+    Fields that are not listed below are those of [`~transformers.GPT2Config`] and mean the same.
+
+    Args:
+        n_layer (`int`, defaults to 1):
+            Blocks inside the loop, >= 1.
+        n_loops (`int`, defaults to 20):
+            Times the blocks are applied when a call does not say, >= 1 (the paper's b).
+        input_injection (`str`, defaults to `"add"`):
+            How the embedded prompt e enters the state z before every loop: `"add"` (z + e, z starts at 0),
+            `"multiply"` (z * e, z starts at 1) or `"none"` (z starts at e: the paper's weight-tying control).
+        n_dims (`int`, defaults to 20):
+            Dimension of the inputs x that the in-context heads read in, >= 1.
+        n_positions (`int`, defaults to 202):
+            Longest sequence in tokens, >= 1. An in-context prompt takes two tokens an example.
+        vocab_size (`int`, *optional*):
+            Tokens of the vocabulary, >= 1. `None`: the model reads embeddings only and owns no token embedding.
+        n_embd (`int`, defaults to 256), n_head (`int`, defaults to 8):
+            Width and attention heads, >= 1; the width is a multiple of the heads.
+        resid_pdrop, embd_pdrop, attn_pdrop (`float`, default to 0.0):
+            Dropout probabilities in [0, 1), active in training only.
+        read_in_initializer_range (`float`, defaults to 0.25):
+            Standard deviation of the initial read-in weights, > 0. Far above GPT-2's 0.02 because the injected
+            prompt has to be heard beside a layer-normalised state of unit variance.
+        position_initializer_range (`float`, defaults to 0.1):
+            Standard deviation of the initial position embeddings, > 0.
+
+    Raises:
+        `huggingface_hub.errors.StrictDataclassError`: a field has the wrong type or a value outside its range; the
+            message names the field.
+
+    Example:
+
+    ```python
+    >>> from modeling_looped_gpt2 import LoopedGPT2Config
+
+    >>> config = LoopedGPT2Config(n_loops=30)
+    >>> config.num_hidden_layers  # blocks executed in one forward pass
+    30
+    ```"""
+
+    model_type = "looped_gpt2"
+    # `num_hidden_layers` is left out on purpose: it is the executed depth, a property below
+    attribute_map: ClassVar[dict[str, str]] = {
+        "hidden_size": "n_embd",
+        "max_position_embeddings": "n_positions",
+        "num_attention_heads": "n_head",
+    }
+    base_model_fsdp_plan: ClassVar[dict[str, str]] = {
+        "wte": "free_full_weight",
+        "h.*": "free_full_weight",
+        "ln_f": "keep_full_weight",
+    }
+
+    vocab_size: int | None = None
+    n_positions: int = 202
+    n_embd: int = 256
+    n_layer: int = 1
+    n_head: int = 8
+    resid_pdrop: float | int = 0.0
+    embd_pdrop: float | int = 0.0
+    attn_pdrop: float | int = 0.0
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    use_cache: bool = False
+
+    n_loops: int = 20
+    input_injection: str = "add"
+    n_dims: int = 20
+    read_in_initializer_range: float = 0.25
+    position_initializer_range: float = 0.1
+
+    def __post_init__(self, **kwargs):
+        executed_depth = kwargs.pop("num_hidden_layers", None)
+        if executed_depth is not None and executed_depth != self.num_hidden_layers:
+            raise ValueError(
+                f"`num_hidden_layers` is the executed depth n_layer * n_loops = {self.num_hidden_layers} and cannot "
+                f"be set, got {executed_depth}. Set `n_layer` and `n_loops` instead."
+            )
+        super().__post_init__(**kwargs)
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Blocks executed in one forward pass, `n_layer * n_loops`: one cache slot and one hidden state for each."""
+        return self.n_layer * self.n_loops
+
+    def with_loops(self, n_loops: int) -> "LoopedGPT2Config":
+        """Return a copy of this configuration for a call of `n_loops` loops (>= 1)."""
+        config = copy.copy(self)
+        config.n_loops = n_loops
+        return config
+
+    def validate_architecture(self):
+        """Refuse values no model can be built from. Run by `@strict` at construction and when saving."""
+        super().validate_architecture()
+        for name in ("n_loops", "n_layer", "n_head", "n_embd", "n_positions", "n_dims", "n_inner", "vocab_size"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or value < 1):
+                raise ValueError(f"`{name}` must be an integer >= 1, got {value}.")
+        if self.n_embd % self.n_head:
+            raise ValueError(f"`n_embd` must be a multiple of `n_head`, got {self.n_embd} and {self.n_head}.")
+        if self.input_injection not in INPUT_INJECTIONS:
+            raise ValueError(f"`input_injection` must be one of {INPUT_INJECTIONS}, got {self.input_injection!r}.")
+        if self.activation_function not in ACT2FN:
+            raise ValueError(f"`activation_function` must be one of transformers', got {self.activation_function!r}.")
+        for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be in [0, 1), got {getattr(self, name)}.")
+        ranges = ("initializer_range", "read_in_initializer_range", "position_initializer_range")
+        for name in (*ranges, "layer_norm_epsilon"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"`{name}` must be a finite number > 0, got {getattr(self, name)}.")
+        if self.add_cross_attention:
+            raise ValueError("`add_cross_attention` must be False: the looped GPT-2 is a decoder without an encoder.")
+
+
+__all__ = ["LoopedGPT2Config"]

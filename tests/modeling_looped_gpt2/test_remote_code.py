@@ -1,0 +1,48 @@
+import pytest
+import torch
+
+from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression, LoopedGPT2Model
+
+
+CODE_FILES = {"configuration_looped_gpt2.py", "modeling_looped_gpt2.py"}
+SAVED_FILES = {"config.json", "model.safetensors"} | CODE_FILES
+
+
+def test_a_saved_folder_loads_where_the_project_is_unknown(make_model, prompts, tmp_path, run_isolated):
+    model = make_model(input_injection="multiply")
+    model.save_pretrained(tmp_path / "saved")
+    assert {file.name for file in (tmp_path / "saved").iterdir()} == SAVED_FILES
+    expected = model(prompts["xs"], prompts["ys"], n_loops=7).predictions
+    torch.save((prompts["xs"], prompts["ys"]), tmp_path / "prompts.pt")
+    run_isolated(f"""
+import torch
+from transformers import AutoModel
+xs, ys = torch.load({str(tmp_path / "prompts.pt")!r})
+model = AutoModel.from_pretrained({str(tmp_path / "saved")!r}, trust_remote_code=True)
+assert type(model).__name__ == "LoopedGPT2ForInContextRegression"
+torch.save(model(xs, ys, n_loops=7).predictions, {str(tmp_path / "predictions.pt")!r})
+model.save_pretrained({str(tmp_path / "again")!r})
+again = AutoModel.from_pretrained({str(tmp_path / "again")!r}, trust_remote_code=True)
+assert torch.equal(again(xs, ys).predictions, model(xs, ys).predictions)
+""")
+    assert torch.equal(torch.load(tmp_path / "predictions.pt"), expected)
+    assert {file.name for file in (tmp_path / "again").iterdir()} == SAVED_FILES
+
+
+def test_in_process_loading_restores_every_bit(make_model, prompts, tmp_path):
+    model = make_model(n_layer=2)
+    model.save_pretrained(tmp_path)
+    loaded = LoopedGPT2ForInContextRegression.from_pretrained(tmp_path)
+    assert torch.equal(loaded(**prompts).loss, model(**prompts).loss)
+
+
+@pytest.mark.filterwarnings("ignore")  # the report on unused weights
+def test_backbone_and_head_checkpoints_interchange(make_model, tmp_path):
+    model = make_model()
+    model.save_pretrained(tmp_path / "head")
+    model.transformer.save_pretrained(tmp_path / "backbone")
+    backbone = LoopedGPT2Model.from_pretrained(tmp_path / "head")
+    head = LoopedGPT2ForInContextRegression.from_pretrained(tmp_path / "backbone")
+    for loaded in (backbone, head.transformer):
+        for name, parameter in model.transformer.named_parameters():
+            assert torch.equal(parameter, loaded.get_parameter(name)), name
