@@ -1,0 +1,63 @@
+"""Errors of predictions and their uncertainty, as plain functions of numpy arrays; nothing here averages unasked."""
+
+import numpy as np
+
+
+def normalised_squared_error(predictions: np.ndarray, labels: np.ndarray, normaliser: float) -> np.ndarray:
+    """
+    Squared error of every prediction divided by the function class's normaliser, so that predicting 0 gives 1.
+
+    Args:
+        predictions, labels (`np.ndarray` of equal shape):
+            In units of y.
+        normaliser (`float`):
+            Mean squared label of the function class, > 0, in units of y² (`Task.normaliser`).
+
+    Returns:
+        `np.ndarray` of the same shape, float64, unitless.
+
+    Raises:
+        `ValueError`: shapes differ, nothing is given, a value is not finite or the normaliser is not > 0.
+    """
+    predictions, labels = np.asarray(predictions, np.float64), np.asarray(labels, np.float64)
+    if predictions.shape != labels.shape or predictions.size == 0:
+        raise ValueError(
+            f"`predictions` and `labels` must have one shape and not be empty, got {predictions.shape} and "
+            f"{labels.shape}."
+        )
+    for name, values in (("predictions", predictions), ("labels", labels)):
+        if not np.isfinite(values).all():
+            raise ValueError(f"`{name}` must be finite, got NaN or infinity.")
+    if not normaliser > 0:
+        raise ValueError(f"`normaliser` must be > 0, got {normaliser}.")
+    return (predictions - labels) ** 2 / normaliser
+
+
+def bootstrap_interval(
+    values: np.ndarray, confidence: float = 0.9, n_resamples: int = 1000, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Percentile bootstrap interval of the mean over the first axis, resampling whole prompts.
+
+    Args:
+        values (`np.ndarray` of shape `(n_prompts, ...)`):
+            One value a prompt and position, n_prompts >= 1.
+        confidence (`float`, defaults to 0.9):
+            Mass inside the interval, in (0, 1); the paper's figures use 0.9 and 1,000 resamples.
+        n_resamples (`int`, defaults to 1000), seed (`int`, defaults to 0):
+            Resamples and their seed: two calls give the same bits.
+
+    Returns:
+        Low and high end, each of shape `values.shape[1:]`.
+    """
+    values = np.asarray(values, np.float64)
+    if values.ndim == 0 or values.shape[0] == 0:
+        raise ValueError(f"`values` must hold at least one prompt, got shape {values.shape}.")
+    if not 0 < confidence < 1:
+        raise ValueError(f"`confidence` must be in (0, 1), got {confidence}.")
+    n_prompts = values.shape[0]
+    # how often each prompt is drawn in each resample
+    counts = np.random.default_rng(seed).multinomial(n_prompts, np.full(n_prompts, 1 / n_prompts), size=n_resamples)
+    means = (counts @ values.reshape(n_prompts, -1) / n_prompts).reshape(n_resamples, *values.shape[1:])
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    return low, high

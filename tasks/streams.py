@@ -1,0 +1,87 @@
+"""Endless streams of training batches whose element i depends on the settings, the seed and i alone."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import datasets
+import numpy as np
+import torch
+
+from .common import Task, check_at_least_one
+from .curriculum import Schedule
+
+
+@dataclass(frozen=True)
+class Stream:
+    """
+    Batches of prompts under a curriculum; batch i is that of training step i.
+
+    Args:
+        task ([`Task`]):
+            The function class.
+        batch_size (`int`):
+            Prompts of a batch over all processes, >= 1.
+        n_points ([`Schedule`]), n_dims_active ([`Schedule`]):
+            Points of a prompt and dimensions in use at every step.
+        seed (`int`):
+            >= 0. Different seeds give unrelated prompts.
+        split (`str`, defaults to `"train"`):
+            Streams of different splits share no prompt, whatever their seeds.
+    """
+
+    task: Task
+    batch_size: int
+    n_points: Schedule
+    n_dims_active: Schedule
+    seed: int
+    split: str = field(default="train")
+
+    def __post_init__(self):
+        check_at_least_one(batch_size=self.batch_size)
+        if self.seed < 0:
+            raise ValueError(f"`seed` must be >= 0, got {self.seed}.")
+        self.task.check_n_dims_active(self.n_dims_active.start)
+        self.task.check_n_dims_active(self.n_dims_active.end)
+
+    def batch(self, index: int) -> dict[str, torch.Tensor]:
+        """Batch `index` (>= 0) of all processes: `xs`, `ys` and `labels` as [`Task.sample`] returns them."""
+        return self.task.sample(
+            self.batch_size,
+            self.n_points.at(index),
+            make_generator(self.split, self.seed, index),
+            n_dims_active=self.n_dims_active.at(index),
+        )
+
+    def iterable(self, start: int = 0, rank: int = 0, world_size: int = 1) -> datasets.IterableDataset:
+        """
+        Return the batches from `start` on as an endless dataset, to be read with `DataLoader(..., batch_size=None)`.
+
+        Every process draws the whole batch and keeps its rows, which costs less than a thousandth of a training step
+        and makes the batch the same for any number of processes.
+
+        Args:
+            start (`int`, defaults to 0):
+                First batch; starting at a million costs no more than at zero.
+            rank (`int`, defaults to 0), world_size (`int`, defaults to 1):
+                This process and the number of processes, which must divide `batch_size`.
+        """
+        if self.batch_size % world_size:
+            raise ValueError(
+                f"`batch_size` must be a multiple of the number of processes, got {self.batch_size} and {world_size}."
+            )
+        gen_kwargs = {"stream": self, "start": start, "rank": rank, "world_size": world_size}
+        return datasets.IterableDataset.from_generator(_batches_of_process, gen_kwargs=gen_kwargs)
+
+
+def _batches_of_process(stream: Stream, start: int, rank: int, world_size: int) -> Iterator[dict[str, torch.Tensor]]:
+    rows = slice(rank * stream.batch_size // world_size, (rank + 1) * stream.batch_size // world_size)
+    index = start
+    while True:
+        yield {name: values[rows] for name, values in stream.batch(index).items()}
+        index += 1
+
+
+def make_generator(split: str, seed: int, index: int = 0) -> torch.Generator:
+    """CPU generator for element `index` of a split, seeded by hashing all three (`numpy.random.SeedSequence`)."""
+    entropy = [int.from_bytes(split.encode(), "little"), seed, index]
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
