@@ -1,0 +1,250 @@
+"""The fields of a training run: dataclasses, read from a YAML recipe and then from the command line; the last wins."""
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from huggingface_hub.errors import StrictDataclassError
+from transformers import HfArgumentParser
+
+from modeling_looped_gpt2 import LoopedGPT2Config
+from tasks import TASKS, make_task
+from tasks.curriculum import Schedule
+from tasks.streams import Stream
+
+
+def described(default: Any, text: str) -> Any:
+    """A dataclass field with its `--help` line."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass
+class ModelArguments:
+    """Architecture and initial weights, as in `LoopedGPT2Config`."""
+
+    n_layer: int = described(1, "Blocks inside the loop.")
+    n_head: int = described(8, "Attention heads.")
+    n_embd: int = described(256, "Width, a multiple of n_head.")
+    n_positions: int | None = described(None, "Longest prompt in tokens, two a point. Default: 2 * n_points.")
+    n_loops: int = described(20, "Loops at the end of training and by default afterwards (the paper's b).")
+    input_injection: Literal["add", "multiply", "none"] = described("add", "How the prompt enters every loop.")
+    initializer_range: float = described(0.02, "Standard deviation of the blocks' initial weights.")
+    read_in_initializer_range: float = described(0.25, "Standard deviation of the initial read-in weights.")
+    position_initializer_range: float = described(0.1, "Standard deviation of the initial position embeddings.")
+    attn_implementation: str = described("auto", "eager, sdpa, ...; auto: eager on a CPU, sdpa on a GPU.")
+
+
+@dataclass
+class TaskArguments:
+    """The function class and its curriculum."""
+
+    task: Literal[tuple(TASKS)] = field(metadata={"help": "Function class."})
+    n_dims: int = described(20, "Dimension of x.")
+    n_points: int = described(41, "Points of a prompt at the end of the curriculum.")
+    n_dims_start: int | None = described(None, "Dimensions in use at first. Default: all from the start.")
+    n_dims_increment: int = described(1, "Dimensions added at a time.")
+    n_dims_interval: int = described(5000, "Steps between two additions of dimensions.")
+    n_points_start: int | None = described(None, "Points at first. Default: all from the start.")
+    n_points_increment: int = described(2, "Points added at a time.")
+    n_points_interval: int = described(5000, "Steps between two additions of points.")
+    curriculum_hold: int = described(0, "Steps before dimensions and points begin to grow.")
+
+
+@dataclass
+class LoopArguments:
+    """Loops during training."""
+
+    loop_window: int | None = described(None, "Last loops with loss and gradient (the paper's T). Default: all.")
+    n_loops_start: int | None = described(None, "Loops at first. Default: n_loops.")
+    n_loops_increment: int = described(2, "Loops added at a time.")
+    n_loops_interval: int = described(500, "Steps between two additions of loops.")
+    n_loops_min: int | None = described(
+        None, "Draw each step's loops uniformly from n_loops_min to the scheduled count. Default: no draw."
+    )
+
+
+@dataclass
+class OptimizationArguments:
+    """Steps, learning rates and precision."""
+
+    max_steps: int = field(metadata={"help": "Optimizer steps."})
+    batch_size: int = described(64, "Prompts of an optimizer step, over all processes and accumulation steps.")
+    gradient_accumulation_steps: int = described(1, "Parts in which each process runs its prompts of a step.")
+    optimizer: Literal["adamw", "muon"] = described(
+        "muon", "adamw, or muon: torch.optim.Muon for the blocks' matrices and AdamW for all else."
+    )
+    learning_rate: float = described(1e-3, "Peak learning rate of AdamW.")
+    muon_learning_rate: float = described(0.02, "Peak learning rate of Muon.")
+    weight_decay: float = described(0.0, "Decoupled weight decay of matrices and embeddings.")
+    warmup_steps: int = described(0, "First steps, over which the learning rate rises linearly to its peak.")
+    decay_steps: int = described(0, "Last steps, over which the learning rate falls linearly to zero.")
+    max_grad_norm: float = described(1.0, "Gradients are clipped to this norm; 0: never.")
+    mixed_precision: Literal["auto", "no", "bf16"] = described(
+        "auto", "auto: bf16 where the device computes in it natively, no elsewhere."
+    )
+    compile: bool = described(False, "Compile the blocks with torch.compile.")
+    seed: int = described(42, "Seed of the initial weights, the prompts and the drawn loop counts.")
+
+
+@dataclass
+class RunArguments:
+    """Where and how often results are written; none of these changes the trained weights."""
+
+    output_dir: str = field(metadata={"help": "Folder of the run. Started again with it, a run goes on."})
+    log_every: int = described(10, "Steps between two lines of log.jsonl.")
+    eval_every: int = described(100, "Steps between two evaluations on held-out prompts; 0: never.")
+    n_eval_prompts: int = described(256, "Held-out prompts of an evaluation.")
+    save_every: int = described(100, "Steps between two checkpoints.")
+    log_with: str | None = described(None, "Tracker beside log.jsonl by its Accelerate name, e.g. tensorboard.")
+
+
+GROUPS = (ModelArguments, TaskArguments, LoopArguments, OptimizationArguments, RunArguments)
+
+
+@dataclass
+class Arguments:
+    """All fields of a run and the objects they describe; building it refuses what cannot be trained."""
+
+    model: ModelArguments
+    task: TaskArguments
+    loops: LoopArguments
+    optimization: OptimizationArguments
+    run: RunArguments
+
+    def __post_init__(self):
+        optimization, run = self.optimization, self.run
+        positive = {name: getattr(optimization, name) for name in ("max_steps", "gradient_accumulation_steps")}
+        positive |= {name: getattr(run, name) for name in ("log_every", "n_eval_prompts", "save_every")}
+        for name, value in positive.items():
+            if value < 1:
+                raise ValueError(f"`{name}` must be >= 1, got {value}.")
+        for name in ("learning_rate", "muon_learning_rate", "weight_decay", "max_grad_norm"):
+            if not 0 <= getattr(optimization, name) < float("inf"):
+                raise ValueError(f"`{name}` must be a finite number >= 0, got {getattr(optimization, name)}.")
+        if min(optimization.warmup_steps, optimization.decay_steps) < 0:
+            raise ValueError("`warmup_steps` and `decay_steps` must be >= 0.")
+        if optimization.warmup_steps + optimization.decay_steps > optimization.max_steps:
+            raise ValueError(
+                f"`warmup_steps` + `decay_steps` must be <= `max_steps` = {optimization.max_steps}, got "
+                f"{optimization.warmup_steps} + {optimization.decay_steps}."
+            )
+        if run.eval_every < 0:
+            raise ValueError(f"`eval_every` must be >= 0, got {run.eval_every}.")
+        config, _ = self.config, self.stream
+        if config.n_positions < 2 * self.task.n_points - 1:
+            raise ValueError(
+                f"`n_positions` must be >= 2 * `n_points` - 1 = {2 * self.task.n_points - 1}, "
+                f"got {config.n_positions}."
+            )
+        self._check_loops()
+
+    def _check_loops(self):
+        n_loops, schedule = self.model.n_loops, self.n_loops_schedule
+        if self.loops.loop_window is not None and not 1 <= self.loops.loop_window <= n_loops:
+            raise ValueError(f"`loop_window` must be in 1 ... `n_loops` = {n_loops}, got {self.loops.loop_window}.")
+        if self.loops.n_loops_min is not None and not 1 <= self.loops.n_loops_min <= schedule.start:
+            raise ValueError(
+                f"`n_loops_min` must be in 1 ... the first loop count {schedule.start}, got {self.loops.n_loops_min}."
+            )
+        if self.model.input_injection == "none" and self.loops.loop_window not in (None, n_loops):
+            raise ValueError("`loop_window` must be left out with `input_injection: none`, which trains all loops.")
+
+    @property
+    def config(self) -> LoopedGPT2Config:
+        """The model's configuration, but for the attention implementation, which depends on the machine."""
+        settings = asdict(self.model)
+        settings.pop("attn_implementation")
+        settings["n_positions"] = settings["n_positions"] or 2 * self.task.n_points
+        return LoopedGPT2Config(**settings, n_dims=self.task.n_dims)
+
+    @property
+    def stream(self) -> Stream:
+        """The training stream."""
+        task = self.task
+        dims = (task.n_dims_increment, task.n_dims_interval, task.curriculum_hold)
+        points = (task.n_points_increment, task.n_points_interval, task.curriculum_hold)
+        return Stream(
+            make_task(task.task, task.n_dims),
+            self.optimization.batch_size,
+            n_points=_schedule("n_points", task.n_points_start, task.n_points, *points),
+            n_dims_active=_schedule("n_dims", task.n_dims_start, task.n_dims, *dims),
+            seed=self.optimization.seed,
+        )
+
+    @property
+    def n_loops_schedule(self) -> Schedule:
+        """Loops at every step, before any draw."""
+        loops = self.loops
+        return _schedule(
+            "n_loops", loops.n_loops_start, self.model.n_loops, loops.n_loops_increment, loops.n_loops_interval
+        )
+
+    @classmethod
+    def from_dict(cls, recipe: dict[str, Any]) -> "Arguments":
+        """The inverse of `as_dict`."""
+        return cls(*(group(**{item.name: recipe[item.name] for item in fields(group)}) for group in GROUPS))
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields in one flat mapping, as a recipe holds them."""
+        return {name: value for group in vars(self).values() for name, value in asdict(group).items()}
+
+
+def _schedule(name: str, start: int | None, end: int, *growth: int) -> Schedule:
+    try:
+        return Schedule(end if start is None else start, end, *growth)
+    except ValueError as error:
+        raise ValueError(f"`{name}_start` to `{name}`: {error}") from None
+
+
+def parse_arguments(argv: Sequence[str] | None = None, description: str | None = None) -> Arguments:
+    """
+    Read `--recipe FILE` and flags, each flag winning over the recipe.
+
+    Ends the program with status 2 and a message that names the field when a key is misspelt, a type is wrong or a
+    value cannot be trained.
+    """
+    parser = HfArgumentParser(GROUPS, description=description, allow_abbrev=False)
+    parser.usage = "%(prog)s [--recipe FILE] --output_dir DIR [--any_field value ...]"
+    parser.add_argument("--recipe", metavar="FILE", help="YAML file of fields; flags win over it.")
+    recipe_parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    recipe_parser.add_argument("--recipe")
+    known, flags = recipe_parser.parse_known_args(argv)
+    try:
+        recipe_flags = load_recipe(known.recipe) if known.recipe else []
+        *groups, _, unknown = parser.parse_args_into_dataclasses(
+            args=[*recipe_flags, *flags], return_remaining_strings=True
+        )
+        if unknown:
+            raise ValueError(_unknown_field(unknown[0].lstrip("-")))
+        return Arguments(*groups)
+    except StrictDataclassError as error:
+        parser.error(str(error.__cause__ or error))
+    except (ValueError, OSError, yaml.YAMLError) as error:
+        parser.error(str(error))
+
+
+def load_recipe(path: str) -> list[str]:
+    """Turn a YAML recipe into flags; raises `ValueError` naming the first key that is no field."""
+    recipe = yaml.safe_load(Path(path).read_text())
+    if not isinstance(recipe, dict):
+        raise ValueError(f"recipe {path} must be a mapping of fields to values, got {type(recipe).__name__}")
+    flags = []
+    for name, value in recipe.items():
+        if name not in _field_names():
+            raise ValueError(f"recipe {path}: {_unknown_field(str(name))}")
+        if value is not None:
+            flags += [f"--{name}", str(value)]
+    return flags
+
+
+def _field_names() -> list[str]:
+    return [item.name for group in GROUPS for item in fields(group)]
+
+
+def _unknown_field(name: str) -> str:
+    close = difflib.get_close_matches(name, _field_names(), n=1)
+    return f"unknown field `{name}`" + (f", did you mean `{close[0]}`?" if close else "")

@@ -1,0 +1,73 @@
+"""What depends on the machine: its number formats, its fastest attention, how its memory is kept."""
+
+import ctypes
+import os
+import signal
+import sys
+
+import torch
+
+
+# parameters of glibc's mallopt, from <malloc.h>
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+PR_SET_PDEATHSIG = 1  # of prctl, from <sys/prctl.h>
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether `device` computes in bfloat16 itself; elsewhere bfloat16 can be 50 times slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return device.type == "cpu" and any(
+        capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+    )
+
+
+def fastest_attention(device: torch.device) -> str:
+    """Attention implementation for prompts of a few hundred tokens: on a CPU two matmuls beat the fused kernel."""
+    return "eager" if device.type == "cpu" else "sdpa"
+
+
+def uses_cpu() -> bool:
+    """Whether training runs on the CPU: there is no accelerator, or `ACCELERATE_USE_CPU` asks for it."""
+    return not torch.accelerator.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true")
+
+
+def use_all_cores(n_local_processes: int):
+    """
+    Share the processor's cores among the processes of this machine.
+
+    `accelerate launch` and `torchrun` set `OMP_NUM_THREADS` to 1 unless told otherwise; a larger value is kept.
+    """
+    if int(os.environ.get("OMP_NUM_THREADS", 1)) > 1:
+        return
+    n_cores = torch.cpu.get_capabilities().get("num_physical_cores") or os.cpu_count()
+    if hasattr(os, "sched_getaffinity"):
+        n_cores = min(n_cores, len(os.sched_getaffinity(0)))
+    torch.set_num_threads(max(1, n_cores // n_local_processes))
+
+
+def keep_freed_memory():
+    """
+    Let the process keep the memory it frees, so that every training step finds its activations' pages in place.
+
+    glibc hands large blocks back to the kernel and faults them in again at every step, which can cost several times
+    the arithmetic on a virtual machine. Call it before the first large allocation. Does nothing outside glibc.
+    """
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "gnu_get_libc_version"):
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)
+        libc.mallopt(M_TOP_PAD, 256 * 2**20)
+
+
+def stop_with_launcher():
+    """
+    Have the kernel send SIGTERM to this process when `accelerate launch` ends, so that the run is saved and stops.
+
+    The launcher of a single process does not pass signals on, and would leave it behind. Linux only.
+    """
+    if sys.platform == "linux" and "ACCELERATE_MIXED_PRECISION" in os.environ:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,69 @@
+"""The optimizers of a run and their learning rate, a pure function of the step."""
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from scripts.arguments import OptimizationArguments
+from scripts.devices import has_bfloat16
+
+
+class _Float32ForBfloat16(TorchFunctionMode):
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is torch.Tensor.bfloat16:
+            return args[0].clone()
+        return function(*args, **(kwargs or {}))
+
+
+class Muon(torch.optim.Muon):
+    """
+    `torch.optim.Muon` that orthogonalises in float32 where the processor has no bfloat16.
+
+    The Newton-Schulz iteration of torch always casts to bfloat16, which on such a processor takes several times as
+    long as the training step itself.
+    """
+
+    def step(self, closure=None):
+        """Take one step, as `torch.optim.Muon.step` does."""
+        if has_bfloat16(self.param_groups[0]["params"][0].device):
+            return super().step(closure)
+        with _Float32ForBfloat16():
+            return super().step(closure)
+
+
+def build_optimizers(model: nn.Module, arguments: OptimizationArguments) -> list[torch.optim.Optimizer]:
+    """
+    Return AdamW for all parameters, or Muon for the matrices of the blocks and AdamW for the others.
+
+    Weight decay acts on matrices and embeddings, not on biases and norms. Every parameter group carries its peak rate
+    as `peak_lr`.
+    """
+    matrices = set()
+    if arguments.optimizer == "muon":
+        matrices = {id(p) for p in model.transformer.h.parameters() if p.ndim == 2}
+    others = [p for p in model.parameters() if id(p) not in matrices]
+    groups = [
+        {"params": [p for p in others if p.ndim >= 2], "weight_decay": arguments.weight_decay},
+        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=arguments.learning_rate, fused=True)]
+    if matrices:
+        blocks = [p for p in model.parameters() if id(p) in matrices]
+        optimizers.append(Muon(blocks, lr=arguments.muon_learning_rate, weight_decay=arguments.weight_decay))
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        group["peak_lr"] = group["lr"]
+    return optimizers
+
+
+def learning_rate_factor(step: int, arguments: OptimizationArguments) -> float:
+    """Share of the peak learning rate at `step` (from 0): linear warm-up, constant, linear decay to zero."""
+    warmup = min(1.0, (step + 1) / (arguments.warmup_steps + 1))
+    decay = min(1.0, (arguments.max_steps - step) / (arguments.decay_steps + 1))
+    return warmup * decay
+
+
+def set_learning_rates(optimizers: list[torch.optim.Optimizer], step: int, arguments: OptimizationArguments):
+    """Set every group's learning rate for `step`."""
+    factor = learning_rate_factor(step, arguments)
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        group["lr"] = group["peak_lr"] * factor

@@ -1,0 +1,136 @@
+"""Train an in-context model on an endless stream of prompts.
+
+On one device, from the repository's root:
+
+    accelerate launch scripts/train.py --recipe scripts/recipes/linear_regression.yaml --output_dir runs/linear
+
+On several, with one of the files of scripts/accelerate_configs:
+
+    accelerate launch --config_file scripts/accelerate_configs/multi_gpu.yaml scripts/train.py --recipe ...
+
+Flags win over the recipe. SIGINT and SIGTERM save and end the run; the same command goes on from the last checkpoint.
+"""
+
+import json
+import logging
+import os
+import platform
+import sys
+
+import accelerate
+import datasets
+import numpy
+import torch
+import transformers
+from accelerate import Accelerator, PartialState
+from accelerate.utils import broadcast_object_list
+
+from scripts.arguments import Arguments, parse_arguments
+from scripts.checkpoints import RunError, RunFolder, write_atomically
+from scripts.devices import (
+    fastest_attention,
+    has_bfloat16,
+    keep_freed_memory,
+    stop_with_launcher,
+    use_all_cores,
+    uses_cpu,
+)
+from scripts.trainer import Trainer
+
+
+def environment(accelerator: Accelerator) -> dict[str, str | int]:
+    """Versions and machine of a run."""
+    libraries = (torch, transformers, accelerate, datasets, numpy)
+    device = platform.processor() or platform.machine()
+    if accelerator.device.type == "cuda":
+        device = torch.cuda.get_device_name(accelerator.device)
+    return {
+        "python": platform.python_version(),
+        **{library.__name__: library.__version__ for library in libraries},
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "processes": accelerator.num_processes,
+    }
+
+
+def connect(arguments: Arguments) -> PartialState:
+    """Join the processes of the run; raises `RunError` before anything is written."""
+    state = PartialState(cpu=uses_cpu())
+    n_launched = int(os.environ.get("WORLD_SIZE", 1))
+    if state.num_processes != n_launched:
+        raise RunError(f"{n_launched} processes were launched, but this one is connected to {state.num_processes}.")
+    n_parts = state.num_processes * arguments.optimization.gradient_accumulation_steps
+    if arguments.optimization.batch_size % n_parts:
+        raise RunError(
+            f"`batch_size` must be a multiple of the processes times `gradient_accumulation_steps`, {n_parts}, got "
+            f"{arguments.optimization.batch_size}."
+        )
+    if state.device.type == "cpu":
+        use_all_cores(int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    return state
+
+
+def claim(folder: RunFolder, arguments: Arguments, state: PartialState) -> Arguments:
+    """Claim the folder by the main process; all processes return the arguments that hold for the run."""
+    recipe = [None]
+    if state.is_main_process:
+        machine = {
+            "mixed_precision": "bf16" if has_bfloat16(state.device) else "no",
+            "attn_implementation": fastest_attention(state.device),
+        }
+        recipe = [folder.claim(arguments.as_dict(), machine)]
+    return Arguments.from_dict(broadcast_object_list(recipe)[0])
+
+
+def build_accelerator(arguments: Arguments) -> Accelerator:
+    """The accelerator of the run, its tracker started."""
+    accelerator = Accelerator(
+        cpu=uses_cpu(),
+        mixed_precision=arguments.optimization.mixed_precision,
+        gradient_accumulation_steps=arguments.optimization.gradient_accumulation_steps,
+        log_with=arguments.run.log_with,
+        project_dir=arguments.run.output_dir,
+    )
+    accelerator.print(
+        f"Training on {accelerator.num_processes} process(es), device {accelerator.device.type}, "
+        f"{torch.get_num_threads()} thread(s) each, mixed precision {accelerator.mixed_precision}."
+    )
+    if arguments.run.log_with:
+        settings = {name: value for name, value in arguments.as_dict().items() if value is not None}
+        accelerator.init_trackers("looped_gpt2", config=settings)
+    return accelerator
+
+
+def run(arguments: Arguments):
+    """Train, from the last checkpoint where there is one, and export."""
+    state = connect(arguments)
+    folder = RunFolder(arguments.run.output_dir)
+    arguments = claim(folder, arguments, state)
+    if folder.is_finished:
+        state.print(f"The run in {folder.path} is finished.")
+        return
+    accelerator = build_accelerator(arguments)
+    if accelerator.is_main_process:
+        write_atomically(folder.path / "environment.json", json.dumps(environment(accelerator), indent=2))
+    trainer = Trainer(accelerator, arguments, folder)
+    if trainer.train():
+        trainer.export()
+        accelerator.print(f"Finished: {folder.path} loads with AutoModel.from_pretrained.")
+    accelerator.end_training()
+
+
+def main():
+    """Parse the command line and run."""
+    logging.getLogger("accelerate.checkpointing").setLevel(logging.WARNING)
+    arguments = parse_arguments(description=__doc__.splitlines()[0])
+    keep_freed_memory()
+    stop_with_launcher()
+    transformers.logging.disable_progress_bar()
+    try:
+        run(arguments)
+    except (RunError, OSError) as error:
+        sys.exit(f"train.py: error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""One training run: its steps, reports, evaluations and checkpoints, and the model it leaves."""
+
+import signal
+import sys
+import time
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
+from scripts.arguments import Arguments
+from scripts.checkpoints import RunError, RunFolder
+from scripts.optimizers import build_optimizers, set_learning_rates
+from tasks.curriculum import draw_n_loops
+from tasks.streams import make_generator
+
+
+class StopRequest:
+    """Remembers SIGINT and SIGTERM until the processes agree to stop; a second SIGINT interrupts at once."""
+
+    def __init__(self):
+        self.received = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._receive)
+
+    def _receive(self, number, frame):
+        self.received = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def agreed(self, accelerator: Accelerator) -> bool:
+        """Whether any process was asked to stop; all processes call it at the same step and get the same answer."""
+        if accelerator.num_processes == 1:
+            return self.received
+        flag = torch.tensor(float(self.received), device=accelerator.device)
+        return bool(accelerator.reduce(flag, reduction="sum") > 0)
+
+
+class Trainer:
+    """One run: the prepared model and optimizers, its stream and its folder."""
+
+    def __init__(self, accelerator: Accelerator, arguments: Arguments, folder: RunFolder):
+        self.accelerator, self.arguments, self.folder = accelerator, arguments, folder
+        self.stream = arguments.stream
+        set_seed(arguments.optimization.seed)
+        model = LoopedGPT2ForInContextRegression(arguments.config)
+        model.set_attn_implementation(arguments.model.attn_implementation)
+        optimizers = build_optimizers(model, arguments.optimization)
+        if arguments.optimization.compile:
+            for block in model.transformer.h:  # the blocks alone, so that a new loop count compiles nothing
+                block.compile()
+        self.model, *self.optimizers = accelerator.prepare(model, *optimizers)
+        self.stop_request = StopRequest()
+        self.first_step = folder.load(accelerator)
+        if accelerator.is_main_process:
+            folder.truncate_log(self.first_step)
+
+    def train(self) -> bool:
+        """Run the steps that are left; returns whether the last one was reached."""
+        accelerator, run = self.accelerator, self.arguments.run
+        max_steps = self.arguments.optimization.max_steps
+        stream = self.stream.iterable(self.first_step, accelerator.process_index, accelerator.num_processes)
+        batches = iter(DataLoader(stream, batch_size=None))
+        bar = tqdm(
+            total=max_steps,
+            initial=self.first_step,
+            disable=not accelerator.is_main_process,
+            mininterval=0.5 if sys.stderr.isatty() else 10,
+        )
+        reported, reported_at = self.first_step, time.perf_counter()
+        health = torch.zeros(3, device=accelerator.device)
+        for step in range(self.first_step + 1, max_steps + 1):
+            health += self.training_step(step - 1, next(batches))
+            bar.update()
+            saves = step % run.save_every == 0 or step == max_steps
+            reports = saves or step % run.log_every == 0
+            # agreeing costs a synchronisation, so several processes do it only where they meet anyway
+            stops = (accelerator.num_processes == 1 or reports) and self.stop_request.agreed(accelerator)
+            if reports or stops:
+                seconds = (time.perf_counter() - reported_at) / (step - reported)
+                self.report(step, health / (step - reported), seconds, bar)
+                reported, reported_at = step, time.perf_counter()
+                health.zero_()
+            if run.eval_every and (step % run.eval_every == 0 or step == max_steps):
+                self.evaluate(step)
+            if saves or stops:
+                self.folder.save(accelerator, step)
+            if stops and step < max_steps:
+                accelerator.print(f"Stopped after step {step}, which is saved. The same command goes on from here.")
+                return False
+        return True
+
+    def training_step(self, index: int, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """One optimizer step on batch `index`; returns loss, squared error at the last point and gradient norm."""
+        accelerator, loops, optimization = self.accelerator, self.arguments.loops, self.arguments.optimization
+        n_loops = self.arguments.n_loops_schedule.at(index)
+        if loops.n_loops_min is not None:
+            n_loops = draw_n_loops(optimization.seed, index, loops.n_loops_min, n_loops)
+        loop_window = None if loops.loop_window is None else min(loops.loop_window, n_loops)
+        set_learning_rates(self.optimizers, index, optimization)
+
+        self.model.train()
+        measured = torch.zeros(3, device=accelerator.device)
+        n_parts = optimization.gradient_accumulation_steps
+        batch = {name: values.to(accelerator.device, non_blocking=True) for name, values in batch.items()}
+        parts = {name: values.chunk(n_parts) for name, values in batch.items()}
+        for part in range(n_parts):
+            prompts = {name: values[part] for name, values in parts.items()}
+            with accelerator.accumulate(self.model):
+                outputs = self.model(**prompts, n_loops=n_loops, loop_window=loop_window)
+                accelerator.backward(outputs.loss)
+                if accelerator.sync_gradients:
+                    max_norm = optimization.max_grad_norm or float("inf")
+                    measured[2] = accelerator.clip_grad_norm_(self.model.parameters(), max_norm)
+                for optimizer in self.optimizers:
+                    optimizer.step()
+                    optimizer.zero_grad()
+            last_error = (outputs.predictions[:, -1].detach() - prompts["labels"][:, -1]).square().mean()
+            measured[:2] += torch.stack((outputs.loss.detach(), last_error)) / n_parts
+        return measured
+
+    def report(self, step: int, measured: torch.Tensor, seconds: float, bar: tqdm):
+        """Log the means since the last report over all processes; refuse to go on when one is not finite."""
+        loss, last_error, grad_norm = self.accelerator.reduce(measured, reduction="mean").tolist()
+        if not all(map(np.isfinite, (loss, last_error, grad_norm))):
+            raise RunError(
+                f"the loss or its gradient was not finite in the steps up to {step} (loss {loss}, gradient norm "
+                f"{grad_norm}); the newest checkpoint before that is {self.folder.latest()}. Lower the learning rate, "
+                "lengthen the warm-up or set `mixed_precision` to no, in a new folder."
+            )
+        normaliser = self.stream.task.normaliser
+        metrics = {
+            "step": step,
+            "loss": loss,
+            "error_at_last_point": last_error / normaliser,
+            "grad_norm": grad_norm,
+            "learning_rate": self.optimizers[0].param_groups[0]["lr"],
+            "n_dims_active": self.stream.n_dims_active.at(step - 1),
+            "n_points": self.stream.n_points.at(step - 1),
+            "n_loops": self.arguments.n_loops_schedule.at(step - 1),
+            "seconds_per_step": seconds,
+        }
+        self.write(metrics)
+        bar.set_postfix(loss=f"{loss:.3g}", last_error=f"{metrics['error_at_last_point']:.3g}", refresh=False)
+
+    @torch.no_grad()
+    def evaluate(self, step: int):
+        """Normalised squared error on held-out prompts of full size with the final loop count."""
+        task, run = self.stream.task, self.arguments.run
+        generator = make_generator("validation", self.arguments.optimization.seed)
+        prompts = task.sample(run.n_eval_prompts, self.arguments.task.n_points, generator)
+        model = self.accelerator.unwrap_model(self.model).eval()
+        batch_size = self.arguments.optimization.batch_size
+        errors = []
+        for start in range(0, run.n_eval_prompts, batch_size):
+            batch = {k: v[start : start + batch_size].to(self.accelerator.device) for k, v in prompts.items()}
+            predictions = model(batch["xs"], batch["ys"]).predictions
+            errors.append((predictions.float() - batch["labels"]).square() / task.normaliser)
+        error = torch.cat(errors).mean(dim=0).tolist()
+        metrics = {"step": step, "eval_error": sum(error) / len(error), "eval_error_at_last_point": error[-1]}
+        self.write(metrics)
+        if self.accelerator.is_main_process:
+            tqdm.write(f"step {step}: held-out error {metrics['eval_error']:.4g}, at the last point {error[-1]:.4g}")
+
+    def write(self, metrics: dict[str, float]):
+        """Log one line of metrics, to the folder and to the tracker."""
+        if self.accelerator.is_main_process:
+            self.folder.log(metrics)
+        self.accelerator.log({k: v for k, v in metrics.items() if k != "step"}, step=metrics["step"])
+
+    def export(self):
+        """Leave a folder that `AutoModel.from_pretrained(folder, trust_remote_code=True)` loads."""
+        model = self.accelerator.unwrap_model(self.model)
+        state_dict = self.accelerator.get_state_dict(self.model)
+        if self.accelerator.is_main_process:
+            self.folder.finish(lambda path: model.save_pretrained(path, state_dict=state_dict))

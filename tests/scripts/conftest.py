@@ -1,0 +1,91 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import safetensors.torch
+import torch
+import yaml
+
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+SMALL_RECIPE = {
+    "task": "noisy_linear_regression",
+    "n_dims": 3,
+    "n_points": 5,
+    "n_embd": 16,
+    "n_head": 2,
+    "n_loops": 4,
+    "n_loops_start": 3,
+    "n_loops_interval": 4,
+    "n_loops_min": 2,
+    "loop_window": 2,
+    "n_dims_start": 2,
+    "n_dims_interval": 4,
+    "n_points_start": 3,
+    "n_points_interval": 6,
+    "max_steps": 12,
+    "warmup_steps": 2,
+    "decay_steps": 4,
+    "batch_size": 8,
+    "log_every": 2,
+    "save_every": 4,
+    "eval_every": 6,
+    "n_eval_prompts": 16,
+}
+
+
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory):
+    """Path of a recipe that trains in a second."""
+    path = tmp_path_factory.mktemp("recipe") / "small.yaml"
+    path.write_text(yaml.safe_dump(SMALL_RECIPE))
+    return path
+
+
+@pytest.fixture(scope="session")
+def train(recipe):
+    """Run scripts/train.py in a fresh process, or in two connected ones."""
+
+    def run(output_dir, *flags, n_processes=1, interrupt=None, **options):
+        launcher = [sys.executable]
+        if n_processes > 1:
+            config = "scripts/accelerate_configs/two_cpu_processes.yaml"
+            launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config]
+        # the interrupting program takes its orders and then is scripts/train.py
+        program = ["tests/scripts/interrupted_train.py", interrupt] if interrupt else ["scripts/train.py"]
+        command = [*launcher, *program, "--recipe", str(recipe), "--output_dir", str(output_dir), *flags]
+        environment = os.environ | {"PYTHONPATH": ROOT, "PYTHONWARNINGS": "ignore"}
+        return subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, **options
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(train, tmp_path_factory):
+    """Folder of a run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("runs") / "uninterrupted"
+    result = train(folder)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished_by_two(train, tmp_path_factory):
+    """Folder of a run of two connected processes that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("runs") / "two_processes"
+    result = train(folder, n_processes=2)
+    assert result.returncode == 0, result.stderr
+    assert "Training on 2 process(es)" in result.stdout
+    return folder
+
+
+@pytest.fixture(scope="session")
+def weights():
+    def read(folder) -> dict[str, torch.Tensor]:
+        return safetensors.torch.load_file(folder / "model.safetensors")
+
+    return read

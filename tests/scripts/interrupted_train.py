@@ -1,0 +1,43 @@
+"""scripts/train.py with an accident at a chosen moment: `interrupted_train.py KIND:STEP[:RANK] flags ...`."""
+
+import os
+import signal
+import sys
+
+from accelerate import Accelerator
+
+from scripts import train
+from scripts.trainer import Trainer
+
+
+def main():
+    kind, step, *rank = sys.argv.pop(1).split(":")
+    step = int(step)
+    here = not rank or os.environ.get("RANK", "0") == rank[0]
+    take_step, write_state = Trainer.training_step, Accelerator.save_state
+    steps_taken = []
+
+    def training_step(self, index, batch):
+        measured = take_step(self, index, batch)
+        steps_taken.append(index)
+        if here and index + 1 == step and kind in ("kill", "terminate", "interrupt"):
+            number = {"kill": signal.SIGKILL, "terminate": signal.SIGTERM, "interrupt": signal.SIGINT}[kind]
+            os.kill(os.getpid(), number)
+        if here and index + 1 == step and kind == "not_finite":
+            measured[0] = float("nan")
+        return measured
+
+    def save_state(self, output_dir):
+        location = write_state(self, output_dir)
+        if here and kind == "kill_while_saving" and steps_taken[-1] + 1 == step:
+            os.truncate(os.path.join(output_dir, "model.safetensors"), 100)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return location
+
+    Trainer.training_step = training_step
+    Accelerator.save_state = save_state
+    train.main()
+
+
+if __name__ == "__main__":
+    main()

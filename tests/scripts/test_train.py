@@ -1,0 +1,239 @@
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
+
+
+ROOT = str(Path(__file__).parents[2])
+EXPECTED_FILES = {
+    ".lock",
+    "config.json",
+    "configuration_looped_gpt2.py",
+    "environment.json",
+    "log.jsonl",
+    "model.safetensors",
+    "modeling_looped_gpt2.py",
+    "recipe.yaml",
+}
+
+
+def log_without_times(folder):
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds_per_step"} for line in lines]
+
+
+def wait_until(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.2)
+
+
+def assert_same_bits(weights, folder, other):
+    first, second = weights(folder), weights(other)
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+def test_a_finished_run_leaves_a_complete_folder(finished, run_isolated):
+    assert {file.name for file in finished.iterdir()} == EXPECTED_FILES
+    recipe = yaml.safe_load((finished / "recipe.yaml").read_text())
+    assert recipe["mixed_precision"] in ("no", "bf16")
+    assert recipe["n_loops"] == 4
+    environment = json.loads((finished / "environment.json").read_text())
+    assert environment["processes"] == 1
+    assert {"python", "torch", "transformers", "accelerate", "datasets", "device"} <= environment.keys()
+    run_isolated(f"""
+import torch
+from transformers import AutoModel
+model = AutoModel.from_pretrained({str(finished)!r}, trust_remote_code=True)
+assert model(torch.randn(2, 5, 3), torch.randn(2, 4)).predictions.shape == (2, 5)
+""")
+
+
+def test_the_log_follows_the_schedules(finished):
+    lines = log_without_times(finished)
+    reports = {line["step"]: line for line in lines if "loss" in line}
+    assert list(reports) == [2, 4, 6, 8, 10, 12]
+    assert [line["n_dims_active"] for line in reports.values()] == [2, 2, 3, 3, 3, 3]
+    assert [line["n_points"] for line in reports.values()] == [3, 3, 3, 5, 5, 5]
+    assert [line["n_loops"] for line in reports.values()] == [3, 3, 4, 4, 4, 4]
+    assert reports[12]["learning_rate"] == pytest.approx(1e-3 / 5)
+    assert [line["step"] for line in lines if "eval_error" in line] == [6, 12]
+
+
+def test_training_learns(train, tmp_path):
+    easy = {
+        "n_dims": 1,
+        "n_dims_start": 1,
+        "n_points_start": 5,
+        "n_loops_start": 4,
+        "max_steps": 300,
+        "batch_size": 32,
+    }
+    flags = [word for name, value in easy.items() for word in (f"--{name}", str(value))]
+    result = train(tmp_path / "run", *flags, "--save_every", "1000", "--eval_every", "100")
+    assert result.returncode == 0, result.stderr
+    errors = [line["eval_error_at_last_point"] for line in log_without_times(tmp_path / "run") if "eval_error" in line]
+    assert errors[-1] < 0.5
+
+
+def test_two_processes_give_the_result_of_one(finished, finished_by_two, weights):
+    one, two = weights(finished), weights(finished_by_two)
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-4, msg=name)
+    for line, other in zip(log_without_times(finished), log_without_times(finished_by_two), strict=True):
+        assert line == pytest.approx(other, rel=1e-3)
+
+
+def test_gradient_accumulation_gives_the_result_of_one_part(train, finished, tmp_path, weights):
+    assert train(tmp_path / "run", "--gradient_accumulation_steps", "4").returncode == 0
+    one, four = weights(finished), weights(tmp_path / "run")
+    for name in one:
+        torch.testing.assert_close(one[name], four[name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("accident", ["kill:6", "kill_while_saving:8", "terminate:6", "interrupt:3"])
+def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(accident, train, finished, tmp_path, weights):
+    folder = tmp_path / "run"
+    first = train(folder, interrupt=accident)
+    assert not (folder / "model.safetensors").exists()
+    if accident.startswith("kill"):
+        assert first.returncode == -9
+    else:
+        assert first.returncode == 0
+        assert "The same command goes on from here" in first.stdout
+    second = train(folder)
+    assert second.returncode == 0, second.stderr
+    assert_same_bits(weights, folder, finished)
+    assert {file.name for file in folder.iterdir()} == EXPECTED_FILES
+    if accident.startswith("kill"):
+        assert log_without_times(folder) == log_without_times(finished)
+
+
+@pytest.mark.parametrize("accident", ["kill:6:1", "kill_while_saving:8:0", "terminate:5:1"])
+def test_two_resumed_processes_end_with_the_same_bits(accident, train, finished_by_two, tmp_path, weights):
+    folder = tmp_path / "run"
+    first = train(folder, n_processes=2, interrupt=accident)
+    assert not (folder / "model.safetensors").exists()
+    assert (first.returncode != 0) == accident.startswith("kill")
+    second = train(folder, n_processes=2)
+    assert second.returncode == 0, second.stderr
+    assert_same_bits(weights, folder, finished_by_two)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(train, tmp_path):
+    result = train(tmp_path / "run", interrupt="not_finite:7")
+    assert result.returncode == 1
+    assert "was not finite in the steps up to 8" in result.stderr
+    assert "step_000000004" in result.stderr
+    assert "Traceback" not in result.stderr
+    folder = tmp_path / "run"
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step_000000004"]
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(train, finished, tmp_path, weights):
+    folder = tmp_path / "run"
+    assert train(folder, interrupt="kill:6").returncode == -9
+
+    def limit_file_size():
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))
+
+    full = train(folder, preexec_fn=limit_file_size)
+    assert full.returncode == 1
+    assert "could not save the checkpoint of step 8" in full.stderr
+    assert "Traceback" not in full.stderr
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step_000000004"]
+    assert train(folder).returncode == 0
+    assert_same_bits(weights, folder, finished)
+
+
+def test_a_damaged_checkpoint_is_refused(train, tmp_path):
+    folder = tmp_path / "run"
+    assert train(folder, interrupt="kill:10").returncode == -9
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["step_000000004", "step_000000008"]
+    optimizer = folder / "checkpoints" / "step_000000008" / "optimizer.bin"
+    content = bytearray(optimizer.read_bytes())
+    content[len(content) // 2] ^= 1
+    optimizer.write_bytes(content)
+    before = (folder / "log.jsonl").read_text()
+    result = train(folder)
+    assert result.returncode == 1
+    assert "step_000000008 is damaged (optimizer.bin): remove that folder" in result.stderr
+    assert (folder / "log.jsonl").read_text() == before
+
+
+def test_a_compiled_run_follows_the_eager_one(train, finished, tmp_path, weights):
+    result = train(tmp_path / "run", "--compile", "true", "--max_steps", "4", "--decay_steps", "0")
+    assert result.returncode == 0, result.stderr
+    assert weights(tmp_path / "run").keys() == weights(finished).keys()
+    compiled = [line for line in log_without_times(tmp_path / "run") if "loss" in line]
+    for line, eager in zip(compiled, log_without_times(finished), strict=False):
+        assert line == pytest.approx(eager, rel=1e-3)
+
+
+def test_a_tracker_receives_the_metrics(train, tmp_path):
+    result = train(tmp_path / "run", "--log_with", "tensorboard", "--max_steps", "4", "--decay_steps", "0")
+    assert result.returncode == 0, result.stderr
+    assert list((tmp_path / "run").rglob("events.out.tfevents*"))
+
+
+def test_an_exported_model_equals_the_trained_one(finished):
+    model = LoopedGPT2ForInContextRegression.from_pretrained(finished)
+    assert model.config.n_loops == 4
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+def test_a_finished_run_is_left_alone(train, finished):
+    before = {file.name: file.read_bytes() for file in finished.iterdir()}
+    again = train(finished)
+    assert again.returncode == 0
+    assert "is finished" in again.stdout
+    other = train(finished, "--n_embd", "32")
+    assert other.returncode == 1
+    assert "holds another run (n_embd 16 -> 32)" in other.stderr
+    assert {file.name: file.read_bytes() for file in finished.iterdir()} == before
+
+
+def test_a_batch_that_cannot_be_shared_is_refused_before_anything_is_written(train, tmp_path):
+    result = train(tmp_path / "run", "--gradient_accumulation_steps", "3")
+    assert result.returncode == 1
+    assert (
+        "`batch_size` must be a multiple of the processes times `gradient_accumulation_steps`, 3, got 8"
+        in result.stderr
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_ending_the_launcher_saves_and_stops_the_run(recipe, tmp_path):
+    folder = tmp_path / "run"
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "scripts/train.py", "--recipe", str(recipe)]
+    flags = ["--output_dir", str(folder), "--max_steps", "1000000", "--save_every", "1000000"]
+    with subprocess.Popen([*launcher, *flags], cwd=ROOT, env=os.environ | {"PYTHONPATH": ROOT}) as process:
+        wait_until(lambda: (folder / "log.jsonl").exists())
+        process.terminate()
+    wait_until(lambda: list((folder / "checkpoints").glob("*/manifest.json")))
+
+    def is_released():
+        with (folder / ".lock").open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return False
+            return True
+
+    wait_until(is_released)
+    (checkpoint,) = (folder / "checkpoints").iterdir()
+    assert json.loads((checkpoint / "manifest.json").read_text())["step"] >= 2
