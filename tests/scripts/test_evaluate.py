@@ -1,0 +1,100 @@
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression, LoopedGPT2Model
+from scripts import evaluate
+from tasks import make_task
+from tasks.baselines import BASELINES
+from tasks.streams import make_generator
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model")
+    config = LoopedGPT2Config(n_embd=16, n_head=2, n_dims=3, n_positions=12, n_loops=4)
+    LoopedGPT2ForInContextRegression(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def run(monkeypatch):
+    def run(*flags):
+        monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, flags)])
+        evaluate.main()
+
+    return run
+
+
+def evaluate_small(run, model_folder, output_dir, *flags):
+    task = ("--model", model_folder, "--task", "noisy_linear_regression")
+    run(*task, "--n_prompts", 30, "--batch_size", 8, "--output_dir", output_dir, *flags)
+    return json.loads((output_dir / "metrics.json").read_text())
+
+
+def test_metrics_hold_what_the_model_and_the_baselines_do(run, model_folder, tmp_path, capsys):
+    metrics = evaluate_small(run, model_folder, tmp_path / "new")
+    assert metrics["settings"].items() >= {"n_points": 6, "n_loops": 4, "max_loops": 20, "normaliser": 3.0}.items()
+    assert list(metrics["error_by_example"]) == ["model", *BASELINES]
+    prompts = make_task("noisy_linear_regression", 3).sample(30, 6, make_generator("evaluation", 1))
+    model = LoopedGPT2ForInContextRegression.from_pretrained(model_folder).eval()
+    with torch.no_grad():
+        errors = {
+            n: ((model(prompts["xs"], prompts["ys"], n_loops=n).predictions - prompts["labels"]) ** 2 / 3).double()
+            for n in (1, 4, 20)
+        }
+    curve = metrics["error_by_example"]["model"]
+    np.testing.assert_allclose(curve["error"], errors[4].mean(dim=0), rtol=1e-4)
+    assert all(
+        low < error < high for low, error, high in zip(*(curve[k] for k in ("low", "error", "high")), strict=True)
+    )
+    by_loop = metrics["error_by_loop"]
+    assert len(by_loop["last_point"]) == len(by_loop["mean"]) == 20
+    for n, error in errors.items():
+        assert by_loop["last_point"][n - 1] == pytest.approx(error[:, -1].mean().item(), rel=1e-4)
+        assert by_loop["mean"][n - 1] == pytest.approx(error.mean().item(), rel=1e-4)
+    zero = metrics["error_by_example"]["zero"]["error"]
+    np.testing.assert_allclose(zero, (prompts["labels"] ** 2 / 3).double().mean(dim=0), rtol=1e-6)
+    table = capsys.readouterr().out
+    assert all(name in table for name in metrics["error_by_example"])
+
+
+def test_two_evaluations_give_the_same_numbers(run, model_folder, tmp_path):
+    first, second = (evaluate_small(run, model_folder, tmp_path / name, "--seed", 3) for name in "ab")
+    first.pop("seconds_of_the_model"), second.pop("seconds_of_the_model")
+    assert first == second
+    assert (
+        evaluate_small(run, model_folder, tmp_path / "c", "--seed", 4)["error_by_example"] != first["error_by_example"]
+    )
+
+
+BAD_FLAGS = {
+    "unknown task": (["--task", "linear"], 2, "invalid choice: 'linear'"),
+    "no prompts": (["--n_prompts", "0"], 2, "`n_prompts` must be >= 1, got 0"),
+    "negative seed": (["--seed", "-1"], 2, "`seed` must be >= 0, got -1"),
+    "too many points": (["--n_points", "7"], "`n_positions` = 12", None),
+    "no model": (["--model", "/nowhere"], "/nowhere", None),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FLAGS)
+def test_a_bad_flag_is_refused_and_nothing_is_written(name, run, model_folder, tmp_path, capsys):
+    flags, code, message = BAD_FLAGS[name]
+    with pytest.raises(SystemExit) as exit:
+        evaluate_small(run, model_folder, tmp_path / "out", *flags)
+    if message is None:
+        assert code in str(exit.value)
+    else:
+        assert exit.value.code == code
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_backbone_is_refused(run, tmp_path):
+    LoopedGPT2Model(LoopedGPT2Config(n_embd=16, n_head=2, n_positions=4)).save_pretrained(tmp_path / "backbone")
+    with pytest.raises(SystemExit, match="not an in-context regression model"):
+        evaluate_small(run, tmp_path / "backbone", tmp_path / "out")
