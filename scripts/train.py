@@ -23,6 +23,7 @@ import numpy
 import torch
 import transformers
 from accelerate import Accelerator, PartialState
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import broadcast_object_list
 
 from scripts.arguments import Arguments, parse_arguments
@@ -55,6 +56,9 @@ def environment(accelerator: Accelerator) -> dict[str, str | int]:
 
 def connect(arguments: Arguments) -> PartialState:
     """Join the processes of the run; raises `RunError` before anything is written."""
+    trackers = [tracker.value for tracker in get_available_trackers()]
+    if arguments.run.log_with not in (None, *trackers):
+        raise RunError(f"`log_with` must be an installed tracker, {trackers} here, got {arguments.run.log_with!r}.")
     state = PartialState(cpu=uses_cpu())
     n_launched = int(os.environ.get("WORLD_SIZE", 1))
     if state.num_processes != n_launched:

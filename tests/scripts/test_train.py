@@ -190,6 +190,13 @@ def test_a_tracker_receives_the_metrics(train, tmp_path):
     assert list((tmp_path / "run").rglob("events.out.tfevents*"))
 
 
+def test_an_unknown_tracker_is_refused_before_anything_is_written(train, tmp_path):
+    result = train(tmp_path / "run", "--log_with", "notebook")
+    assert result.returncode == 1
+    assert "`log_with` must be an installed tracker" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_exported_model_equals_the_trained_one(finished):
     model = LoopedGPT2ForInContextRegression.from_pretrained(finished)
     assert model.config.n_loops == 4
