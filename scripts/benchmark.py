@@ -34,7 +34,7 @@ from tasks.streams import Stream
 
 
 Step = Callable[[], Any]
-SCALING = {"n_loops": (5, 10, 20, 30), "n_points": (11, 21, 41, 81), "batch_size": (16, 32, 64, 128)}
+SCALING = {"n_loops": (5, 15, 30), "n_points": (11, 41, 81), "batch_size": (16, 64, 128)}
 
 
 class NaiveLoop(nn.Module):
@@ -138,13 +138,12 @@ def timed(step: Step, device: torch.device) -> float:
 
 
 def measure(steps: dict[str, Step], device: torch.device, repeats: int) -> dict[str, dict[str, float]]:
-    """Warm every step up, count its operations, then time all in turns; median, fastest and slowest in seconds."""
+    """Count the operations of every step, which warms it up, then time all in turns; median and range in seconds."""
     operations = {}
     for name, step in steps.items():
         with FlopCounterMode(display=False) as counter:
             step()
         operations[name] = counter.get_total_flops()
-        step()
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(repeats):
         for name, step in steps.items():
