@@ -23,6 +23,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
 from transformers import GPT2Config, GPT2Model
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
@@ -222,13 +223,12 @@ def main():
         "prediction": measure(workload.predictions(), device, arguments.repeats),
         "stream batch": measure(workload.stream_batches(), device, 20 * arguments.repeats),
     }
-    scaling: dict[str, dict[int, dict]] = {}
-    for name, values in SCALING.items():
-        for value in values:
-            sizes = argparse.Namespace(**(vars(arguments) | {name: value}))
-            steps = Workload(sizes, device, None).training_steps()
-            scaling.setdefault(name, {})[value] = measure(steps, device, 1)
     print_table(rows, peaks)
+    scaling: dict[str, dict[int, dict]] = {}
+    for name, value in tqdm([(name, value) for name, values in SCALING.items() for value in values], desc="scaling"):
+        sizes = argparse.Namespace(**(vars(arguments) | {name: value}))
+        steps = Workload(sizes, device, None).training_steps()
+        scaling.setdefault(name, {})[value] = measure(steps, device, 1)
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
     settings = {name: getattr(arguments, name) for name in (*SCALING, "n_dims", "n_embd", "loop_window", "repeats")}
     settings |= {"threads": torch.get_num_threads(), "device": device.type, "precision": str(workload.precision)}
