@@ -116,9 +116,12 @@ def main():
     if device.type == "cpu":
         use_all_cores(1)
     try:
+        arguments.output_dir.mkdir(parents=True, exist_ok=True)
         model = load_model(arguments.model, device)
         n_loops = arguments.n_loops or model.config.n_loops
-        max_loops = max(n_loops, arguments.max_loops or 5 * n_loops)
+        max_loops = arguments.max_loops or 5 * n_loops
+        if max_loops < n_loops:
+            raise ValueError(f"`max_loops` must be >= the loops of the model, {n_loops}, got {max_loops}")
         task = make_task(arguments.task, model.config.n_dims)
         n_points = arguments.n_points or (model.config.n_positions + 1) // 2
         prompts = task.sample(arguments.n_prompts, n_points, make_generator("evaluation", arguments.seed))
@@ -152,7 +155,6 @@ def main():
             **{library.__name__: library.__version__ for library in (torch, transformers, datasets, evaluate, np)},
         },
     }
-    arguments.output_dir.mkdir(parents=True, exist_ok=True)
     write_atomically(arguments.output_dir / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
     print_table(metrics)
     print(f"\nwritten to {arguments.output_dir / 'metrics.json'}")

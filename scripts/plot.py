@@ -74,6 +74,18 @@ def draw(metrics: dict[str, Any], output_dir: Path) -> list[Path]:
     return paths
 
 
+def read_metrics(path: Path) -> dict[str, Any]:
+    """Read a metrics.json; raises `ValueError` when it is something else."""
+    try:
+        metrics = json.loads(path.read_bytes())
+        complete = {"settings", "error_by_example", "error_by_loop"} <= metrics.keys()
+    except (ValueError, AttributeError):
+        complete = False
+    if not complete:
+        raise ValueError(f"{path} is not the output of scripts/evaluate.py")
+    return metrics
+
+
 def main():
     """Read the metrics and draw them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
@@ -83,10 +95,9 @@ def main():
     )
     arguments = parser.parse_args()
     try:
-        metrics = json.loads(arguments.metrics.read_text())
-        paths = draw(metrics, arguments.output_dir)
-    except (OSError, ValueError, KeyError) as error:
-        sys.exit(f"plot.py: error: {arguments.metrics} is not the output of scripts/evaluate.py: {error!r}")
+        paths = draw(read_metrics(arguments.metrics), arguments.output_dir)
+    except (OSError, ValueError) as error:
+        sys.exit(f"plot.py: error: {error}")
     print(*paths, sep="\n")
 
 

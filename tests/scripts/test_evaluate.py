@@ -77,6 +77,7 @@ BAD_FLAGS = {
     "no prompts": (["--n_prompts", "0"], 2, "`n_prompts` must be >= 1, got 0"),
     "negative seed": (["--seed", "-1"], 2, "`seed` must be >= 0, got -1"),
     "too many points": (["--n_points", "7"], "`n_positions` = 12", None),
+    "too few loops": (["--max_loops", "3"], "`max_loops` must be >= the loops of the model, 4, got 3", None),
     "no model": (["--model", "/nowhere"], "/nowhere", None),
 }
 
@@ -91,7 +92,13 @@ def test_a_bad_flag_is_refused_and_nothing_is_written(name, run, model_folder, t
     else:
         assert exit.value.code == code
         assert message in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_an_output_folder_that_is_a_file_is_refused_at_once(run, model_folder, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(SystemExit, match="File exists"):
+        evaluate_small(run, model_folder, tmp_path / "out")
 
 
 def test_a_backbone_is_refused(run, tmp_path):

@@ -43,11 +43,10 @@ def test_the_curves_are_the_metrics(metrics):
     plot.plt.close("all")
 
 
-@pytest.mark.parametrize("content", [None, "{", json.dumps({"settings": {}})])
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\x89PNG", json.dumps({"settings": {}}).encode()])
 def test_a_file_that_is_no_metrics_is_refused(content, tmp_path, monkeypatch):
     path = tmp_path / "metrics.json"
-    if content is not None:
-        path.write_text(content)
+    path.write_bytes(content)
     monkeypatch.setattr(sys, "argv", ["plot.py", "--metrics", str(path), "--output_dir", str(tmp_path / "out")])
     with pytest.raises(SystemExit, match="is not the output of scripts/evaluate"):
         plot.main()

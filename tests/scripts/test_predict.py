@@ -18,4 +18,4 @@ def test_it_answers_where_the_project_cannot_be_imported(make_model, tmp_path):
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     assert "project importable: False" in result.stdout
-    assert "prediction with n_loops=8" in result.stdout
+    assert "n_loops=4: error " in result.stdout
