@@ -299,8 +299,13 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2PreTrainedModel):
         )
 
     def _check_prompt(self, xs: torch.Tensor, ys: torch.Tensor, labels: torch.Tensor | None):
+        for name, values in (("xs", xs), ("ys", ys)):
+            if not isinstance(values, torch.Tensor):
+                raise ValueError(
+                    f"`{name}` must be a torch.Tensor, got {type(values).__name__}: use `torch.as_tensor`."
+                )
         n_dims, max_points = self.config.n_dims, (self.config.n_positions + 1) // 2
-        if xs.ndim != 3 or xs.shape[-1] != n_dims:
+        if xs.ndim != 3 or xs.shape[-1] != n_dims or xs.shape[0] == 0:
             raise ValueError(f"`xs` must have shape (batch, n_points, n_dims = {n_dims}), got {tuple(xs.shape)}.")
         batch_size, n_points = xs.shape[:2]
         if not 1 <= n_points <= max_points:

@@ -1,6 +1,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -295,6 +296,9 @@ BAD_CALLS = {
     "window too long": ({"n_loops": 2, "loop_window": 3}, "`loop_window` .* `n_loops` = 2, got 3"),
     "xs 2-dimensional": ({"xs": torch.zeros(4, 3)}, r"`xs` must have shape .* got \(4, 3\)"),
     "wrong n_dims": ({"xs": torch.zeros(4, 5, 2)}, r"n_dims = 3\), got \(4, 5, 2\)"),
+    "no prompts": ({"xs": torch.zeros(0, 5, 3), "ys": torch.zeros(0, 5)}, r"`xs` must have shape .* got \(0, 5, 3\)"),
+    "numpy": ({"xs": np.zeros((4, 5, 3))}, "`xs` must be a torch.Tensor, got ndarray"),
+    "list": ({"ys": [[0.0] * 5] * 4}, "`ys` must be a torch.Tensor, got list"),
     "no points": ({"xs": torch.zeros(4, 0, 3), "ys": torch.zeros(4, 0)}, "`xs` must hold 1 to 7 points .* got 0"),
     "too many points": ({"xs": torch.zeros(4, 8, 3), "ys": torch.zeros(4, 8)}, "`n_positions` = 14 .* got 8"),
     "ys too short": ({"ys": torch.zeros(4, 3)}, r"`ys` must have shape \(4, 5\), .* got \(4, 3\)"),
