@@ -26,6 +26,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import broadcast_object_list
 
+from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from scripts.arguments import Arguments, parse_arguments
 from scripts.checkpoints import RunError, RunFolder, write_atomically
 from scripts.devices import (
@@ -56,6 +57,13 @@ def environment(accelerator: Accelerator) -> dict[str, str | int]:
 
 def connect(arguments: Arguments) -> PartialState:
     """Join the processes of the run; raises `RunError` before anything is written."""
+    if arguments.model.attn_implementation != "auto":
+        try:
+            with torch.device("meta"):
+                model = LoopedGPT2ForInContextRegression(arguments.config)
+            model.set_attn_implementation(arguments.model.attn_implementation)
+        except (ValueError, ImportError) as error:
+            raise RunError(f"`attn_implementation`: {error}") from None
     trackers = [tracker.value for tracker in get_available_trackers()]
     if arguments.run.log_with not in (None, *trackers):
         raise RunError(f"`log_with` must be an installed tracker, {trackers} here, got {arguments.run.log_with!r}.")
@@ -117,6 +125,8 @@ def run(arguments: Arguments):
     if accelerator.is_main_process:
         write_atomically(folder.path / "environment.json", json.dumps(environment(accelerator), indent=2))
     trainer = Trainer(accelerator, arguments, folder)
+    if trainer.first_step:
+        accelerator.print(f"Going on from step {trainer.first_step}.")
     if trainer.train():
         trainer.export()
         accelerator.print(f"Finished: {folder.path} loads with AutoModel.from_pretrained.")

@@ -89,8 +89,10 @@ class Trainer:
             if saves or stops:
                 self.folder.save(accelerator, step)
             if stops and step < max_steps:
+                bar.close()
                 accelerator.print(f"Stopped after step {step}, which is saved. The same command goes on from here.")
                 return False
+        bar.close()
         return True
 
     def training_step(self, index: int, batch: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -115,6 +115,7 @@ def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(accident, trai
         assert "The same command goes on from here" in first.stdout
     second = train(folder)
     assert second.returncode == 0, second.stderr
+    assert "Going on from step" in second.stdout
     assert_same_bits(weights, folder, finished)
     assert {file.name for file in folder.iterdir()} == EXPECTED_FILES
     if accident.startswith("kill"):
@@ -190,10 +191,18 @@ def test_a_tracker_receives_the_metrics(train, tmp_path):
     assert list((tmp_path / "run").rglob("events.out.tfevents*"))
 
 
-def test_an_unknown_tracker_is_refused_before_anything_is_written(train, tmp_path):
-    result = train(tmp_path / "run", "--log_with", "notebook")
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--log_with", "notebook"], "`log_with` must be an installed tracker"),
+        (["--attn_implementation", "foo"], "`attn_implementation`: "),
+    ],
+)
+def test_what_this_machine_lacks_is_refused_before_anything_is_written(flags, message, train, tmp_path):
+    result = train(tmp_path / "run", *flags)
     assert result.returncode == 1
-    assert "`log_with` must be an installed tracker" in result.stderr
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
     assert not (tmp_path / "run").exists()
 
 
