@@ -208,7 +208,7 @@ def parse_arguments(argv: Sequence[str] | None = None, description: str | None =
     value cannot be trained.
     """
     parser = HfArgumentParser(GROUPS, description=description, allow_abbrev=False)
-    parser.usage = "%(prog)s [--recipe FILE] --output_dir DIR [--any_field value ...]"
+    parser.usage = "%(prog)s --recipe FILE --output_dir DIR [--any_field value ...]"
     parser.add_argument("--recipe", metavar="FILE", help="YAML file of fields; flags win over it.")
     recipe_parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     recipe_parser.add_argument("--recipe")
@@ -223,13 +223,16 @@ def parse_arguments(argv: Sequence[str] | None = None, description: str | None =
         return Arguments(*groups)
     except StrictDataclassError as error:
         parser.error(str(error.__cause__ or error))
-    except (ValueError, OSError, yaml.YAMLError) as error:
+    except ValueError as error:
         parser.error(str(error))
 
 
 def load_recipe(path: str) -> list[str]:
-    """Turn a YAML recipe into flags; raises `ValueError` naming the first key that is no field."""
-    recipe = yaml.safe_load(Path(path).read_text())
+    """Turn a YAML recipe into flags; raises `ValueError` naming the file, and the key that is no field."""
+    try:
+        recipe = yaml.safe_load(Path(path).read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"recipe {path} cannot be read: {error}") from None
     if not isinstance(recipe, dict):
         raise ValueError(f"recipe {path} must be a mapping of fields to values, got {type(recipe).__name__}")
     flags = []
