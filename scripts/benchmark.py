@@ -28,7 +28,7 @@ from transformers import GPT2Config, GPT2Model
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
 from scripts.checkpoints import write_atomically
-from scripts.devices import fastest_attention, has_bfloat16, keep_freed_memory, use_all_cores
+from scripts.devices import fastest_attention, has_bfloat16, prepare_device
 from tasks import make_task
 from tasks.curriculum import Schedule
 from tasks.streams import Stream
@@ -212,10 +212,7 @@ def parse_arguments() -> argparse.Namespace:
 def main():
     """Measure, print, write."""
     arguments = parse_arguments()
-    keep_freed_memory()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cpu":
-        use_all_cores(1)
+    device = prepare_device()
     workload = Workload(arguments, device, arguments.against)
     peaks = {"float32": matmul_peak(device, torch.float32), "training": matmul_peak(device, workload.precision)}
     rows = {

@@ -63,6 +63,15 @@ def keep_freed_memory():
         libc.mallopt(M_TOP_PAD, 256 * 2**20)
 
 
+def prepare_device() -> torch.device:
+    """The device of a program of one process, its memory and cores set up: the GPU, or the CPU where there is none."""
+    keep_freed_memory()
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    use_all_cores(1)
+    return torch.device("cpu")
+
+
 def stop_with_launcher():
     """
     Have the kernel send SIGTERM to this process when `accelerate launch` ends, so that the run is saved and stops.

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from transformers import AutoModel
 
 from scripts.checkpoints import write_atomically
-from scripts.devices import fastest_attention, keep_freed_memory, use_all_cores
+from scripts.devices import fastest_attention, prepare_device
 from tasks import TASKS, Task, make_task
 from tasks.baselines import BASELINES, predict_prefixes
 from tasks.in_context_error import InContextError
@@ -111,10 +111,7 @@ def print_table(metrics: dict):
 def main():
     """Load, predict, measure, write."""
     arguments = parse_arguments()
-    keep_freed_memory()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cpu":
-        use_all_cores(1)
+    device = prepare_device()
     try:
         arguments.output_dir.mkdir(parents=True, exist_ok=True)
         model = load_model(arguments.model, device)

@@ -1,7 +1,7 @@
 """Endless streams of training batches whose element i depends on the settings, the seed and i alone."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import datasets
 import numpy as np
@@ -34,7 +34,7 @@ class Stream:
     n_points: Schedule
     n_dims_active: Schedule
     seed: int
-    split: str = field(default="train")
+    split: str = "train"
 
     def __post_init__(self):
         check_at_least_one(batch_size=self.batch_size)
