@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
 from tasks import make_task
+from tests.loopback_hub import LoopbackHub
 
 
 ROOT = Path(__file__).parents[1]
@@ -63,3 +65,17 @@ def run_isolated(tmp_path):
         return result.stdout
 
     return run
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A Hub on loopback with the users ana and bea, to which everything in this process talks; the cache is empty."""
+    with LoopbackHub(users={"hf_ana": "ana", "hf_bea": "bea"}) as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        # large files go over the Hub's own LFS endpoints, which this server has, and not over Xet's
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        yield server
