@@ -1,11 +1,8 @@
 """The looped GPT-2 for transformers: configuration, backbone and in-context regression head."""
 
 from .configuration_looped_gpt2 import LoopedGPT2Config
-from .modeling_looped_gpt2 import (
-    LoopedGPT2ForInContextRegression,
-    LoopedGPT2Model,
-    LoopedGPT2PreTrainedModel,
-)
+from .modeling_looped_gpt2 import LoopedGPT2Model, LoopedGPT2PreTrainedModel
+from .modeling_looped_gpt2_in_context import LoopedGPT2ForInContextRegression
 
 
 # `save_pretrained` writes the model's code and the `auto_map` that finds it beside the weights, so every saved folder

@@ -81,7 +81,6 @@ class LoopedGPT2Config(GPT2Config):
     attn_pdrop: float | int = 0.0
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
-    use_cache: bool = False
 
     n_loops: int = 20
     input_injection: str = "add"

@@ -8,18 +8,20 @@ Source: Yang, Lee, Nowak, Papailiopoulos, "Looped Transformers are Better at Lea
 """
 
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 
 import torch
 from torch import nn
 from transformers import initialization as init
+from transformers.cache_utils import Cache, DynamicCache
 from transformers.masking_utils import create_causal_mask
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block, GPT2PreTrainedModel
 from transformers.processing_utils import Unpack
-from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
-from transformers.utils.generic import maybe_autocast
+from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from .cache_looped_gpt2 import LoopSlots, RunningRows
 from .configuration_looped_gpt2 import LoopedGPT2Config
 
 
@@ -31,6 +33,10 @@ class LoopedGPT2ModelOutput(ModelOutput):
     Args:
         last_hidden_state (`torch.Tensor` of shape `(B, T, E)`):
             State after the last loop, layer-normalised.
+        past_key_values ([`~transformers.Cache`], returned when `use_cache=True`):
+            Keys and values of every loop and block: loop l (from 0) and block i own slot `l * n_layer + i`.
+        n_loops_used (`torch.LongTensor` of shape `(B,)`, returned when `exit_tolerance` is given):
+            Loops that each row ran.
         loop_hidden_states (`tuple[torch.Tensor]`, returned when `output_loop_hidden_states=True`):
             State `(B, T, E)` after each loop of the window, layer-normalised; the last is `last_hidden_state`.
         hidden_states (`tuple[torch.Tensor]`, returned when `output_hidden_states=True`):
@@ -41,30 +47,9 @@ class LoopedGPT2ModelOutput(ModelOutput):
     """
 
     last_hidden_state: torch.Tensor | None = None
+    past_key_values: Cache | None = None
+    n_loops_used: torch.LongTensor | None = None
     loop_hidden_states: tuple[torch.Tensor, ...] | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
-
-
-@dataclass
-class LoopedGPT2InContextRegressionOutput(ModelOutput):
-    """
-    Output of [`LoopedGPT2ForInContextRegression`]. B batch, P points, L loops of the window; y has no fixed unit.
-
-    Args:
-        loss (`torch.Tensor` of shape `()`, float32, returned when `labels` is given):
-            Squared error, mean over the loops of the window, the points and the batch (Yang et al., eq. 1).
-        predictions (`torch.Tensor` of shape `(B, P)`):
-            Prediction of y at each x after the last loop; prediction i depends on the examples before i only.
-        loop_predictions (`torch.Tensor` of shape `(B, L, P)`, returned when `output_loop_predictions=True`):
-            The same after each loop of the window; the last is `predictions`.
-        hidden_states, attentions:
-            As in [`LoopedGPT2ModelOutput`].
-    """
-
-    loss: torch.Tensor | None = None
-    predictions: torch.Tensor | None = None
-    loop_predictions: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
 
@@ -86,8 +71,6 @@ class LoopedGPT2PreTrainedModel(GPT2PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, LoopedGPT2Model):
             init.normal_(module.wpe.weight, mean=0.0, std=self.config.position_initializer_range)
-        elif isinstance(module, LoopedGPT2ForInContextRegression):
-            init.normal_(module.read_in.weight, mean=0.0, std=self.config.read_in_initializer_range)
 
 
 class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
@@ -118,15 +101,19 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
     def set_input_embeddings(self, new_embeddings: nn.Embedding):
         self.wte = new_embeddings
 
+    @merge_with_config_defaults
     @capture_outputs
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.LongTensor | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
+        use_cache: bool | None = None,
         n_loops: int | None = None,
         loop_window: int | None = None,
+        exit_tolerance: float | None = None,
         output_loop_hidden_states: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> LoopedGPT2ModelOutput:
@@ -136,62 +123,136 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         Args:
             input_ids (`torch.LongTensor` of shape `(B, T)`, *optional*):
                 Token ids; needs a vocabulary. Give either these or `inputs_embeds`.
-            attention_mask (`torch.Tensor` of shape `(B, T)`, *optional*):
+            past_key_values ([`~transformers.Cache`], *optional*):
+                Any stock cache, empty or filled by calls of the same `n_loops`; the tokens given here come after its.
+            attention_mask (`torch.Tensor` of shape `(B, tokens of the cache + T)`, *optional*):
                 1 for tokens to attend to, 0 for padding.
-            position_ids (`torch.LongTensor` of shape `(B, T)` or `(1, T)`, *optional*, defaults to 0 ... T-1):
-                Positions, below `config.n_positions`.
+            position_ids (`torch.LongTensor` of shape `(B, T)` or `(1, T)`, *optional*):
+                Positions, below `config.n_positions`. Default: 0, 1, 2, ... after those of the cache.
             inputs_embeds (`torch.FloatTensor` of shape `(B, T, E)`, *optional*):
                 The embedded prompt e.
+            use_cache (`bool`, *optional*, defaults to `config.use_cache`):
+                Return a cache for the tokens to come.
             n_loops (`int`, *optional*, defaults to `config.n_loops`):
                 Loops of this call, >= 1; may be far more than the model was trained with.
             loop_window (`int`, *optional*, defaults to `n_loops`):
                 Last loops that carry a gradient, in 1 ... `n_loops` (the paper's T). The loops before them run without
                 gradient (truncated backpropagation). The forward values do not depend on it.
+            exit_tolerance (`float`, *optional*):
+                End the loops of a row once its last token has settled, that is once a loop changes its state by less
+                than this share of its norm (> 0); at most `n_loops`. Rows that have ended are no longer computed, keep
+                their state and leave the keys and values of their last loop in the cache for all later ones. No row
+                depends on another.
             output_loop_hidden_states (`bool`, defaults to `False`):
                 Also return the state after each loop of the window.
 
         Raises:
-            `ValueError`: inputs, sequence length, `n_loops` or `loop_window` are not as above.
+            `ValueError`: inputs, sequence length, `n_loops`, `loop_window` or `exit_tolerance` are not as above, or
+                the cache was filled with another number of loops.
         """
+        n_loops, loop_window = self._check_loops(n_loops, loop_window)
+        self._check_exit(exit_tolerance, loop_window < n_loops, output_loop_hidden_states, kwargs)
         for name in ("output_attentions", "output_hidden_states"):  # captured by the decorator, not by the blocks
             kwargs.pop(name, None)
-        n_loops, loop_window = self._check_loops(n_loops, loop_window)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give either `input_ids` or `inputs_embeds`, and not both.")
         if inputs_embeds is None:
             if self.wte is None:
                 raise ValueError("`input_ids` need a token embedding and this model has none: give `inputs_embeds`.")
             inputs_embeds = self.wte(input_ids)
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config.with_loops(n_loops))
+        self._check_cache(past_key_values, n_loops)
         if position_ids is None:
-            n_tokens = inputs_embeds.shape[1]
-            if n_tokens > self.config.n_positions:
-                raise ValueError(f"`n_positions` is {self.config.n_positions} tokens, got a sequence of {n_tokens}.")
-            position_ids = torch.arange(n_tokens, device=inputs_embeds.device).unsqueeze(0)
-        position_embeds = self.wpe(position_ids)
+            position_ids = self._next_positions(inputs_embeds, past_key_values)
         causal_mask = create_causal_mask(
             config=self.config,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
-            past_key_values=None,
+            past_key_values=past_key_values,
             position_ids=position_ids,
         )
+        inputs = (inputs_embeds, self.wpe(position_ids), causal_mask, position_ids)
+        # a checkpointed block runs twice and would add its keys twice
+        cache = None if self.gradient_checkpointing and self.training else past_key_values
 
-        loop_hidden_states = []
-        hidden_states = self._initial_state(inputs_embeds)
-        for loop in range(1, n_loops + 1):
-            in_window = loop > n_loops - loop_window
-            with torch.set_grad_enabled(in_window and torch.is_grad_enabled()):
-                hidden_states = self.drop(self._inject(hidden_states, inputs_embeds) + position_embeds)
-                for block in self.h:
-                    hidden_states = block(hidden_states, None, causal_mask, position_ids=position_ids, **kwargs)
-                hidden_states = self.ln_f(hidden_states)
-            if output_loop_hidden_states and in_window:
-                loop_hidden_states.append(hidden_states)
-
+        loop_hidden_states = [] if output_loop_hidden_states else None
+        n_loops_used = None
+        if exit_tolerance is None:
+            hidden_states = self._run_loops(inputs, cache, n_loops, loop_window, loop_hidden_states, kwargs)
+        else:
+            hidden_states, n_loops_used = self._run_until_settled(inputs, cache, n_loops, exit_tolerance, kwargs)
         return LoopedGPT2ModelOutput(
             last_hidden_state=hidden_states,
+            past_key_values=past_key_values if use_cache else None,
+            n_loops_used=n_loops_used,
             loop_hidden_states=tuple(loop_hidden_states) if output_loop_hidden_states else None,
         )
+
+    def _run_loops(
+        self, inputs: tuple, cache: Cache | None, n_loops: int, loop_window: int, states: list | None, kwargs: dict
+    ) -> torch.Tensor:
+        """Run `n_loops` loops; the final state. Those after each loop of the window are added to `states`."""
+        hidden_states = self._initial_state(inputs[0])
+        for loop in range(n_loops):
+            in_window = loop >= n_loops - loop_window
+            slots = None if cache is None else LoopSlots(cache, loop * self.config.n_layer)
+            with torch.set_grad_enabled(in_window and torch.is_grad_enabled()):
+                hidden_states = self._run_blocks(hidden_states, *inputs, slots, **kwargs)
+            if in_window and states is not None:
+                states.append(hidden_states)
+        return hidden_states
+
+    def _run_until_settled(
+        self, inputs: tuple, cache: Cache | None, n_loops: int, tolerance: float, kwargs: dict
+    ) -> tuple[torch.Tensor, torch.LongTensor]:
+        """Run each row until its last token has settled; the final states and the loops used."""
+        n_layer, latest = self.config.n_layer, {}
+        final_states = hidden_states = self._initial_state(inputs[0])
+        rows = torch.arange(len(hidden_states), device=hidden_states.device)
+        n_loops_used = torch.full_like(rows, n_loops)
+        for loop in range(n_loops):
+            slots = None if cache is None else RunningRows(cache, loop * n_layer, rows, latest)
+            previous = hidden_states[:, -1]
+            hidden_states = self._run_blocks(hidden_states, *inputs, slots, **kwargs)
+            last = hidden_states[:, -1]
+            settled = (last - previous).norm(dim=-1) < tolerance * last.norm(dim=-1)
+            if settled.any():
+                final_states = final_states.index_copy(0, rows[settled], hidden_states[settled])
+                n_loops_used[rows[settled]] = loop + 1
+                rows, hidden_states = rows[~settled], hidden_states[~settled]
+                inputs = tuple(_select_rows(tensor, ~settled) for tensor in inputs)
+            if not len(rows):
+                for slot in range((loop + 1) * n_layer, n_loops * n_layer) if cache is not None else ():
+                    cache.update(*latest[slot % n_layer], slot)
+                break
+        return final_states.index_copy(0, rows, hidden_states), n_loops_used
+
+    def _run_blocks(
+        self,
+        hidden_states: torch.Tensor,
+        inputs_embeds: torch.Tensor,
+        position_embeds: torch.Tensor,
+        causal_mask: torch.Tensor | None,
+        position_ids: torch.LongTensor,
+        slots: LoopSlots | None,
+        **kwargs,
+    ) -> torch.Tensor:
+        """One loop: inject the prompt, run the blocks, normalise."""
+        hidden_states = self.drop(self._inject(hidden_states, inputs_embeds) + position_embeds)
+        for block in self.h:
+            hidden_states = block(hidden_states, slots, causal_mask, position_ids=position_ids, **kwargs)
+        return self.ln_f(hidden_states)
+
+    def _next_positions(self, inputs_embeds: torch.Tensor, past_key_values: Cache | None) -> torch.LongTensor:
+        n_seen = 0 if past_key_values is None else past_key_values.get_seq_length()
+        n_tokens = inputs_embeds.shape[1]
+        # a static cache keeps its length in a tensor, which a check would have to wait for
+        if isinstance(n_seen, int) and n_seen + n_tokens > self.config.n_positions:
+            raise ValueError(
+                f"`n_positions` is {self.config.n_positions} tokens, got a sequence of {n_seen + n_tokens}."
+            )
+        return (torch.arange(n_tokens, device=inputs_embeds.device) + n_seen).unsqueeze(0)
 
     def _check_loops(self, n_loops: int | None, loop_window: int | None) -> tuple[int, int]:
         n_loops = self.config.n_loops if n_loops is None else n_loops
@@ -207,6 +268,31 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
             )
         return n_loops, loop_window
 
+    def _check_exit(self, exit_tolerance: float | None, has_window: bool, output_loops: bool, kwargs: dict):
+        if exit_tolerance is None:
+            return
+        if not isinstance(exit_tolerance, Real) or not 0 < exit_tolerance < float("inf"):
+            raise ValueError(f"`exit_tolerance` must be a finite number > 0, got {exit_tolerance!r}.")
+        outputs = {name: kwargs.get(name) for name in ("output_hidden_states", "output_attentions")}
+        unfit = {"loop_window": has_window, "output_loop_hidden_states": output_loops, **outputs}
+        for name, given in unfit.items():
+            if given:
+                raise ValueError(
+                    f"`{name}` cannot be had with `exit_tolerance`: rows end after different loops. Leave one out."
+                )
+
+    def _check_cache(self, past_key_values: Cache | None, n_loops: int):
+        if past_key_values is None:
+            return
+        n_slots, n_layer = len(past_key_values.layers), self.config.n_layer
+        grows = past_key_values.layer_class_to_replicate is not None and not past_key_values.get_seq_length()
+        if n_slots != n_layer * n_loops and not grows:
+            raise ValueError(
+                f"`past_key_values` has {n_slots} slots, {n_slots / n_layer:g} loops of {n_layer} block(s), and this "
+                f"call asks for `n_loops` = {n_loops}: go on with as many loops as the cache was filled with, or "
+                f"start a new one for `config.with_loops({n_loops})`."
+            )
+
     def _initial_state(self, inputs_embeds: torch.Tensor) -> torch.Tensor:
         if self.config.input_injection == "none":
             return inputs_embeds
@@ -220,128 +306,13 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         return hidden_states * inputs_embeds
 
 
-class LoopedGPT2ForInContextRegression(LoopedGPT2PreTrainedModel):
-    """
-    Looped GPT-2 that learns functions from the examples in its prompt.
-
-    A prompt x_1 y_1 x_2 y_2 ... is read in as one token a value (y padded with zeros to `n_dims`), and the prediction
-    of y_i is read out at the token of x_i, so one pass predicts after every number of examples.
-
-    Source: Garg et al., "What Can Transformers Learn In-Context?" (NeurIPS 2022); Yang et al. (ICLR 2024).
-    """
-
-    main_input_name = "xs"
-    # the loss is a mean over the batch, not a sum to be divided by the Trainer's `num_items_in_batch`
-    accepts_loss_kwargs = False
-
-    def __init__(self, config: LoopedGPT2Config):
-        super().__init__(config)
-        self.read_in = nn.Linear(config.n_dims, config.n_embd)
-        self.transformer = LoopedGPT2Model(config, add_token_embedding=False)
-        self.read_out = nn.Linear(config.n_embd, 1)
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        xs: torch.FloatTensor,
-        ys: torch.FloatTensor,
-        labels: torch.FloatTensor | None = None,
-        n_loops: int | None = None,
-        loop_window: int | None = None,
-        output_loop_predictions: bool = False,
-        **kwargs: Unpack[TransformersKwargs],
-    ) -> LoopedGPT2InContextRegressionOutput:
-        r"""
-        Predict y at every x from the examples before it. B batch, P points, D `config.n_dims`.
-
-        Args:
-            xs (`torch.FloatTensor` of shape `(B, P, D)`):
-                Inputs, finite, on the scale of the training data (standard normal in this project's tasks).
-            ys (`torch.FloatTensor` of shape `(B, P)` or `(B, P - 1)`):
-                Values, finite. The value of the last point is never looked at and may be left out: the last x is then
-                the query.
-            labels (`torch.FloatTensor` of shape `(B, P)`, *optional*):
-                What the predictions are scored against; gives the `loss`.
-            n_loops (`int`, *optional*, defaults to `config.n_loops`):
-                Loops of this call, >= 1.
-            loop_window (`int`, *optional*, defaults to `n_loops`):
-                Last loops that are scored and carry a gradient, in 1 ... `n_loops` (the paper's T).
-            output_loop_predictions (`bool`, defaults to `False`):
-                Also return the predictions of each loop of the window.
-
-        Raises:
-            `ValueError`: a shape, dtype, value or loop count is not as above, or the prompt is longer than
-                `config.n_positions` tokens. Values are looked at only outside training, where it costs no time.
-        """
-        self._check_prompt(xs, ys, labels)
-        inputs_embeds = self._embed_prompt(xs, ys)
-        all_loops = output_loop_predictions or labels is not None
-        outputs = self.transformer(
-            inputs_embeds=inputs_embeds,
-            n_loops=n_loops,
-            loop_window=loop_window,
-            output_loop_hidden_states=all_loops,
-            **kwargs,
-        )
-        states = outputs.loop_hidden_states if all_loops else (outputs.last_hidden_state,)
-        loop_predictions = torch.stack([self._read_out(state[:, ::2]) for state in states], dim=1)
-
-        loss = None
-        if labels is not None:
-            loss = (loop_predictions.float() - labels.float().unsqueeze(1)).square().mean()
-        return LoopedGPT2InContextRegressionOutput(
-            loss=loss,
-            predictions=loop_predictions[:, -1],
-            loop_predictions=loop_predictions if output_loop_predictions else None,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-        )
-
-    def _check_prompt(self, xs: torch.Tensor, ys: torch.Tensor, labels: torch.Tensor | None):
-        for name, values in (("xs", xs), ("ys", ys)):
-            if not isinstance(values, torch.Tensor):
-                raise ValueError(
-                    f"`{name}` must be a torch.Tensor, got {type(values).__name__}: use `torch.as_tensor`."
-                )
-        n_dims, max_points = self.config.n_dims, (self.config.n_positions + 1) // 2
-        if xs.ndim != 3 or xs.shape[-1] != n_dims or xs.shape[0] == 0:
-            raise ValueError(f"`xs` must have shape (batch, n_points, n_dims = {n_dims}), got {tuple(xs.shape)}.")
-        batch_size, n_points = xs.shape[:2]
-        if not 1 <= n_points <= max_points:
-            raise ValueError(
-                f"`xs` must hold 1 to {max_points} points (`n_positions` = {self.config.n_positions} tokens, two a "
-                f"point less the last y), got {n_points}."
-            )
-        if ys.shape not in ((batch_size, n_points), (batch_size, n_points - 1)):
-            raise ValueError(
-                f"`ys` must have shape {(batch_size, n_points)}, or {(batch_size, n_points - 1)} when the last x is "
-                f"the query, got {tuple(ys.shape)}."
-            )
-        if labels is not None and labels.shape != (batch_size, n_points):
-            raise ValueError(f"`labels` must have shape {(batch_size, n_points)}, got {tuple(labels.shape)}.")
-        for name, values in (("xs", xs), ("ys", ys[:, : n_points - 1])):
-            if not values.is_floating_point():
-                raise ValueError(f"`{name}` must be floating point, got {values.dtype}: convert it, e.g. `.float()`.")
-            if not self.training and not torch.compiler.is_compiling() and not values.isfinite().all():
-                raise ValueError(f"`{name}` must be finite, got NaN or infinity: drop or impute those examples.")
-
-    def _embed_prompt(self, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
-        """Interleave x_1 y_1 ... x_P and read it in; (B, P, D) and (B, >= P - 1) to (B, 2 P - 1, E)."""
-        ys = nn.functional.pad(ys[:, : xs.shape[1] - 1].unsqueeze(-1), (0, xs.shape[2] - 1, 0, 1))
-        prompt = torch.stack((xs, ys.to(xs.dtype)), dim=2).flatten(1, 2)[:, :-1]
-        # bfloat16 would round the numbers of the prompt to three digits, so only the loop runs under autocast
-        with maybe_autocast(xs.device.type, enabled=False):
-            return self.read_in(prompt.to(self.read_in.weight.dtype))
-
-    def _read_out(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """States at the x tokens (B, P, E) to predictions (B, P), outside autocast for the same reason."""
-        with maybe_autocast(hidden_states.device.type, enabled=False):
-            return self.read_out(hidden_states.to(self.read_out.weight.dtype)).squeeze(-1)
+def _select_rows(tensor: torch.Tensor | None, rows: torch.BoolTensor) -> torch.Tensor | None:
+    """The given rows of a tensor that has as many, or the tensor itself where one row stands for all."""
+    return tensor[rows] if tensor is not None and len(rows) > 1 and tensor.shape[0] == len(rows) else tensor
 
 
 def _is_integer(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-__all__ = ["LoopedGPT2ForInContextRegression", "LoopedGPT2Model", "LoopedGPT2PreTrainedModel"]
+__all__ = ["LoopedGPT2Model", "LoopedGPT2PreTrainedModel"]

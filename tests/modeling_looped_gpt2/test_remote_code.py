@@ -4,7 +4,12 @@ import torch
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression, LoopedGPT2Model
 
 
-CODE_FILES = {"configuration_looped_gpt2.py", "modeling_looped_gpt2.py"}
+CODE_FILES = {
+    "configuration_looped_gpt2.py",
+    "cache_looped_gpt2.py",
+    "modeling_looped_gpt2.py",
+    "modeling_looped_gpt2_in_context.py",
+}
 SAVED_FILES = {"config.json", "model.safetensors"} | CODE_FILES
 
 
@@ -24,6 +29,8 @@ torch.save(model(xs, ys, n_loops=7).predictions, {str(tmp_path / "predictions.pt
 model.save_pretrained({str(tmp_path / "again")!r})
 again = AutoModel.from_pretrained({str(tmp_path / "again")!r}, trust_remote_code=True)
 assert torch.equal(again(xs, ys).predictions, model(xs, ys).predictions)
+context = again.encode_context(xs[:, :-1], ys[:, :-1])
+assert torch.allclose(again.predict(xs[:, -1:], context), model(xs, ys).predictions[:, -1:], atol=1e-5)
 """)
     assert torch.equal(torch.load(tmp_path / "predictions.pt"), expected)
     assert {file.name for file in (tmp_path / "again").iterdir()} == SAVED_FILES

@@ -1,0 +1,124 @@
+"""Loops that end for every row once its last token has settled."""
+
+import pytest
+import torch
+from transformers import DynamicCache, StaticCache
+
+from modeling_looped_gpt2 import LoopedGPT2Model
+
+
+TOLERANCE = 0.02
+MAX_LOOPS = 40
+
+
+def loops_until_settled(states, n_loops):
+    """The naive way for one row: look at every loop's state at the last token and take the first that hardly moves."""
+    for loop in range(1, n_loops):
+        change = (states[loop] - states[loop - 1])[:, -1].norm() / states[loop][:, -1].norm()
+        if change < TOLERANCE:
+            return loop + 1
+    return n_loops
+
+
+@pytest.fixture
+def model(make_model):
+    return make_model(n_layer=2, initializer_range=0.1)  # loud enough for loops to matter
+
+
+def test_each_prompt_stops_at_the_loop_where_it_has_settled(model, prompts):
+    xs, ys = prompts["xs"], prompts["ys"]
+    outputs = model(xs, ys, n_loops=MAX_LOOPS, exit_tolerance=TOLERANCE)
+    assert outputs.n_loops_used.shape == (4,)
+    assert len(set(outputs.n_loops_used.tolist())) > 1  # rows really end apart
+    tokens = {}
+    hook = model.transformer.register_forward_pre_hook(lambda _, __, kw: tokens.update(kw), with_kwargs=True)
+    model(xs, ys)
+    hook.remove()
+    for row in range(4):
+        embeds = tokens["inputs_embeds"][row : row + 1]
+        states = model.transformer(
+            inputs_embeds=embeds, n_loops=MAX_LOOPS, output_loop_hidden_states=True
+        ).loop_hidden_states
+        n_loops = loops_until_settled(states, MAX_LOOPS)
+        assert outputs.n_loops_used[row] == n_loops
+        fixed = model(xs[row : row + 1], ys[row : row + 1], n_loops=n_loops).predictions
+        torch.testing.assert_close(outputs.predictions[row : row + 1], fixed, rtol=1e-4, atol=1e-5)
+
+
+def test_no_prompt_depends_on_its_batch_mates(model, prompts):
+    xs, ys = prompts["xs"], prompts["ys"]
+    together = model(xs, ys, n_loops=MAX_LOOPS, exit_tolerance=TOLERANCE)
+    for rows in ([2], [3, 1], [0, 1, 3]):
+        apart = model(xs[rows], ys[rows], n_loops=MAX_LOOPS, exit_tolerance=TOLERANCE)
+        assert torch.equal(apart.n_loops_used, together.n_loops_used[rows])
+        torch.testing.assert_close(apart.predictions, together.predictions[rows], rtol=1e-4, atol=1e-5)
+
+
+def test_settled_rows_are_not_computed(model, prompts):
+    rows_run = []
+    hook = model.transformer.h[0].register_forward_pre_hook(lambda _, args: rows_run.append(len(args[0])))
+    used = model(prompts["xs"], prompts["ys"], n_loops=MAX_LOOPS, exit_tolerance=TOLERANCE).n_loops_used
+    hook.remove()
+    assert sum(rows_run) == used.sum()
+    assert len(rows_run) == used.max()
+
+
+def test_a_tolerance_never_reached_runs_all_loops(model, prompts):
+    outputs = model(prompts["xs"], prompts["ys"], n_loops=5, exit_tolerance=1e-9)
+    assert outputs.n_loops_used.tolist() == [5] * 4
+    torch.testing.assert_close(outputs.predictions, model(prompts["xs"], prompts["ys"], n_loops=5).predictions)
+    assert model(prompts["xs"], prompts["ys"]).n_loops_used is None
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "static"])
+@pytest.mark.parametrize("tolerance", [TOLERANCE, 0.5])
+def test_rows_that_have_ended_leave_their_last_keys_in_later_slots(make_config, kind, tolerance):
+    model = LoopedGPT2Model(make_config(n_layer=2, vocab_size=11, n_loops=MAX_LOOPS, initializer_range=0.1)).eval()
+    ids = torch.randint(0, 11, (4, 8))
+    mask = (torch.arange(8) >= torch.tensor([[0], [3], [0], [1]])).long()
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+
+    def run(rows):
+        cache = DynamicCache() if kind == "dynamic" else StaticCache(model.config, max_cache_len=8)
+        used, state = [], None
+        for part in (slice(0, 6), slice(6, 7), slice(7, 8)):
+            inputs = {"input_ids": ids[rows, part], "position_ids": positions[rows, part]}
+            outputs = model(
+                **inputs,
+                attention_mask=mask[rows, : part.stop],
+                past_key_values=cache,
+                use_cache=True,
+                exit_tolerance=tolerance,
+            )
+            used.append(outputs.n_loops_used)
+            state = outputs.last_hidden_state
+        return cache, used, state
+
+    cache, used, state = run([0, 1, 2, 3])
+    assert len(cache) == 2 * MAX_LOOPS
+    for row in range(4):
+        alone, used_alone, state_alone = run([row])
+        assert [int(loops[row]) for loops in used] == [int(loops) for loops in used_alone]
+        torch.testing.assert_close(state[row : row + 1], state_alone, rtol=1e-4, atol=1e-4)
+        token, last = 7, used[-1][row] - 1
+        for slot, layer in enumerate(cache.layers):
+            torch.testing.assert_close(layer.keys[row : row + 1], alone.layers[slot].keys, rtol=1e-4, atol=1e-4)
+            source = cache.layers[min(slot // 2, last) * 2 + slot % 2]
+            assert torch.equal(layer.values[row, :, token], source.values[row, :, token])
+
+
+BAD = {
+    "zero": ({"exit_tolerance": 0}, "`exit_tolerance` must be a finite number > 0, got 0"),
+    "NaN": ({"exit_tolerance": float("nan")}, "`exit_tolerance` must be a finite number > 0, got nan"),
+    "text": ({"exit_tolerance": "0.1"}, "`exit_tolerance` must be a finite number > 0, got '0.1'"),
+    "loops": ({"exit_tolerance": 0.1, "output_loop_predictions": True}, "leave out `exit_tolerance`"),
+    "window": ({"exit_tolerance": 0.1, "loop_window": 2}, "`loop_window` cannot be had with `exit_tolerance`"),
+    "states": ({"exit_tolerance": 0.1, "output_hidden_states": True}, "`output_hidden_states` cannot be had"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_call_is_refused_by_name(model, prompts, name):
+    arguments, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        model(prompts["xs"], prompts["ys"], **arguments)

@@ -1,0 +1,72 @@
+"""The backbone on stock caches: loop l and block i own slot `l * n_layer + i`."""
+
+import pytest
+import torch
+from transformers import DynamicCache, StaticCache
+
+from modeling_looped_gpt2 import LoopedGPT2Model
+
+
+CACHES = {
+    "made by the model": lambda config: None,
+    "dynamic, lazy": lambda config: DynamicCache(),
+    "dynamic": lambda config: DynamicCache(config=config),
+    "static": lambda config: StaticCache(config, max_cache_len=10),
+}
+
+
+@pytest.fixture
+def model(make_config):
+    return LoopedGPT2Model(make_config(n_layer=2, vocab_size=11, initializer_range=0.1)).eval()
+
+
+@pytest.mark.parametrize("kind", CACHES)
+@pytest.mark.parametrize("n_loops", [1, 4, 5])
+@pytest.mark.parametrize("parts", [(6, 1, 1), (1,) * 8, (3, 5)])
+def test_parts_on_a_cache_equal_the_whole(model, kind, n_loops, parts):
+    ids = torch.randint(0, 11, (2, 8))
+    mask = torch.tensor([[1] * 8, [0] * 2 + [1] * 6])
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    whole = model(input_ids=ids, attention_mask=mask, position_ids=positions, n_loops=n_loops).last_hidden_state
+    cache, states, start = CACHES[kind](model.config.with_loops(n_loops)), [], 0
+    for length in parts:
+        part = slice(start, start + length)
+        outputs = model(
+            input_ids=ids[:, part],
+            attention_mask=mask[:, : part.stop],
+            position_ids=positions[:, part],
+            past_key_values=cache,
+            use_cache=True,
+            n_loops=n_loops,
+        )
+        cache, start = outputs.past_key_values, part.stop
+        states.append(outputs.last_hidden_state)
+    assert len(cache) == 2 * n_loops
+    seen = mask.bool()
+    torch.testing.assert_close(torch.cat(states, dim=1)[seen], whole[seen], rtol=1e-4, atol=1e-5)
+
+
+def test_positions_go_on_after_the_cache(model):
+    ids = torch.randint(0, 11, (2, 8))
+    first = model(input_ids=ids[:, :5], use_cache=True)
+    second = model(input_ids=ids[:, 5:], past_key_values=first.past_key_values).last_hidden_state
+    torch.testing.assert_close(second, model(input_ids=ids).last_hidden_state[:, 5:], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="`n_positions` is 14 tokens, got a sequence of 15"):
+        model(input_ids=ids[:, :7], past_key_values=first.past_key_values)
+
+
+def test_a_cache_of_another_depth_is_refused(model):
+    ids = torch.zeros(1, 2, dtype=torch.long)
+    for cache in (model(input_ids=ids, use_cache=True, n_loops=3).past_key_values, StaticCache(model.config, 8)):
+        with pytest.raises(ValueError, match=r"slots, . loops of 2 block\(s\), .* `n_loops` = 5: go on with as many"):
+            model(input_ids=ids, past_key_values=cache, n_loops=5)
+
+
+def test_checkpointed_training_fills_no_cache(make_config):
+    model = LoopedGPT2Model(make_config(vocab_size=11)).train()
+    # renamed in transformers 5.23
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable()
+    cache = DynamicCache()
+    model(input_ids=torch.zeros(1, 3, dtype=torch.long), past_key_values=cache).last_hidden_state.sum().backward()
+    assert cache.get_seq_length() == 0

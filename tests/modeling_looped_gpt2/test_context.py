@@ -1,0 +1,123 @@
+"""Contexts that are encoded once, asked many times and grown example by example."""
+
+import pytest
+import torch
+from transformers import DynamicCache
+
+from tasks import make_task
+
+
+@pytest.fixture
+def examples():
+    return make_task("noisy_linear_regression", 3).sample(2, 6, torch.Generator().manual_seed(1))
+
+
+def predict_each_as_the_last_point(model, xs, ys, xs_query, n_loops):
+    """The naive way: a whole prompt for every query."""
+    n_queries = xs_query.shape[1]
+    predictions = [
+        model(torch.cat((xs, xs_query[:, i : i + 1]), dim=1), ys, n_loops=n_loops).predictions[:, -1]
+        for i in range(n_queries)
+    ]
+    return torch.stack(predictions, dim=1)
+
+
+@pytest.mark.parametrize("injection", ["add", "multiply", "none"])
+@pytest.mark.parametrize(("n_layer", "n_loops", "attention"), [(1, 4, "eager"), (2, 3, "sdpa"), (1, 1, "sdpa")])
+def test_each_query_equals_the_last_point_of_its_own_prompt(
+    make_model, examples, injection, n_layer, n_loops, attention
+):
+    model = make_model(input_injection=injection, n_layer=n_layer, attn_implementation=attention)
+    xs, ys, queries = examples["xs"], examples["ys"], torch.randn(2, 9, 3)
+    context = model.encode_context(xs, ys, n_loops=n_loops)
+    assert len(context) == n_layer * n_loops
+    expected = predict_each_as_the_last_point(model, xs, ys, queries, n_loops)
+    torch.testing.assert_close(model.predict(queries, context), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_queries_are_split_without_a_trace(make_model, examples, monkeypatch):
+    model = make_model()
+    context = model.encode_context(examples["xs"], examples["ys"])
+    queries = torch.randn(2, 9, 3)
+    expected = model.predict(queries, context)
+    monkeypatch.setattr(f"{type(model).__module__}.QUERIES_AT_A_TIME", 4)
+    torch.testing.assert_close(model.predict(queries, context), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_flow_through_context_and_queries(make_model, examples):
+    model = make_model()
+    xs, ys, queries = examples["xs"], examples["ys"], torch.randn(2, 3, 3)
+    model.predict(queries, model.encode_context(xs, ys)).square().sum().backward()
+    gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    predict_each_as_the_last_point(model, xs, ys, queries, None).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_asking_leaves_the_context_as_it_is(make_model, examples):
+    model = make_model()
+    context = model.encode_context(examples["xs"], examples["ys"])
+    before = [(layer.keys.clone(), layer.values.clone()) for layer in context.layers]
+    first, second = (model.predict(torch.zeros(2, 4, 3), context) for _ in range(2))
+    assert torch.equal(first, second)
+    for layer, (keys, values) in zip(context.layers, before, strict=True):
+        assert torch.equal(layer.keys, keys)
+        assert torch.equal(layer.values, values)
+
+
+def test_a_context_grows_example_by_example(make_model, examples):
+    model = make_model()
+    xs, ys, queries = examples["xs"], examples["ys"], torch.randn(2, 3, 3)
+    context = model.encode_context(xs[:, :1], ys[:, :1], n_loops=5)
+    for i in range(1, 6):
+        expected = model.predict(queries, model.encode_context(xs[:, :i], ys[:, :i], n_loops=5))
+        torch.testing.assert_close(model.predict(queries, context), expected, rtol=1e-4, atol=1e-5)
+        assert model.encode_context(xs[:, i : i + 1], ys[:, i : i + 1], context=context) is context
+    assert context.get_seq_length() == 12
+
+
+BAD_CALLS = {
+    "NaN": (lambda m, c: m.predict(torch.full((2, 1, 3), float("nan")), c), "`xs_query` must be finite"),
+    "list": (lambda m, c: m.predict([[1.0]], c), "`xs_query` must be a torch.Tensor, got list"),
+    "no query": (lambda m, c: m.predict(torch.zeros(2, 0, 3), c), r"`xs_query` must have shape .* got \(2, 0, 3\)"),
+    "n_dims": (lambda m, c: m.predict(torch.zeros(2, 1, 4), c), r"n_dims = 3\), .* got \(2, 1, 4\)"),
+    "other batch": (lambda m, c: m.predict(torch.zeros(3, 1, 3), c), "batch size of `context` is 2, got .* for 3"),
+    "no context": (lambda m, c: m.predict(torch.zeros(2, 1, 3), None), "`context` must be what `encode_context`"),
+    "empty cache": (lambda m, c: m.predict(torch.zeros(2, 1, 3), DynamicCache()), "`context` must be what"),
+    "no examples": (
+        lambda m, c: m.encode_context(torch.zeros(2, 0, 3), torch.zeros(2, 0)),
+        r"`xs` must have shape .* got \(2, 0, 3\)",
+    ),
+    "query left out": (
+        lambda m, c: m.encode_context(torch.zeros(2, 3, 3), torch.zeros(2, 2)),
+        r"`ys` must have shape \(2, 3\), got \(2, 2\)",
+    ),
+    "no room for a query": (
+        lambda m, c: m.encode_context(torch.zeros(2, 7, 3), torch.zeros(2, 7)),
+        "`xs` must hold 1 to 6 points",
+    ),
+    "full": (
+        lambda m, c: m.encode_context(torch.zeros(2, 1, 3), torch.zeros(2, 1), context=c),
+        "`xs` must hold 1 to 0 points",
+    ),
+    "other depth": (
+        lambda m, c: m.encode_context(
+            torch.zeros(2, 1, 3),
+            torch.zeros(2, 1),
+            n_loops=3,
+            context=m.encode_context(torch.zeros(2, 1, 3), torch.zeros(2, 1)),
+        ),
+        "4 slots, 4 loops .* `n_loops` = 3: go on with as many loops",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_CALLS)
+def test_a_bad_call_is_refused_by_name(make_model, examples, name):
+    call, message = BAD_CALLS[name]
+    model = make_model()
+    context = model.encode_context(examples["xs"], examples["ys"])
+    with pytest.raises(ValueError, match=message):
+        call(model, context)
+    assert context.get_seq_length() == 12
