@@ -49,12 +49,13 @@ def prompts():
 def run_isolated(tmp_path):
     """Run code in a fresh process that finds the installed libraries but not this project."""
 
-    def run(code: str) -> str:
+    def run(code: str, **changes: str) -> str:
         # -S: site-packages comes from PYTHONPATH alone, without the .pth file of an editable install
         environment = os.environ | {
             "PYTHONPATH": sysconfig.get_path("purelib"),
             "HF_MODULES_CACHE": str(tmp_path / "modules"),
             "HF_HUB_OFFLINE": "1",
+            **changes,
         }
         guard = "import importlib.util as u\nassert u.find_spec('modeling_looped_gpt2') is None\n"
         folder = tmp_path / "elsewhere"
@@ -78,4 +79,6 @@ def hub(tmp_path, monkeypatch):
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
         # large files go over the Hub's own LFS endpoints, which this server has, and not over Xet's
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no_token"))
+        monkeypatch.delenv("HF_TOKEN", raising=False)
         yield server

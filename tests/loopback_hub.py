@@ -118,6 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     ROUTES = (
+        ("GET", r"/api/mend", "mend"),  # not of the Hub: for a test in another process
         ("POST", r"/api/repos/create", "create"),
         ("POST", r"/api/validate-yaml", "validate_yaml"),
         ("POST", r"/api/models/(?P<repo>[^/]+/[^/]+)/preupload/(?P<revision>[^/]+)", "preupload"),
@@ -213,6 +214,10 @@ class _Handler(BaseHTTPRequestHandler):
         if commit is None:
             raise Refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound")
         return commit, repository.commits[commit]
+
+    def mend(self) -> dict:
+        self.hub.cuts.clear()
+        return {}
 
     # push
 
