@@ -1,16 +1,38 @@
 """The looped GPT-2 for transformers: configuration, backbone and in-context regression head."""
 
-from .configuration_looped_gpt2 import LoopedGPT2Config
-from .modeling_looped_gpt2 import LoopedGPT2Model, LoopedGPT2PreTrainedModel
-from .modeling_looped_gpt2_in_context import LoopedGPT2ForInContextRegression
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 
-# `save_pretrained` writes the model's code and the `auto_map` that finds it beside the weights, so every saved folder
-# loads through `AutoModel.from_pretrained(folder, trust_remote_code=True)` where this package is not installed. The
-# classes are not registered with `AutoModel` itself: it keeps one model a configuration class, and here the checkpoint
-# decides whether that is the backbone or a head.
-LoopedGPT2Config.register_for_auto_class()
-LoopedGPT2Model.register_for_auto_class("AutoModel")
-LoopedGPT2ForInContextRegression.register_for_auto_class("AutoModel")
+if TYPE_CHECKING:
+    from .configuration_looped_gpt2 import LoopedGPT2Config as LoopedGPT2Config
+    from .modeling_looped_gpt2 import LoopedGPT2Model as LoopedGPT2Model
+    from .modeling_looped_gpt2 import LoopedGPT2PreTrainedModel as LoopedGPT2PreTrainedModel
+    from .modeling_looped_gpt2_in_context import LoopedGPT2ForInContextRegression as LoopedGPT2ForInContextRegression
 
-__all__ = ["LoopedGPT2Config", "LoopedGPT2ForInContextRegression", "LoopedGPT2Model", "LoopedGPT2PreTrainedModel"]
+# class: (file, the auto class that finds it in a saved folder)
+_CLASSES = {
+    "LoopedGPT2Config": ("configuration_looped_gpt2", "AutoConfig"),
+    "LoopedGPT2PreTrainedModel": ("modeling_looped_gpt2", None),
+    "LoopedGPT2Model": ("modeling_looped_gpt2", "AutoModel"),
+    "LoopedGPT2ForInContextRegression": ("modeling_looped_gpt2_in_context", "AutoModel"),
+}
+__all__ = list(_CLASSES)
+
+
+def __getattr__(name: str):
+    """
+    Import the model at the first use of a class: what it builds on takes transformers seconds to import.
+
+    `save_pretrained` then writes the model's code and the `auto_map` that finds it beside the weights, so every saved
+    folder loads through `AutoModel.from_pretrained(folder, trust_remote_code=True)` where this package is not
+    installed. The classes are not registered with `AutoModel` itself: it keeps one model a configuration class, and
+    here the checkpoint decides whether that is the backbone or a head.
+    """
+    if name not in _CLASSES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    for class_name, (file, auto_class) in _CLASSES.items():
+        cls = globals()[class_name] = getattr(import_module(f".{file}", __name__), class_name)
+        if auto_class:
+            cls.register_for_auto_class(auto_class)
+    return globals()[name]

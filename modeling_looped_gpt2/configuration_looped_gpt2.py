@@ -38,6 +38,9 @@ class LoopedGPT2Config(GPT2Config):
             Width and attention heads, >= 1; the width is a multiple of the heads.
         resid_pdrop, embd_pdrop, attn_pdrop (`float`, default to 0.0):
             Dropout probabilities in [0, 1), active in training only.
+        activation_function (`str`, defaults to `"gelu_pytorch_tanh"`):
+            Activation of the MLPs, a name of transformers'. The default is the function that GPT-2 calls `"gelu_new"`,
+            computed in one pass instead of eight.
         read_in_initializer_range (`float`, defaults to 0.25):
             Standard deviation of the initial read-in weights, > 0. Far above GPT-2's 0.02 because the injected
             prompt has to be heard beside a layer-normalised state of unit variance.
@@ -76,6 +79,7 @@ class LoopedGPT2Config(GPT2Config):
     n_embd: int = 256
     n_layer: int = 1
     n_head: int = 8
+    activation_function: str = "gelu_pytorch_tanh"
     resid_pdrop: float | int = 0.0
     embd_pdrop: float | int = 0.0
     attn_pdrop: float | int = 0.0

@@ -163,6 +163,7 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config.with_loops(n_loops))
         self._check_cache(past_key_values, n_loops)
+        given_positions = position_ids
         if position_ids is None:
             position_ids = self._next_positions(inputs_embeds, past_key_values)
         causal_mask = create_causal_mask(
@@ -170,7 +171,8 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             past_key_values=past_key_values,
-            position_ids=position_ids,
+            # looked through for packed sequences, which would make a GPU wait
+            position_ids=given_positions,
         )
         inputs = (inputs_embeds, self.wpe(position_ids), causal_mask, position_ids)
         # a checkpointed block runs twice and would add its keys twice

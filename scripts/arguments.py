@@ -86,7 +86,9 @@ class OptimizationArguments:
     mixed_precision: Literal["auto", "no", "bf16"] = described(
         "auto", "auto: bf16 where the device computes in it natively, no elsewhere."
     )
-    compile: bool = described(False, "Compile the blocks with torch.compile.")
+    compile: Literal["auto", "no", "default", "reduce-overhead"] = described(
+        "auto", "Mode of torch.compile for the blocks; auto: reduce-overhead (CUDA graphs) on a GPU, no on a CPU."
+    )
     seed: int = described(42, "Seed of the initial weights, the prompts and the drawn loop counts.")
 
 

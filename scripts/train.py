@@ -89,6 +89,7 @@ def claim(folder: RunFolder, arguments: Arguments, state: PartialState) -> Argum
         machine = {
             "mixed_precision": "bf16" if has_bfloat16(state.device) else "no",
             "attn_implementation": fastest_attention(state.device),
+            "compile": "reduce-overhead" if state.device.type == "cuda" else "no",
         }
         recipe = [folder.claim(arguments.as_dict(), machine)]
     return Arguments.from_dict(broadcast_object_list(recipe)[0])

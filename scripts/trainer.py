@@ -49,9 +49,9 @@ class Trainer:
         model = LoopedGPT2ForInContextRegression(arguments.config)
         model.set_attn_implementation(arguments.model.attn_implementation)
         optimizers = build_optimizers(model, arguments.optimization)
-        if arguments.optimization.compile:
+        if arguments.optimization.compile != "no":
             for block in model.transformer.h:  # the blocks alone, so that a new loop count compiles nothing
-                block.compile()
+                block.compile(mode=arguments.optimization.compile)
         self.model, *self.optimizers = accelerator.prepare(model, *optimizers)
         self.stop_request = StopRequest()
         self.first_step = folder.load(accelerator)
@@ -63,7 +63,7 @@ class Trainer:
         accelerator, run = self.accelerator, self.arguments.run
         max_steps = self.arguments.optimization.max_steps
         stream = self.stream.iterable(self.first_step, accelerator.process_index, accelerator.num_processes)
-        batches = iter(DataLoader(stream, batch_size=None))
+        batches = iter(DataLoader(stream, batch_size=None, pin_memory=accelerator.device.type == "cuda"))
         bar = tqdm(
             total=max_steps,
             initial=self.first_step,
@@ -104,6 +104,7 @@ class Trainer:
         loop_window = None if loops.loop_window is None else min(loops.loop_window, n_loops)
         set_learning_rates(self.optimizers, index, optimization)
 
+        torch.compiler.cudagraph_mark_step_begin()
         self.model.train()
         measured = torch.zeros(3, device=accelerator.device)
         n_parts = optimization.gradient_accumulation_steps

@@ -1,6 +1,11 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
+import modeling_looped_gpt2
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression, LoopedGPT2Model
 
 
@@ -53,3 +58,14 @@ def test_backbone_and_head_checkpoints_interchange(make_model, tmp_path):
     for loaded in (backbone, head.transformer):
         for name, parameter in model.transformer.named_parameters():
             assert torch.equal(parameter, loaded.get_parameter(name)), name
+
+
+def test_importing_the_package_imports_no_model():
+    code = (
+        "import sys, modeling_looped_gpt2 as m; assert 'torch' not in sys.modules; "
+        "assert m.LoopedGPT2Model; assert 'torch' in sys.modules; "
+        "assert not {'datasets', 'evaluate', 'matplotlib', 'sklearn'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], timeout=300)
+    with pytest.raises(AttributeError, match="has no attribute 'LoopedGPT3'"):
+        _ = modeling_looped_gpt2.LoopedGPT3

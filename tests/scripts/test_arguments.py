@@ -19,10 +19,10 @@ def write_recipe(tmp_path):
 
 def test_flags_win_over_the_recipe(write_recipe):
     recipe = write_recipe("task: linear_regression\nn_dims: 5\nmax_steps: 100\nlearning_rate: 3e-4\noutput_dir: out\n")
-    arguments = parse_arguments(["--recipe", recipe, "--n_dims", "7", "--compile", "true"])
+    arguments = parse_arguments(["--recipe", recipe, "--n_dims", "7", "--compile", "default"])
     assert arguments.task.n_dims == 7
     assert arguments.optimization.learning_rate == 3e-4
-    assert arguments.optimization.compile is True
+    assert arguments.optimization.compile == "default"
     assert arguments.config.n_dims == 7
     assert arguments.config.n_positions == 82
 

@@ -179,7 +179,7 @@ def test_a_damaged_checkpoint_is_refused(train, tmp_path):
 
 
 def test_a_compiled_run_follows_the_eager_one(train, finished, tmp_path, weights):
-    result = train(tmp_path / "run", "--compile", "true", "--max_steps", "4", "--decay_steps", "0")
+    result = train(tmp_path / "run", "--compile", "reduce-overhead", "--max_steps", "4", "--decay_steps", "0")
     assert result.returncode == 0, result.stderr
     assert weights(tmp_path / "run").keys() == weights(finished).keys()
     compiled = [line for line in log_without_times(tmp_path / "run") if "loss" in line]
