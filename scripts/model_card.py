@@ -22,6 +22,7 @@ from huggingface_hub.utils import validate_repo_id
 from transformers import PreTrainedModel
 
 import modeling_looped_gpt2
+from modeling_looped_gpt2.pipeline_looped_gpt2 import InContextRegressionPipeline
 from scripts.checkpoints import weights_digest, write_atomically
 
 
@@ -245,8 +246,7 @@ def write_repository(folder: Path, repo_id: str, output_dir: Path):
         `ValueError`: a record is missing, damaged or was measured on other weights. Nothing is written then.
     """
     card = render_card(folder, repo_id)
-    model = load_checked(folder)
-    model.save_pretrained(output_dir)
+    InContextRegressionPipeline(load_checked(folder)).save_pretrained(output_dir)
     records = {name for name in SOURCES if name not in ("config.json", "model.safetensors")}
     pictures = {path.name for pattern in ("*.png", "*.svg") for path in folder.glob(pattern)}
     for name in sorted(records | pictures):

@@ -46,6 +46,7 @@ def test_the_first_push_is_one_commit_with_everything_and_a_tag(push, hub, evalu
     assert repository.tags == {"v1": repository.branches["main"]}
     config = json.loads(repository.files["config.json"])
     assert set(config["auto_map"]) == {"AutoConfig", "AutoModel"}
+    assert set(config["custom_pipelines"]) == {"in-context-regression"}
     assert repository.files["model.safetensors"] == (evaluated / "model.safetensors").read_bytes()
     assert not repository.private
     ModelCard(repository.files["README.md"].decode()).validate()
@@ -188,7 +189,7 @@ def test_the_card_is_all_a_stranger_needs(push, hub, evaluated, tmp_path, run_is
     """Pull by the card's own lines in a process with an empty cache that cannot import the project."""
     push("--private", None)
     card = hub.repositories[REPO].files["README.md"].decode()
-    use = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)[0]
+    use, use_pipeline = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
     generator = torch.Generator().manual_seed(0)
     xs, ys = torch.randn(2, 5, 3, generator=generator), torch.randn(2, 5, generator=generator)
     torch.save((xs, ys), tmp_path / "prompts.pt")
@@ -224,6 +225,16 @@ try:
 except OSError as error:
     assert "v9" in str(error), error
 torch.save(predictions, {str(tmp_path / "predictions.pt")!r})
+{use_pipeline}
+padded = lambda x: torch.tensor([*x, 0.0]).view(1, 1, 3)
+prompt = torch.cat([padded(x) for x in ([0.5, -1.0], [1.5, 0.3], [1.0, 1.0])], dim=1)
+same = model.eval()(prompt, torch.tensor([[2.0, 0.7]])).predictions[0, -1]
+assert abs(answer["predictions"][0] - same) < 1e-5, (answer, same)
+assert answer["n_loops_used"] == [2], answer
+regress.save_pretrained({str(tmp_path / "again")!r})
+again = pipeline("in-context-regression", model={str(tmp_path / "again")!r}, trust_remote_code=True)
+request = {{"examples": [[1.0, 2.0]], "queries": [3.0]}}
+assert again(request) == regress(request)
 """
     run_isolated(code, **environment)
     expected = LoopedGPT2ForInContextRegression.from_pretrained(evaluated)(xs, ys).predictions
