@@ -1,4 +1,6 @@
+import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -6,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from huggingface_hub import constants
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
+from scripts.checkpoints import weights_digest
 from tasks import make_task
 from tests.loopback_hub import LoopbackHub
 
@@ -82,3 +86,64 @@ def hub(tmp_path, monkeypatch):
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no_token"))
         monkeypatch.delenv("HF_TOKEN", raising=False)
         yield server
+
+
+RECIPE = {
+    "task": "linear_regression",
+    "n_dims": 3,
+    "n_points": 5,
+    "n_loops": 2,
+    "n_loops_start": None,
+    "loop_window": 2,
+    "input_injection": "add",
+    "max_steps": 30,
+    "batch_size": 8,
+    "optimizer": "muon",
+    "learning_rate": 0.001,
+    "warmup_steps": 2,
+    "decay_steps": 4,
+    "seed": 42,
+    "mixed_precision": "no",
+}
+
+
+@pytest.fixture(scope="session")
+def untouched_evaluated(tmp_path_factory):
+    """Folder of a model as training, evaluation and plotting leave it, with records made up for the test."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("evaluated")
+    config = LoopedGPT2Config(n_embd=16, n_head=2, n_dims=3, n_positions=10, n_loops=2)
+    model = LoopedGPT2ForInContextRegression(config)
+    model.save_pretrained(folder)
+    for path in folder.glob("*.py"):  # the push brings the code of today
+        path.write_text("raise AssertionError")
+    curve = {"error": [1.03, 0.52, 0.26, 0.13, 0.0654], "low": [0.93, 0.42, 0.16, 0.03, 0.0554]}
+    curve["high"] = [error + 0.1 for error in curve["error"]]
+    zero = {name: [value] * 5 for name, value in (("error", 1.01), ("low", 0.91), ("high", 1.11))}
+    settings = {"model": "evaluated", "task": "linear_regression", "n_dims": 3, "n_points": 5, "n_prompts": 40}
+    settings |= {"seed": 7, "n_loops": 2, "max_loops": 4, "normaliser": 3.0, "n_parameters": model.num_parameters()}
+    metrics = {
+        "settings": settings | {"weights_sha256": weights_digest(model)},
+        "error_by_example": {"model": curve, "zero": zero},
+        "error_by_loop": {"last_point": [0.81, 0.0654, 0.0604, 0.0721], "mean": [0.92, 0.401, 0.402, 0.45]},
+        "seconds_of_the_model": 0.1,
+        "versions": {"python": "3.11.7", "torch": "2.13.0"},
+    }
+    environment = {"python": "3.11.8", "torch": "2.14.0", "device": "x86_64", "threads": 2, "processes": 1}
+    log = [
+        {"step": 10, "loss": 0.9, "seconds_per_step": 2.5},
+        {"step": 10, "eval_error": 0.8},
+        {"step": 30, "loss": 0.5, "seconds_per_step": 10.0},
+    ]
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "environment.json").write_text(json.dumps(environment))
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
+    (folder / "error.png").write_bytes(b"\x89PNG a picture")
+    return folder
+
+
+@pytest.fixture
+def evaluated(untouched_evaluated, tmp_path):
+    """A copy of that folder, for this test alone."""
+    return shutil.copytree(untouched_evaluated, tmp_path / "evaluated")
