@@ -42,7 +42,9 @@ def test_the_commands_run_one_after_another(tmp_path):
     commands = [shlex.split(line) for block in blocks("bash") for line in block.splitlines()]
     ran = []
     for command in commands:
-        script = next(word for word in command if word in SMALL)
+        script = next(word for word in command if word.startswith("scripts/") and word.endswith(".py"))
+        if script == "scripts/demo.py":  # it serves until it is stopped; tests/scripts/test_demo.py visits it
+            continue
         if "multi_gpu.yaml" in " ".join(command):  # needs GPUs; its pieces are tested elsewhere
             assert all((ROOT / word).exists() for word in command if word.startswith("scripts/"))
             continue
