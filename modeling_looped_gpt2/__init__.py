@@ -1,7 +1,8 @@
-"""The looped GPT-2 for transformers: configuration, backbone and in-context regression head."""
+"""The looped GPT-2 for transformers: configuration, backbone, language model and in-context head."""
 
 from .configuration_looped_gpt2 import LoopedGPT2Config
 from .modeling_looped_gpt2 import LoopedGPT2Model, LoopedGPT2PreTrainedModel
+from .modeling_looped_gpt2_causal_lm import LoopedGPT2LMHeadModel
 from .modeling_looped_gpt2_in_context import LoopedGPT2ForInContextRegression
 
 
@@ -11,6 +12,13 @@ from .modeling_looped_gpt2_in_context import LoopedGPT2ForInContextRegression
 # decides whether that is the backbone or a head.
 LoopedGPT2Config.register_for_auto_class()
 LoopedGPT2Model.register_for_auto_class("AutoModel")
+LoopedGPT2LMHeadModel.register_for_auto_class("AutoModelForCausalLM")
 LoopedGPT2ForInContextRegression.register_for_auto_class("AutoModel")
 
-__all__ = ["LoopedGPT2Config", "LoopedGPT2ForInContextRegression", "LoopedGPT2Model", "LoopedGPT2PreTrainedModel"]
+__all__ = [
+    "LoopedGPT2Config",
+    "LoopedGPT2ForInContextRegression",
+    "LoopedGPT2LMHeadModel",
+    "LoopedGPT2Model",
+    "LoopedGPT2PreTrainedModel",
+]
