@@ -331,11 +331,11 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         expected = self.config.with_loops(n_loops, loops_per_slot).num_hidden_layers
         grows = past_key_values.layer_class_to_replicate is not None and not past_key_values.get_seq_length()
         if n_slots != expected and not grows:
-            n_once = self.config.n_prelude + self.config.n_coda
+            n_loops_held = (n_slots - self.config.n_prelude - self.config.n_coda) / n_layer
             raise ValueError(
-                f"`past_key_values` has {n_slots} slots, {(n_slots - n_once) / n_layer:g} loops of {n_layer} block(s), "
-                f"and this call needs {expected} for `n_loops` = {n_loops}: go on with as many loops as the cache was "
-                f"filled with, or start a new one for `config.with_loops({n_loops}, {loops_per_slot})`."
+                f"`past_key_values` has {n_slots} slots, {n_loops_held:g} loops of {n_layer} block(s), and this call "
+                f"needs {expected} for `n_loops` = {n_loops}: go on with as many loops as the cache was filled with, "
+                f"or start a new one for `config.with_loops({n_loops}, {loops_per_slot})`."
             )
         if loops_per_slot > 1 and (past_key_values.offloading or not has_plain_layers(past_key_values)):
             raise ValueError(

@@ -177,7 +177,7 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
     def init_continuous_batching(self, *args, **kwargs):
         """Refuse: paged attention finds a block's keys by its index in the stack, where all loops would meet."""
         raise NotImplementedError(
-            "Continuous batching keeps one place for the keys of a block, and a looped block needs one for every loop: "
+            "Continuous batching keeps one place for the keys of a block, and a looped block needs one for each loop: "
             "use `generate` on a padded batch instead."
         )
 

@@ -221,7 +221,8 @@ class TestNLoopsAtGeneration:
 class TestAdaptiveDepth:
     def test_no_row_depends_on_its_batch_mates(self, make_lm, batch):
         model = make_lm(n_prelude=1, n_coda=1)
-        together = generate(model, batch, n_loops=30, exit_tolerance=0.1)
+        settings = {"n_loops": 30, "exit_tolerance": 0.1}
+        together = generate(model, batch, **settings)
         for row, start in ((0, 0), (1, 3)):
             alone = generate(
                 model, {"input_ids": batch["input_ids"][row : row + 1, start:]}, n_loops=30, exit_tolerance=0.1

@@ -1,4 +1,4 @@
-"""The language model: loss, conversion from GPT-2, saved folders, training with the libraries that users train with."""
+"""The language model: its loss, its conversion from GPT-2, its blocks outside the loop, its saved folders."""
 
 import json
 
