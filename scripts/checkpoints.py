@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from accelerate import Accelerator
 
@@ -207,6 +208,15 @@ def write_atomically(path: Path, text: str):
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text)
     os.replace(partial, path)
+
+
+def weights_digest(model: torch.nn.Module) -> str:
+    """Sha256 of a model's weights in float32: the same for equal weights, whatever file or device they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.float().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _checksum(path: Path) -> str:

@@ -26,7 +26,7 @@ import transformers
 from tqdm import tqdm
 from transformers import AutoModel
 
-from scripts.checkpoints import write_atomically
+from scripts.checkpoints import weights_digest, write_atomically
 from scripts.devices import fastest_attention, prepare_device
 from tasks import TASKS, Task, make_task
 from tasks.baselines import BASELINES, predict_prefixes
@@ -143,6 +143,7 @@ def main():
             "max_loops": max_loops,
             "normaliser": task.normaliser,
             "n_parameters": model.num_parameters(),
+            "weights_sha256": weights_digest(model),
         },
         "error_by_example": errors_by_example(prompts, task, by_loop[:, n_loops - 1]),
         "error_by_loop": {"last_point": loop_errors[:, -1].tolist(), "mean": loop_errors.mean(axis=1).tolist()},

@@ -1,0 +1,210 @@
+"""The pipeline `in-context-regression`: examples and queries in, predictions and the loops they took out."""
+
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any
+
+import torch
+from transformers import AutoModel
+from transformers.pipelines import PIPELINE_REGISTRY
+from transformers.pipelines.base import Pipeline
+
+
+TASK = "in-context-regression"
+ROWS_AT_A_TIME = 256
+
+
+class InContextRegressionPipeline(Pipeline):
+    """
+    Answer queries from examples with a [`LoopedGPT2ForInContextRegression`].
+
+    Example:
+
+    ```python
+    >>> from transformers import pipeline
+
+    >>> regress = pipeline("in-context-regression", model="ORG/NAME", trust_remote_code=True)
+    >>> regress({"examples": [[[0.5, -1.0], 2.0], [[1.5, 0.3], 0.7]], "queries": [[1.0, 1.0]]})
+    {'predictions': [0.31], 'n_loops_used': [12]}
+    ```"""
+
+    _load_processor = False
+    _load_image_processor = False
+    _load_video_processor = False
+    _load_feature_extractor = False
+    _load_tokenizer = False
+
+    def __call__(self, inputs: dict | Iterable[dict], **kwargs) -> dict | list[dict] | Iterator[dict]:
+        """
+        Predict y at the queries of one request or of many.
+
+        Args:
+            inputs (`dict`, or a list, generator or `Dataset` of them):
+                `"examples"`: pairs `[x, y]`, or an array or data frame whose last column is y; at least one, at most
+                what the model has positions for. `"queries"`: a list of x, or an array or data frame of the same
+                features. x is a list of numbers, or a number where there is one feature; it is padded with zeros to
+                the model's `n_dims`. Values are used as they are: the models are trained on x of unit variance.
+            n_loops (`int`, *optional*, defaults to the model's):
+                Loops, >= 1.
+            exit_tolerance (`float`, *optional*):
+                Let the loops of every query end once a loop changes its state by less than this share (> 0). Every
+                query is then a prompt of its own, which costs the examples again for each.
+            batch_size (`int`, *optional*, defaults to 1):
+                Requests computed together where they follow one another with equal numbers of examples.
+
+        Returns:
+            For every request a `dict` of two lists, one entry a query: `"predictions"` (`float`) and `"n_loops_used"`
+            (`int`).
+
+        Raises:
+            `ValueError`: examples or queries are missing, empty, not numbers, not finite, of unequal shapes, or more
+                than the model can read; the message names which.
+        """
+        if isinstance(inputs, list | tuple) and not inputs:
+            return []
+        return super().__call__(inputs, **kwargs)
+
+    def _sanitize_parameters(self, n_loops: int | None = None, exit_tolerance: float | None = None):
+        given = {"n_loops": n_loops, "exit_tolerance": exit_tolerance}
+        return {}, {name: value for name, value in given.items() if value is not None}, {}
+
+    def preprocess(self, input_: dict) -> dict[str, torch.Tensor]:
+        if not isinstance(input_, dict) or set(input_) != {"examples", "queries"}:
+            got = sorted(map(str, input_)) if isinstance(input_, dict) else type(input_).__name__
+            raise ValueError(f'A request must be a dict of "examples" and "queries", got {got}.')
+        xs, ys = _read_examples(input_["examples"])
+        queries = _read_queries(input_["queries"], _columns(input_["examples"]))
+        if queries.shape[1] != xs.shape[1]:
+            raise ValueError(f"`queries` have {queries.shape[1]} features and `examples` {xs.shape[1]}.")
+        max_examples = (self.model.config.n_positions - 1) // 2
+        if len(xs) > max_examples:
+            raise ValueError(f"`examples` must be at most {max_examples} for this model, got {len(xs)}.")
+        n_dims, n_features = self.model.config.n_dims, xs.shape[1]
+        if n_features > n_dims:
+            raise ValueError(f"`examples` must have at most `n_dims` = {n_dims} features, got {n_features}.")
+        xs, queries = (torch.nn.functional.pad(x, (0, n_dims - n_features)) for x in (xs, queries))
+        return {"xs": xs, "ys": ys, "queries": queries}
+
+    def run_single(self, inputs, *parameters) -> dict:
+        return next(self.get_iterator([inputs], 0, 1, *parameters))
+
+    def get_iterator(
+        self, inputs, num_workers: int, batch_size: int, preprocess_params, forward_params, postprocess_params
+    ) -> Iterator[dict]:
+        # the base class batches what a tokenizer has padded; requests are not padded but grouped
+        if isinstance(inputs, Sized):
+            inputs = map(inputs.__getitem__, range(len(inputs)))
+        requests = (self.preprocess(request) for request in inputs)
+        for group in _group(requests, batch_size):
+            n_queries = [len(request["queries"]) for request in group]
+            queries = [request["queries"] for request in group]
+            batch = {name: torch.stack([request[name] for request in group]) for name in ("xs", "ys")}
+            batch["queries"] = torch.nn.utils.rnn.pad_sequence(queries, batch_first=True)
+            outputs = self.forward(batch, **forward_params)
+            for row, n in enumerate(n_queries):
+                yield self.postprocess({name: values[row, :n] for name, values in outputs.items()})
+
+    def _forward(
+        self, input_tensors: dict[str, torch.Tensor], n_loops: int | None = None, exit_tolerance: float | None = None
+    ) -> dict[str, torch.Tensor]:
+        xs, ys, queries = (input_tensors[name] for name in ("xs", "ys", "queries"))
+        if exit_tolerance is None:
+            context = self.model.encode_context(xs, ys, n_loops=n_loops)
+            predictions = self.model.predict(queries, context)
+            n_loops = self.model.config.n_loops if n_loops is None else n_loops
+            return {
+                "predictions": predictions,
+                "n_loops_used": torch.full_like(predictions, n_loops, dtype=torch.long),
+            }
+        shape = queries.shape[:2]
+        xs, ys = (x.repeat_interleave(shape[1], dim=0) for x in (xs, ys))
+        prompts = torch.cat((xs, queries.flatten(0, 1).unsqueeze(1)), dim=1)
+        parts = [
+            self.model(xs_part, ys_part, n_loops=n_loops, exit_tolerance=exit_tolerance)
+            for xs_part, ys_part in zip(prompts.split(ROWS_AT_A_TIME), ys.split(ROWS_AT_A_TIME), strict=True)
+        ]
+        return {
+            "predictions": torch.cat([part.predictions[:, -1] for part in parts]).view(shape),
+            "n_loops_used": torch.cat([part.n_loops_used for part in parts]).view(shape),
+        }
+
+    def postprocess(self, model_outputs: dict[str, torch.Tensor]) -> dict[str, list]:
+        return {name: values.tolist() for name, values in model_outputs.items()}
+
+
+def _group(requests: Iterable[dict], batch_size: int) -> Iterator[list[dict]]:
+    """Neighbours with equal numbers of examples, at most `batch_size` together."""
+    group = []
+    for request in requests:
+        if group and (len(group) == batch_size or request["xs"].shape != group[0]["xs"].shape):
+            yield group
+            group = []
+        group.append(request)
+    if group:
+        yield group
+
+
+def _columns(values: Any) -> list | None:
+    """Names of a data frame's columns."""
+    return list(values.columns) if hasattr(values, "columns") else None
+
+
+def _read_examples(examples: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pairs [x, y], or a table with y in its last column, to xs (P, F) and ys (P,)."""
+    if isinstance(examples, list | tuple) and len(examples):
+        if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in examples):
+            raise ValueError("`examples` must be pairs [x, y], or an array or data frame with y in its last column.")
+        return _read_xs("examples", [x for x, _ in examples]), _read("examples", [y for _, y in examples], 1)
+    table = _read("examples", examples, 2)
+    if table.shape[1] < 2:
+        raise ValueError("`examples` must have at least one feature beside the column of y, got one column.")
+    return table[:, :-1], table[:, -1]
+
+
+def _read_queries(queries: Any, columns: list | None) -> torch.Tensor:
+    """Queries to (Q, F); a data frame must have the features of the examples' `columns`, in their order."""
+    names = _columns(queries)
+    if columns is not None and names is not None and names != columns[:-1]:
+        raise ValueError(f"`queries` must have the columns {columns[:-1]} of the examples, got {names}.")
+    return _read_xs("queries", queries)
+
+
+def _read_xs(name: str, xs: Any) -> torch.Tensor:
+    if isinstance(xs, list | tuple) and len(xs) and all(hasattr(x, "__len__") for x in xs):
+        xs = [_read(name, x, 1) for x in xs]
+        if len({len(x) for x in xs}) > 1:
+            raise ValueError(f"`{name}` must have one number of features, got {sorted({len(x) for x in xs})}.")
+        return torch.stack(xs)
+    xs = _read(name, xs, None)
+    return xs.unsqueeze(1) if xs.ndim == 1 else _check_ndim(name, xs, 2)
+
+
+def _read(name: str, values: Any, n_axes: int | None) -> torch.Tensor:
+    """Numbers in any container to a finite float32 tensor that is not empty."""
+    try:
+        if isinstance(values, str):
+            raise TypeError("text")
+        values = values.to_numpy() if hasattr(values, "to_numpy") else values
+        # a copy: torch warns of arrays that it could write to and must not
+        values = (values if isinstance(values, torch.Tensor) else torch.tensor(values)).to(torch.float32)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ValueError(
+            f"`{name}` must be numbers in lists of equal lengths, an array or a data frame: {error}"
+        ) from None
+    if values.numel() == 0:
+        raise ValueError(f"`{name}` must not be empty.")
+    if not values.isfinite().all():
+        raise ValueError(f"`{name}` must be finite, got NaN or infinity: drop or impute those.")
+    return values if n_axes is None else _check_ndim(name, values, n_axes)
+
+
+def _check_ndim(name: str, values: torch.Tensor, n_axes: int) -> torch.Tensor:
+    if values.ndim != n_axes:
+        raise ValueError(f"`{name}` must be rows of numbers, got an array of shape {tuple(values.shape)}.")
+    return values
+
+
+# every checkpoint brings its own copy of this file: the last one imported answers for the task, without a warning
+PIPELINE_REGISTRY.supported_tasks.pop(TASK, None)
+PIPELINE_REGISTRY.register_pipeline(TASK, InContextRegressionPipeline, pt_model=AutoModel, type="multimodal")
+
+__all__ = ["InContextRegressionPipeline"]

@@ -1,0 +1,306 @@
+"""Write what a checkpoint's Hub repository holds, less the code: weights, records, pictures and the card.
+
+    python scripts/model_card.py --model runs/linear --repo_id ORG/NAME --output_dir model_cards/linear_regression
+
+The card is rendered from recorded data alone: `metrics.json` of scripts/evaluate.py, and `recipe.yaml`,
+`environment.json` and `log.jsonl` of scripts/train.py. The push adds the model's code.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub.utils import validate_repo_id
+from transformers import PreTrainedModel
+
+import modeling_looped_gpt2
+from modeling_looped_gpt2.pipeline_looped_gpt2 import InContextRegressionPipeline
+from scripts.checkpoints import weights_digest, write_atomically
+
+
+TEMPLATE = Path(__file__).parents[1] / "model_cards" / "template.md"
+CARD_FILE, PICTURE = "README.md", "error.png"
+# what a card needs, and the program that writes it
+SOURCES = {
+    "config.json": "scripts/train.py",
+    "model.safetensors": "scripts/train.py",
+    "recipe.yaml": "scripts/train.py",
+    "environment.json": "scripts/train.py",
+    "log.jsonl": "scripts/train.py",
+    "metrics.json": "scripts/evaluate.py",
+    PICTURE: "scripts/plot.py",
+}
+CLASS_DESCRIPTIONS = {
+    "linear_regression": "linear functions",
+    "noisy_linear_regression": "linear functions seen through noise",
+    "sparse_linear_regression": "sparse linear functions",
+    "decision_tree": "decision trees",
+    "relu_2nn_regression": "two-layer ReLU networks",
+}
+OPTIONAL_CURVES = {"limit": "limit", "excess_over_limit": "excess over the limit"}
+RECIPE_ROWS = (
+    *("task", "n_dims", "n_points", "n_loops", "n_loops_start", "n_loops_min", "loop_window", "input_injection"),
+    *("max_steps", "batch_size", "optimizer", "learning_rate", "muon_learning_rate", "weight_decay"),
+    *("warmup_steps", "decay_steps", "seed"),
+)
+
+
+def number(value: float) -> str:
+    """Three significant digits."""
+    return f"{value:.3g}"
+
+
+def interval(point: dict[str, float]) -> str:
+    """An error, and its interval where there is one."""
+    if "low" not in point:
+        return number(point["error"])
+    return f"{number(point['error'])} [{number(point['low'])}, {number(point['high'])}]"
+
+
+def duration(seconds: float) -> str:
+    """Hours and minutes, or minutes, or seconds."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """
+    Read what is recorded of a model.
+
+    Raises:
+        `ValueError`: a file is missing, or the records are of different models.
+        `ValueError`, `LookupError`, `TypeError`, `AttributeError`: a file is not what its program writes.
+    """
+    record = {name: json.loads((folder / f"{name}.json").read_text()) for name in ("config", "metrics", "environment")}
+    record["recipe"] = yaml.safe_load((folder / "recipe.yaml").read_text())
+    record["log"] = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    settings, config, recipe = record["metrics"]["settings"], record["config"], record["recipe"]
+    for name, first, second in (
+        ("n_dims", settings["n_dims"], config["n_dims"]),
+        ("task", settings["task"], recipe["task"]),
+        ("n_loops", config["n_loops"], recipe["n_loops"]),
+    ):
+        if first != second:
+            raise ValueError(f"they are of different models: `{name}` is {first} and {second}")
+    return record
+
+
+def training_seconds(log: list[dict[str, float]]) -> float:
+    """Time of all steps, from the mean time of a step in every report."""
+    reports = [{"step": 0}] + [line for line in log if "seconds_per_step" in line]
+    if len(reports) == 1:
+        raise ValueError("log.jsonl reports no step")
+    return sum((now["step"] - before["step"]) * now["seconds_per_step"] for before, now in pairwise(reports))
+
+
+def error_rows(metrics: dict[str, Any], examples: list[int]) -> list[dict[str, Any]]:
+    """The rows of the table of results: model, limit, baselines and published values, at some numbers of examples."""
+    curves = {"**this model**": metrics["error_by_example"]["model"]}
+    curves |= {f"*{kind}*": metrics[key] for key, kind in OPTIONAL_CURVES.items() if key in metrics}
+    curves |= {name: curve for name, curve in metrics["error_by_example"].items() if name != "model"}
+    curves |= {f"{name} (published)": curve for name, curve in metrics.get("published", {}).items()}
+    return [
+        {"name": name, "points": [{part: values[n] for part, values in curve.items()} for n in examples]}
+        for name, curve in curves.items()
+    ]
+
+
+def shift_rows(metrics: dict[str, Any]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns and rows of the table of shifts: the last error of every predictor on every kind of prompt."""
+    shifts = metrics.get("shifts", {})
+    columns = list(next(iter(shifts.values()))) if shifts else []
+    rows = [
+        {"name": name.replace("_", " "), "errors": [curves[column]["error"][-1] for column in columns]}
+        for name, curves in shifts.items()
+    ]
+    return columns, rows
+
+
+def card_metadata(record: dict[str, Any], repo_id: str) -> ModelCardData:
+    """The card's metadata with the results as a `model-index`."""
+    settings, metrics = record["metrics"]["settings"], record["metrics"]
+    errors = metrics["error_by_example"]["model"]["error"]
+    last = len(errors) - 1
+    results = {
+        f"normalised squared error, {last} examples": errors[-1],
+        f"normalised squared error, {last // 2} examples": errors[last // 2],
+        f"normalised squared error, mean over 0 to {last} examples": sum(errors) / len(errors),
+    }
+    return ModelCardData(
+        license="apache-2.0",
+        library_name="transformers",
+        pipeline_tag="tabular-regression",
+        tags=["looped-gpt2", "looped-transformer", "in-context-learning", "weight-tying", "custom_code", "synthetic"],
+        model_name=repo_id.split("/")[-1],
+        eval_results=[
+            EvalResult(
+                task_type="tabular-regression",
+                task_name="in-context regression",
+                dataset_type=settings["task"],
+                dataset_name=f"{settings['task']}, {settings['n_dims']} dimensions, {settings['n_prompts']} prompts",
+                metric_type="normalised_squared_error",
+                metric_name=name,
+                metric_value=value,
+            )
+            for name, value in results.items()
+        ],
+    )
+
+
+def card_values(record: dict[str, Any], repo_id: str) -> dict[str, Any]:
+    """What the template shows, all of it taken or computed from the record."""
+    config, metrics, recipe, environment = (record[name] for name in ("config", "metrics", "recipe", "environment"))
+    settings, by_loop = metrics["settings"], metrics["error_by_loop"]["last_point"]
+    errors = {name: curve["error"] for name, curve in metrics["error_by_example"].items()}
+    last = len(errors["model"]) - 1
+    best = min((name for name in errors if name != "model"), key=lambda name: errors[name][-1])
+    trained = settings["n_loops"]
+    best_loop = min(range(len(by_loop)), key=by_loop.__getitem__) + 1
+    loops = sorted({1, max(1, trained // 2), trained, min(2 * trained, len(by_loop)), len(by_loop), best_loop})
+    examples = sorted({0, last // 4, last // 2, 3 * last // 4, last})
+    shift_columns, shifts = shift_rows(metrics)
+    return {
+        "title": f"Looped GPT-2, {settings['task'].replace('_', ' ')}",
+        "class_description": CLASS_DESCRIPTIONS.get(settings["task"], settings["task"].replace("_", " ")),
+        "repo_id": repo_id,
+        "config": config,
+        "settings": settings,
+        "n_parameters": f"{settings['n_parameters']:,}",
+        "max_examples": (config["n_positions"] + 1) // 2 - 1,
+        "last": last,
+        "error_last": errors["model"][-1],
+        "best_baseline": {"name": best, "error": errors[best][-1]},
+        "best_loop": {"loop": best_loop, "error": by_loop[best_loop - 1]},
+        "by_loop": [
+            {"loop": n, "last_point": by_loop[n - 1], "mean": metrics["error_by_loop"]["mean"][n - 1]} for n in loops
+        ],
+        "error_max_loops": by_loop[-1],
+        "ratio_max_loops": by_loop[-1] / by_loop[trained - 1],
+        "examples": examples,
+        "by_example": error_rows(metrics, examples),
+        "excess": "excess_over_limit" in metrics,
+        "shift_columns": ["this model" if name == "model" else name for name in shift_columns],
+        "shifts": shifts,
+        "recipe": recipe,
+        "recipe_rows": [(name, recipe[name]) for name in RECIPE_ROWS if recipe.get(name) is not None],
+        "environment": environment,
+        "cost": duration(training_seconds(record["log"])),
+        "training_versions": _versions(environment),
+        "evaluation_versions": _versions(metrics["versions"]),
+    }
+
+
+def _versions(versions: dict[str, Any]) -> str:
+    names = [name for name in versions if name not in ("device", "threads", "processes")]
+    return ", ".join(f"{name} {versions[name]}" for name in names)
+
+
+def render_card(folder: Path, repo_id: str) -> str:
+    """
+    Render the card of the model in `folder` for the repository `repo_id`.
+
+    Raises:
+        `ValueError`: a record is missing, damaged or of another model.
+    """
+    for name, program in SOURCES.items():
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} holds no {name}: run {program} first.")
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters |= {"number": number, "interval": interval}
+    template = environment.from_string(TEMPLATE.read_text())
+    try:
+        record = read_record(folder)
+        metadata = card_metadata(record, repo_id).to_yaml().strip()
+        return template.render(card_data=metadata, **card_values(record, repo_id))
+    except (ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError, jinja2.UndefinedError) as error:
+        raise ValueError(
+            f"no card can be made of the records in {folder} ({error!r}): train or evaluate again."
+        ) from None
+
+
+def write_repository(folder: Path, repo_id: str, output_dir: Path):
+    """
+    Write all that the repository of the model in `folder` holds, the model's code included.
+
+    Args:
+        folder (`Path`):
+            Folder of a trained and evaluated model.
+        repo_id (`str`):
+            The repository that the card speaks of.
+        output_dir (`Path`):
+            Another folder; made where it does not exist.
+
+    Raises:
+        `ValueError`: a record is missing, damaged or was measured on other weights. Nothing is written then.
+    """
+    card = render_card(folder, repo_id)
+    InContextRegressionPipeline(load_checked(folder)).save_pretrained(output_dir)
+    records = {name for name in SOURCES if name not in ("config.json", "model.safetensors")}
+    pictures = {path.name for pattern in ("*.png", "*.svg") for path in folder.glob(pattern)}
+    for name in sorted(records | pictures):
+        shutil.copyfile(folder / name, output_dir / name)
+    write_atomically(output_dir / CARD_FILE, card)
+
+
+def load_checked(folder: Path) -> PreTrainedModel:
+    """Load the model in `folder`; raises `ValueError` when it has no class here or was not the one evaluated."""
+    config = json.loads((folder / "config.json").read_text())
+    names = config.get("architectures") or [None]
+    model_class = getattr(modeling_looped_gpt2, names[0] or "", None)
+    if model_class is None:
+        raise ValueError(
+            f"`architectures` in {folder / 'config.json'} must name a class of this project, got {names}."
+        )
+    model, report = model_class.from_pretrained(folder, output_loading_info=True)
+    if report["missing_keys"] or report["unexpected_keys"] or report["mismatched_keys"]:
+        raise ValueError(f"the weights in {folder} are not those of a {names[0]}: {report}.")
+    recorded = json.loads((folder / "metrics.json").read_text())["settings"].get("weights_sha256")
+    if recorded != weights_digest(model):
+        raise ValueError(
+            f"metrics.json in {folder} was measured on other weights than model.safetensors holds (`weights_sha256`): "
+            "run scripts/evaluate.py again."
+        )
+    return model
+
+
+def check_repo_id(repo_id: str):
+    """Raise `ValueError` unless `repo_id` can be the name of a Hub repository with its owner."""
+    validate_repo_id(repo_id)
+    if "/" not in repo_id:
+        raise ValueError(f"`repo_id` must be ORG/NAME, got {repo_id!r}.")
+
+
+def main():
+    """Write the folder."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--model", type=Path, required=True, help="Folder of a trained and evaluated model.")
+    parser.add_argument("--repo_id", required=True, help="Hub repository of the model, ORG/NAME.")
+    parser.add_argument("--output_dir", type=Path, required=True, help="Folder to write; may be that of the model.")
+    arguments = parser.parse_args()
+    try:
+        check_repo_id(arguments.repo_id)
+        with tempfile.TemporaryDirectory() as staging:
+            write_repository(arguments.model, arguments.repo_id, Path(staging))
+            arguments.output_dir.mkdir(parents=True, exist_ok=True)
+            for path in sorted(Path(staging).iterdir()):
+                if path.suffix != ".py":
+                    shutil.copyfile(path, arguments.output_dir / path.name)
+    except (OSError, ValueError) as error:
+        sys.exit(f"model_card.py: error: {error}")
+    print(arguments.output_dir / CARD_FILE)
+
+
+if __name__ == "__main__":
+    main()

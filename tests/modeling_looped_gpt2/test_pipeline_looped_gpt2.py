@@ -1,0 +1,146 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from modeling_looped_gpt2.pipeline_looped_gpt2 import InContextRegressionPipeline
+
+
+@pytest.fixture
+def regress(make_model):
+    return InContextRegressionPipeline(make_model(), device="cpu")
+
+
+XS, YS = [[0.5, -1.0, 2.0], [1.5, 0.3, -0.2]], [2.0, 0.7]
+QUERIES = [[1.0, 1.0, 0.0], [-0.4, 0.1, 0.6], [0.0, 0.0, 0.0]]
+REQUEST = {"examples": [list(pair) for pair in zip(XS, YS, strict=True)], "queries": QUERIES}
+
+
+def predict_singly(model, request, **options):
+    """The naive way: one prompt a query."""
+    xs = torch.tensor([x for x, _ in request["examples"]])
+    ys = torch.tensor([[y for _, y in request["examples"]]])
+    answers = [
+        model(torch.cat((xs, torch.tensor([query])))[None], ys, **options) for query in map(list, request["queries"])
+    ]
+    return [answer.predictions[0, -1].item() for answer in answers], [answer.n_loops_used for answer in answers]
+
+
+def test_every_query_is_answered_as_a_prompt_of_its_own(regress):
+    for n_loops in (None, 1, 7):
+        answer = regress(REQUEST, n_loops=n_loops)
+        assert answer["predictions"] == pytest.approx(
+            predict_singly(regress.model, REQUEST, n_loops=n_loops)[0], abs=1e-5
+        )
+        assert answer["n_loops_used"] == [n_loops or 4] * 3
+
+
+def test_with_an_exit_tolerance_every_query_tells_its_loops(regress):
+    answer = regress(REQUEST, n_loops=50, exit_tolerance=0.05)
+    predictions, loops = predict_singly(regress.model, REQUEST, n_loops=50, exit_tolerance=0.05)
+    assert answer["predictions"] == pytest.approx(predictions, abs=1e-5)
+    assert answer["n_loops_used"] == torch.cat(loops).tolist()
+    assert max(answer["n_loops_used"]) < 50
+
+
+TABLE = np.column_stack((XS, YS))
+FORMS = {
+    "arrays": {"examples": TABLE, "queries": np.array(QUERIES)},
+    "integers and tuples": {"examples": tuple(zip(XS, YS, strict=True)), "queries": tuple(map(tuple, QUERIES))},
+    "tensors": {"examples": torch.tensor(TABLE), "queries": torch.tensor(QUERIES)},
+    "pairs of arrays": {"examples": list(zip(np.array(XS), np.array(YS), strict=True)), "queries": np.array(QUERIES)},
+    "data frames": {
+        "examples": pd.DataFrame(TABLE, columns=["a", "b", "c", "y"]),
+        "queries": pd.DataFrame(QUERIES, columns=["a", "b", "c"]),
+    },
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_all_containers_mean_the_same(form, regress):
+    assert regress(FORMS[form]) == regress(REQUEST)
+
+
+def test_one_feature_may_be_a_plain_number_and_missing_features_are_zeros(regress):
+    plain = regress({"examples": [[0.5, 2.0], [1, 0.7]], "queries": [1.0, -0.4]})
+    rows = regress({"examples": [[[0.5], 2.0], [[1], 0.7]], "queries": [[1.0], [-0.4]]})
+    padded = regress({"examples": [[[0.5, 0, 0], 2.0], [[1, 0, 0], 0.7]], "queries": [[1.0, 0, 0], [-0.4, 0, 0]]})
+    assert plain == rows == padded
+
+
+def test_batches_change_nothing(regress):
+    requests = [
+        REQUEST,
+        {"examples": REQUEST["examples"], "queries": QUERIES[:1]},
+        {"examples": REQUEST["examples"][:1], "queries": QUERIES[1:]},
+        REQUEST,
+    ]
+    singly = [regress(request) for request in requests]
+    for batch_size in (1, 2, 8):
+        for answers in (
+            regress(requests, batch_size=batch_size),
+            list(regress((request for request in requests), batch_size=batch_size)),
+            regress(requests, batch_size=batch_size, exit_tolerance=1e-9),
+        ):
+            for answer, expected in zip(answers, singly, strict=True):
+                assert answer["predictions"] == pytest.approx(expected["predictions"], abs=1e-5)
+                assert answer["n_loops_used"] == expected["n_loops_used"]
+    assert regress([]) == []
+
+
+NAN = float("nan")
+BAD_REQUESTS = {
+    "no dict": (3, 'must be a dict of "examples" and "queries", got int'),
+    "no queries": ({"examples": [[1, 2]]}, r"got \['examples'\]"),
+    "another key": (REQUEST | {"loops": 3}, "got .*'loops'"),
+    "no examples": ({"examples": [], "queries": QUERIES}, "`examples` must not be empty"),
+    "an empty array": ({"examples": np.zeros((0, 4)), "queries": QUERIES}, "`examples` must not be empty"),
+    "no query": (REQUEST | {"queries": []}, "`queries` must not be empty"),
+    "text": ({"examples": [["a", 1]], "queries": [1]}, "`examples` must be numbers"),
+    "text as y": ({"examples": [[1, "a"]], "queries": [1]}, "`examples` must be numbers"),
+    "text as examples": ({"examples": "abc", "queries": [1]}, "`examples` must be numbers"),
+    "text in a frame": ({"examples": pd.DataFrame({"x": ["a"], "y": [1]}), "queries": [1]}, "`examples` must be numb"),
+    "None": (REQUEST | {"queries": None}, "`queries` must be numbers"),
+    "NaN in x": ({"examples": [[[NAN, 1], 1]], "queries": [[1, 1]]}, "`examples` must be finite"),
+    "NaN in y": ({"examples": [[[1, 1], NAN]], "queries": [[1, 1]]}, "`examples` must be finite"),
+    "infinity": (REQUEST | {"queries": [[1, 2, float("inf")]]}, "`queries` must be finite"),
+    "too large for float32": (REQUEST | {"queries": [[1e39, 0, 0]]}, "`queries` must be finite"),
+    "no pairs": ({"examples": [[1, 2, 3]], "queries": [1]}, r"must be pairs \[x, y\]"),
+    "a y of two values": ({"examples": [[[1], [2, 3]]], "queries": [1]}, "`examples` must be rows of numbers"),
+    "one column": ({"examples": np.ones((2, 1)), "queries": [1]}, "at least one feature beside the column of y"),
+    "ragged examples": ({"examples": [[[1], 2], [[1, 2], 3]], "queries": [1]}, "one number of features"),
+    "ragged queries": (REQUEST | {"queries": [[1, 2, 3], [1]]}, r"`queries` must have one number of features"),
+    "a cube": (REQUEST | {"queries": np.ones((2, 2, 2))}, r"`queries` must be rows of numbers.*\(2, 2, 2\)"),
+    "unequal features": (REQUEST | {"queries": [[1, 2]]}, "`queries` have 2 features and `examples` 3"),
+    "too many features": (
+        {"examples": np.ones((2, 6)), "queries": np.ones((1, 5))},
+        "`examples` must have at most `n_dims` = 3 features, got 5",
+    ),
+    "too many examples": ({"examples": np.ones((7, 3)), "queries": [[1, 1]]}, "`examples` must be at most 6 for"),
+    "other columns": (
+        {"examples": FORMS["data frames"]["examples"], "queries": pd.DataFrame(QUERIES, columns=["b", "a", "c"])},
+        r"`queries` must have the columns \['a', 'b', 'c'\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_REQUESTS)
+def test_a_bad_request_is_refused_by_name(name, regress):
+    request, message = BAD_REQUESTS[name]
+    for asked in (request, [REQUEST, request]):
+        with pytest.raises(ValueError, match=message):
+            regress(asked)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"n_loops": 0}, ValueError, "`n_loops` must be an integer >= 1, got 0"),
+        ({"n_loops": "2"}, ValueError, "`n_loops`"),
+        ({"exit_tolerance": 0}, ValueError, "`exit_tolerance` must be a finite number > 0"),
+        ({"loops": 3}, TypeError, "loops"),
+    ],
+)
+def test_a_bad_option_is_refused(options, error, message, regress):
+    with pytest.raises(error, match=message):
+        regress(REQUEST, **options)

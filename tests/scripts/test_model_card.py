@@ -1,0 +1,190 @@
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
+from scripts import evaluate, model_card, plot
+
+
+REPO = "ana/looped"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def change(evaluated):
+    """Change a record of the evaluated model: a function of its parsed content, which it changes in place."""
+
+    def change(name, edit):
+        path = evaluated / name
+        content = json.loads(path.read_text()) if name.endswith(".json") else yaml.safe_load(path.read_text())
+        edit(content)
+        path.write_text(json.dumps(content) if name.endswith(".json") else yaml.safe_dump(content))
+
+    return change
+
+
+def test_the_whole_card_is_as_expected(evaluated):
+    expected = (Path(__file__).parent / "expected_card.md").read_text()
+    assert model_card.render_card(evaluated, REPO) == expected
+
+
+def test_the_hub_accepts_the_card_and_reads_its_results(evaluated, hub):
+    card = ModelCard(model_card.render_card(evaluated, REPO))
+    card.validate()
+    metrics = json.loads((evaluated / "metrics.json").read_text())
+    values = [result.metric_value for result in card.data.eval_results]
+    errors = metrics["error_by_example"]["model"]["error"]
+    assert values == [errors[-1], errors[2], sum(errors) / 5]
+
+
+def leaves(content, path=()):
+    items = content.items() if isinstance(content, dict) else enumerate(content)
+    for key, value in items:
+        if isinstance(value, dict | list):
+            yield from leaves(value, (*path, key))
+        elif isinstance(value, float):
+            yield (*path, key)
+
+
+def test_every_error_that_the_card_shows_follows_metrics_json(evaluated, change):
+    before = model_card.render_card(evaluated, REPO)
+    metrics = json.loads((evaluated / "metrics.json").read_text())
+    silent = {("seconds_of_the_model",)}
+    for path in leaves(metrics):
+        *groups, key = path
+
+        def double(content, groups=groups, key=key):
+            for group in groups:
+                content = content[group]
+            content[key] *= 2
+
+        change("metrics.json", double)
+        assert (model_card.render_card(evaluated, REPO) == before) == (path in silent), path
+        (evaluated / "metrics.json").write_text(json.dumps(metrics))
+
+
+def test_no_number_of_the_results_is_in_the_template():
+    template = model_card.TEMPLATE.read_text()
+    typed = re.findall(r"\d+(?:\.\d+)?", re.sub(r"\{[{%].*?[%}]\}|```.*?```", "", template, flags=re.DOTALL))
+    # GPT-2; predicting 0 has error 1; revision="v1"; 90% interval; fewer than 0; Apache 2.0
+    assert set(typed) <= {"2", "0", "1", "90", "2.0"}
+
+
+def test_what_a_full_evaluation_adds_is_shown(evaluated, change):
+    curve = {"error": [0.9, 0.4, 0.2, 0.0123, 0.0456]}
+
+    def add(metrics):
+        metrics["limit"] = metrics["excess_over_limit"] = curve
+        metrics["published"] = {"Looped Transformer": curve}
+        metrics["shifts"] = {"half_subspace": {"model": curve, "least squares": {"error": [3.21]}}}
+
+    change("metrics.json", add)
+    card = model_card.render_card(evaluated, REPO)
+    for row in ("*limit*", "*excess over the limit*", "Looped Transformer (published)"):
+        assert f"| {row} | 0.9 | 0.4 | 0.2 | 0.0123 | 0.0456 |" in card
+    assert "| prompts | this model | least squares |\n| --- | --- | --- |\n| half subspace | 0.0456 | 3.21 |" in card
+
+
+def run(monkeypatch, *flags):
+    monkeypatch.setattr(sys, "argv", ["model_card.py", *map(str, flags)])
+    model_card.main()
+
+
+def test_a_trained_run_that_was_evaluated_and_drawn_has_a_card(finished, tmp_path, monkeypatch):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    evaluation = ("--model", folder, "--task", "noisy_linear_regression", "--n_prompts", "20", "--output_dir", folder)
+    for script, flags in (
+        (evaluate, evaluation),
+        (plot, ("--metrics", folder / "metrics.json", "--output_dir", folder)),
+    ):
+        monkeypatch.setattr(sys, "argv", [script.__name__, *map(str, flags)])
+        script.main()
+    run(monkeypatch, "--model", folder, "--repo_id", REPO, "--output_dir", tmp_path / "card")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    card = (tmp_path / "card" / "README.md").read_text()
+    assert f"its error on fresh functions of the class is **{metrics['error_by_loop']['last_point'][3]:.3g}**" in card
+    assert "12 steps of 8 prompts" in card
+    assert (tmp_path / "card" / "error.svg").exists()
+
+
+def test_the_folder_holds_everything_but_code(evaluated, tmp_path, monkeypatch):
+    target = tmp_path / "model_cards" / "linear_regression"
+    run(monkeypatch, "--model", evaluated, "--repo_id", REPO, "--output_dir", target)
+    assert {path.name for path in target.iterdir()} == {*model_card.SOURCES, "README.md"}
+    assert (target / "model.safetensors").read_bytes() == (evaluated / "model.safetensors").read_bytes()
+    assert (target / "README.md").read_text() == model_card.render_card(evaluated, REPO)
+    # once more from its own result, in place
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+    run(monkeypatch, "--model", target, "--repo_id", REPO, "--output_dir", target)
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", model_card.SOURCES)
+def test_a_missing_record_is_named_with_the_program_that_writes_it(name, evaluated):
+    (evaluated / name).unlink()
+    with pytest.raises(ValueError, match=rf"no {name}: run {model_card.SOURCES[name]} first"):
+        model_card.render_card(evaluated, REPO)
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "environment.json", "log.jsonl", "recipe.yaml"])
+@pytest.mark.parametrize("content", ["{", "", "[1]"])
+def test_a_damaged_record_is_refused(name, content, evaluated):
+    if (name, content) == ("log.jsonl", ""):
+        content = "not json"
+    (evaluated / name).write_text(content)
+    with pytest.raises(ValueError, match=re.escape(str(evaluated))):
+        model_card.render_card(evaluated, REPO)
+
+
+BAD_RECORDS = {
+    "another task": ("recipe.yaml", lambda recipe: recipe.update(task="decision_tree"), "different models: `task`"),
+    "other dimensions": ("metrics.json", lambda m: m["settings"].update(n_dims=4), "`n_dims` is 4 and 3"),
+    "other weights": (
+        "metrics.json",
+        lambda metrics: metrics["settings"].update(weights_sha256="0" * 64),
+        "measured on other weights",
+    ),
+    "weights unknown": ("metrics.json", lambda m: m["settings"].pop("weights_sha256"), "measured on other weights"),
+    "unknown class": ("config.json", lambda config: config.update(architectures=["GPT2Model"]), "`architectures`"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_RECORDS)
+def test_records_of_another_model_are_refused_and_nothing_is_written(name, evaluated, change, tmp_path, monkeypatch):
+    change(*BAD_RECORDS[name][:2])
+    with pytest.raises(SystemExit, match=BAD_RECORDS[name][2]):
+        run(monkeypatch, "--model", evaluated, "--repo_id", REPO, "--output_dir", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.filterwarnings("ignore")  # the report on missing weights
+def test_weights_of_another_architecture_are_refused(evaluated):
+    config = LoopedGPT2Config(n_embd=16, n_head=2, n_dims=3, n_positions=10, n_layer=2)
+    LoopedGPT2ForInContextRegression(config).save_pretrained(evaluated / "deeper")
+    (evaluated / "deeper" / "model.safetensors").rename(evaluated / "model.safetensors")
+    with pytest.raises(ValueError, match="are not those of a LoopedGPT2ForInContextRegression"):
+        model_card.load_checked(evaluated)
+
+
+@pytest.mark.parametrize("repo_id", ["looped", "ana/bea/looped", "ana/lo--oped", "ana/looped.git", "ana/"])
+def test_a_name_that_no_repository_can_have_is_refused(repo_id, evaluated, monkeypatch, tmp_path):
+    with pytest.raises(SystemExit, match=r"(?i)repo.?id"):
+        run(monkeypatch, "--model", evaluated, "--repo_id", repo_id, "--output_dir", tmp_path / "new")
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (119, "119 s"), (3000, "50 min"), (7500, "2 h 5 min")])
+def test_durations_are_readable(seconds, text):
+    assert model_card.duration(seconds) == text
+
+
+def test_every_released_card_is_what_its_records_say():
+    for folder in (path for path in (ROOT / "model_cards").iterdir() if path.is_dir()):
+        card = (folder / "README.md").read_text()
+        repo_id = re.search(r'from_pretrained\("([^"]+)"', card)[1]
+        assert card == model_card.render_card(folder, repo_id), folder.name

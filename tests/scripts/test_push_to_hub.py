@@ -1,0 +1,253 @@
+import json
+import re
+import shutil
+import sys
+import time
+
+import pytest
+import torch
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants
+
+from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
+from scripts import model_card, push_to_hub
+
+
+REPO = "ana/looped"
+CODE = {path.name for path in (model_card.TEMPLATE.parents[1] / "modeling_looped_gpt2").glob("*.py")} - {"__init__.py"}
+
+
+@pytest.fixture
+def push(hub, evaluated, monkeypatch, capsys):
+    """Run the script on the evaluated model with ana's token; returns what it printed."""
+    monkeypatch.setenv("HF_TOKEN", "hf_ana")
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between the client's tries
+
+    def push(*flags):
+        flags = {"--model": evaluated, "--repo_id": REPO} | dict(zip(flags[::2], flags[1::2], strict=True))
+        words = [str(word) for pair in flags.items() for word in pair if word is not None]
+        monkeypatch.setattr(sys, "argv", ["push_to_hub.py", *words])
+        push_to_hub.main()
+        return capsys.readouterr().out
+
+    return push
+
+
+def change_error(folder):
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics["error_by_example"]["model"]["error"][-1] /= 2
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+
+
+def test_the_first_push_is_one_commit_with_everything_and_a_tag(push, hub, evaluated):
+    assert push().startswith(f"{REPO} v1: uploaded ")
+    repository = hub.repositories[REPO]
+    assert set(repository.files) == {".gitattributes", "README.md", *model_card.SOURCES} | CODE
+    assert len(repository.commits) == 2  # the Hub's own first one and the release
+    assert repository.tags == {"v1": repository.branches["main"]}
+    config = json.loads(repository.files["config.json"])
+    assert set(config["auto_map"]) == {"AutoConfig", "AutoModel"}
+    assert set(config["custom_pipelines"]) == {"in-context-regression"}
+    assert repository.files["model.safetensors"] == (evaluated / "model.safetensors").read_bytes()
+    assert not repository.private
+    ModelCard(repository.files["README.md"].decode()).validate()
+
+
+def test_a_second_push_uploads_nothing_and_a_change_is_a_second_release(push, hub, evaluated):
+    push()
+    before = hub.uploads()
+    assert push() == f"{REPO} v1: nothing to upload\n"
+    assert set(hub.uploads()[len(before) :]) == {"POST /api/repos/create"}
+    change_error(evaluated)
+    assert push() == f"{REPO} v2: uploaded README.md, metrics.json\n"
+    repository = hub.repositories[REPO]
+    assert sum("/lfs/" in line and line.startswith("PUT") for line in hub.uploads()) == 2  # weights and picture, once
+    assert repository.tags.keys() == {"v1", "v2"}
+    assert repository.commits[repository.tags["v1"]]["metrics.json"] != repository.files["metrics.json"]
+
+
+def test_files_of_others_are_never_touched(push, hub):
+    api = HfApi(token="hf_ana")
+    api.create_repo(REPO)
+    operations = [CommitOperationAdd("notes.txt", b"ours"), CommitOperationAdd("folder/metrics.json", b"{}")]
+    api.create_commit(REPO, operations, commit_message="by hand")
+    push()
+    files = hub.repositories[REPO].files
+    assert (files["notes.txt"], files["folder/metrics.json"]) == (b"ours", b"{}")
+
+
+def test_a_release_whose_tag_was_lost_is_tagged_by_the_next_push(push, hub):
+    hub.cut("POST .*/tag/")
+    with pytest.raises(SystemExit, match=r"connection to the Hub broke"):
+        push()
+    assert hub.repositories[REPO].tags == {}
+    assert push() == f"{REPO} v1: nothing to upload\n"
+    assert hub.repositories[REPO].tags == {"v1": hub.repositories[REPO].branches["main"]}
+
+
+def test_private_repositories_stay_private(push, hub):
+    push("--private", None)
+    assert hub.repositories[REPO].private
+    push()
+    assert hub.repositories[REPO].private
+    push("--repo_id", "ana/public")
+    with pytest.raises(SystemExit, match=r"`--private`: ana/public is public"):
+        push("--repo_id", "ana/public", "--private", None)
+
+
+@pytest.mark.parametrize(
+    ("request_cut", "times"),
+    [("PUT /lfs/", 99), ("POST .*/commit/", 1), ("POST .*/preupload/", 99), ("GET .*/tree/", 99)],
+)
+def test_a_push_that_was_cut_leaves_nothing_and_the_next_succeeds(push, hub, request_cut, times):
+    hub.cut(request_cut, times=times)
+    with pytest.raises(SystemExit, match=r"connection to the Hub broke .* Run the same command again"):
+        push()
+    assert set(hub.repositories[REPO].files) == {".gitattributes"}
+    assert hub.repositories[REPO].tags == {}
+    hub.cuts.clear()
+    assert push().startswith(f"{REPO} v1: uploaded ")
+
+
+def test_an_answer_lost_after_the_commit_is_made_good_by_the_next_push(push, hub):
+    hub.cut("POST .*/commit/", after=3)
+    with pytest.raises(SystemExit, match=r"connection to the Hub broke"):
+        push()
+    assert push() == f"{REPO} v1: nothing to upload\n"
+    assert len(hub.repositories[REPO].commits) == 2
+
+
+def test_a_commit_in_between_is_not_overwritten(push, hub, monkeypatch):
+    api = HfApi(token="hf_ana")
+    api.create_repo(REPO)
+    compare = push_to_hub.changed_files
+
+    def compare_slowly(*arguments):
+        changed = compare(*arguments)
+        api.create_commit(REPO, [CommitOperationAdd("README.md", b"# By hand")], commit_message="meanwhile")
+        return changed
+
+    monkeypatch.setattr(push_to_hub, "changed_files", compare_slowly)
+    with pytest.raises(SystemExit, match=r"somebody else pushed"):
+        push()
+    assert hub.repositories[REPO].files["README.md"] == b"# By hand"
+
+
+@pytest.mark.parametrize(
+    ("token", "repo_id", "message"),
+    [
+        (None, REPO, "run `hf auth login` or set HF_TOKEN"),
+        ("hf_wrong", REPO, "run `hf auth login` or set HF_TOKEN"),
+        ("hf_bea", REPO, "the token may not write to ana/looped"),
+        ("hf_bea", "ana/there", "the token may not write to ana/there"),
+        ("hf_bea", "ana/secret", "the token may not write to ana/secret"),
+    ],
+)
+def test_who_may_not_push_is_told_so(push, hub, monkeypatch, token, repo_id, message):
+    HfApi(token="hf_ana").create_repo("ana/there")
+    HfApi(token="hf_ana").create_repo("ana/secret", private=True)
+    monkeypatch.delenv("HF_TOKEN") if token is None else monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(SystemExit, match=message):
+        push("--repo_id", repo_id)
+    assert all(set(repository.files) == {".gitattributes"} for repository in hub.repositories.values())
+
+
+def test_without_a_network_it_says_so(push, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")  # where nothing listens
+    with pytest.raises(SystemExit, match=r"the Hub cannot be reached"):
+        push()
+
+
+def test_a_card_that_disagrees_is_refused(push, hub, evaluated):
+    (evaluated / "README.md").write_text(model_card.render_card(evaluated, REPO))
+    change_error(evaluated)
+    with pytest.raises(SystemExit, match=r"README.md disagrees with the records .* scripts/model_card.py"):
+        push()
+    assert hub.requests == []
+
+
+def test_a_model_without_metrics_is_refused(push, hub, evaluated):
+    (evaluated / "metrics.json").unlink()
+    with pytest.raises(SystemExit, match=r"no metrics.json: run scripts/evaluate.py first"):
+        push()
+    assert hub.requests == []
+
+
+def test_a_dry_run_writes_what_would_be_pushed(push, hub, tmp_path):
+    printed = push("--dry_run", tmp_path / "dry").split()
+    assert hub.requests == []
+    push()
+    pushed = hub.repositories[REPO].files
+    assert {path.name: path.read_bytes() for path in (tmp_path / "dry").iterdir()} == {
+        name: content for name, content in pushed.items() if name != ".gitattributes"
+    }
+    assert printed == sorted(path.name for path in (tmp_path / "dry").iterdir())
+    with pytest.raises(SystemExit, match=r"must be a new or empty folder"):
+        push("--dry_run", tmp_path / "dry")
+
+
+def test_the_card_is_all_a_stranger_needs(push, hub, evaluated, tmp_path, run_isolated):
+    """Pull by the card's own lines in a process with an empty cache that cannot import the project."""
+    push("--private", None)
+    card = hub.repositories[REPO].files["README.md"].decode()
+    use, use_pipeline = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    generator = torch.Generator().manual_seed(0)
+    xs, ys = torch.randn(2, 5, 3, generator=generator), torch.randn(2, 5, generator=generator)
+    torch.save((xs, ys), tmp_path / "prompts.pt")
+    environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
+    hub.cut("GET .*safetensors", times=99, after=100)
+    code = f"""
+import os, time, torch
+time.sleep = lambda seconds: None
+xs, ys = torch.load({str(tmp_path / "prompts.pt")!r})
+from transformers import AutoModel
+os.environ.pop("HF_TOKEN", None)
+for arguments in ({{}}, {{"revision": "v1"}}):
+    try:
+        AutoModel.from_pretrained("{REPO}", trust_remote_code=True, **arguments)
+    except OSError as error:
+        assert "not a valid model identifier" in str(error) or "private" in str(error), error
+    else:
+        raise AssertionError("a private repository was read without a token")
+os.environ["HF_TOKEN"] = "hf_ana"
+try:
+    AutoModel.from_pretrained("{REPO}", trust_remote_code=True)
+except OSError as error:
+    assert "Can't load the model for '{REPO}'" in str(error), error
+    from pathlib import Path
+    assert not list(Path(os.environ["HF_HOME"]).rglob("snapshots/*/model.safetensors"))
+else:
+    raise AssertionError("a download that was cut succeeded")
+import urllib.request
+urllib.request.urlopen("{hub.url}/api/mend")
+{use}
+try:
+    AutoModel.from_pretrained("{REPO}", trust_remote_code=True, revision="v9")
+except OSError as error:
+    assert "v9" in str(error), error
+torch.save(predictions, {str(tmp_path / "predictions.pt")!r})
+{use_pipeline}
+padded = lambda x: torch.tensor([*x, 0.0]).view(1, 1, 3)
+prompt = torch.cat([padded(x) for x in ([0.5, -1.0], [1.5, 0.3], [1.0, 1.0])], dim=1)
+same = model.eval()(prompt, torch.tensor([[2.0, 0.7]])).predictions[0, -1]
+assert abs(answer["predictions"][0] - same) < 1e-5, (answer, same)
+assert answer["n_loops_used"] == [2], answer
+regress.save_pretrained({str(tmp_path / "again")!r})
+again = pipeline("in-context-regression", model={str(tmp_path / "again")!r}, trust_remote_code=True)
+request = {{"examples": [[1.0, 2.0]], "queries": [3.0]}}
+assert again(request) == regress(request)
+"""
+    run_isolated(code, **environment)
+    expected = LoopedGPT2ForInContextRegression.from_pretrained(evaluated)(xs, ys).predictions
+    assert torch.equal(torch.load(tmp_path / "predictions.pt"), expected)
+
+
+def test_a_folder_of_model_cards_is_pushed_as_it_stands(push, hub, evaluated, monkeypatch, tmp_path):
+    flags = ["--model", str(evaluated), "--repo_id", REPO, "--output_dir", str(tmp_path / "cards")]
+    monkeypatch.setattr(sys, "argv", ["model_card.py", *flags])
+    model_card.main()
+    shutil.rmtree(evaluated)
+    push("--model", tmp_path / "cards")
+    files = hub.repositories[REPO].files
+    for path in (tmp_path / "cards").iterdir():
+        assert files.pop(path.name) == path.read_bytes(), path.name
+    assert set(files) == CODE | {".gitattributes"}

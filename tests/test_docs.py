@@ -1,0 +1,89 @@
+"""Every snippet of docs/ runs, page by page and from top to bottom, on the folder that `make demo` leaves."""
+
+import json
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
+from scripts.checkpoints import weights_digest
+from tasks import TASKS
+
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+
+
+@pytest.fixture
+def demo(evaluated, tmp_path, monkeypatch):
+    """The current folder of a reader after `make demo`, with a model of its sizes that learned nothing."""
+    torch.manual_seed(0)
+    config = LoopedGPT2Config(n_embd=16, n_head=2, n_dims=5, n_positions=22, n_loops=6)
+    model = LoopedGPT2ForInContextRegression(config)
+    model.save_pretrained(evaluated)
+    metrics = json.loads((evaluated / "metrics.json").read_text())
+    metrics["settings"] |= {"n_dims": 5, "weights_sha256": weights_digest(model)}
+    (evaluated / "metrics.json").write_text(json.dumps(metrics))
+    recipe = yaml.safe_load((evaluated / "recipe.yaml").read_text())
+    (evaluated / "recipe.yaml").write_text(yaml.safe_dump(recipe | {"n_dims": 5, "n_loops": 6}))
+    (tmp_path / "runs").mkdir()
+    evaluated.rename(tmp_path / "runs" / "quickstart")
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    known = dict(TASKS)
+    yield
+    TASKS.clear()
+    TASKS.update(known)
+
+
+def run_command(line, monkeypatch):
+    """Run a line of a shell, in this process but for training, which takes over signals and memory."""
+    python, program, *flags = shlex.split(line)
+    assert python == "python"
+    if "train" in flags:
+        small = "--n_embd 16 --n_head 2 --max_steps 2 --eval_every 0"
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+        command = [sys.executable, program, *flags, *small.split()]
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert result.returncode == 0, result.stderr
+        return
+    small = ["--n_prompts", "20"] if "evaluate" in flags else []
+    monkeypatch.setattr(sys, "argv", [program, *flags, *small])
+    runpy.run_path(str(ROOT / program), run_name="__main__")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_snippet_runs(page, demo, hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_ana")
+    names = {}
+    snippets = re.findall(r"```(\w+)\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    assert snippets
+    for language, code in snippets:
+        if language == "bash":
+            for line in code.splitlines():
+                run_command(line, monkeypatch)
+        else:
+            assert language == "python"
+            exec(compile(code, page.name, "exec"), names)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_and_file_exists(page):
+    text = page.read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+    for target in re.findall(r"`((?:scripts|docs|tasks|modeling_looped_gpt2)/[\w/.]*)`", text):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_example_of_a_class_is_short():
+    assert len((ROOT / "docs" / "sine_regression.py").read_text().splitlines()) < 60
