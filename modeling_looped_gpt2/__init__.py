@@ -1,4 +1,4 @@
-"""The looped GPT-2 for transformers: configuration, backbone and in-context regression head."""
+"""The looped GPT-2 for transformers: configuration, backbone, language model and in-context head."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from .configuration_looped_gpt2 import LoopedGPT2Config as LoopedGPT2Config
     from .modeling_looped_gpt2 import LoopedGPT2Model as LoopedGPT2Model
     from .modeling_looped_gpt2 import LoopedGPT2PreTrainedModel as LoopedGPT2PreTrainedModel
+    from .modeling_looped_gpt2_causal_lm import LoopedGPT2LMHeadModel as LoopedGPT2LMHeadModel
     from .modeling_looped_gpt2_in_context import LoopedGPT2ForInContextRegression as LoopedGPT2ForInContextRegression
 
 # class: (file, the auto class that finds it in a saved folder)
@@ -15,6 +16,7 @@ _CLASSES = {
     "LoopedGPT2Config": ("configuration_looped_gpt2", "AutoConfig"),
     "LoopedGPT2PreTrainedModel": ("modeling_looped_gpt2", None),
     "LoopedGPT2Model": ("modeling_looped_gpt2", "AutoModel"),
+    "LoopedGPT2LMHeadModel": ("modeling_looped_gpt2_causal_lm", "AutoModelForCausalLM"),
     "LoopedGPT2ForInContextRegression": ("modeling_looped_gpt2_in_context", "AutoModel"),
 }
 __all__ = list(_CLASSES)

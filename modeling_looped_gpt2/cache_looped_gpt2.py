@@ -1,46 +1,70 @@
-"""How loops share a stock transformers cache: loop l (from 0) and block i own slot `l * n_layer + i`."""
+"""How loops share a stock transformers cache: one slot for every loop and block, in the order in which they run."""
 
 import torch
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicLayer, StaticLayer
 
 
 class LoopSlots:
     """
-    The slots of one loop, as the cache that stock GPT-2 blocks update: they know only their place in the stack.
+    The slots of one loop, as the cache that stock GPT-2 blocks update: they know only their place in the first loop.
 
     Args:
         cache ([`~transformers.Cache`]):
-            Any stock cache of `n_layer * n_loops` slots.
-        first_slot (`int`):
-            Slot of the loop's first block.
+            Any stock cache with a slot for every loop and block that keeps its keys and values.
+        offset (`int`):
+            How far the loop's slots lie behind those of the first loop.
+        keeps (`bool`, defaults to `True`):
+            Whether the loop leaves the new tokens in its slots; else it only reads the tokens that are there.
     """
 
-    def __init__(self, cache: Cache, first_slot: int):
+    def __init__(self, cache: Cache, offset: int, keeps: bool = True):
         self.cache = cache
-        self.first_slot = first_slot
+        self.offset = offset
+        self.keeps = keeps
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Add the keys and values `(B, n_head, T, head_dim)` of block `layer_idx`; return all of its slot."""
-        return self.cache.update(key_states, value_states, self.first_slot + layer_idx, *args, **kwargs)
+        slot = self.offset + layer_idx
+        if self.keeps:
+            return self.cache.update(key_states, value_states, slot, *args, **kwargs)
+        if slot >= len(self.cache.layers):  # a dynamic cache that grows
+            return key_states, value_states
+        return read_with(self.cache.layers[slot], key_states, value_states)
 
 
-class RunningRows(LoopSlots):
+def read_with(
+    layer: DynamicLayer | StaticLayer, key_states: torch.Tensor, value_states: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what updating `layer` would return, and leave it as it is."""
+    if isinstance(layer, StaticLayer):
+        if not layer.is_initialized:
+            layer.lazy_initialization(key_states, value_states)
+        places = torch.arange(key_states.shape[-2], device=key_states.device) + layer.cumulative_length
+        return layer.keys.index_copy(2, places, key_states), layer.values.index_copy(2, places, value_states)
+    if not layer.is_initialized:
+        return key_states, value_states
+    return torch.cat((layer.keys, key_states), dim=-2), torch.cat((layer.values, value_states), dim=-2)
+
+
+class RunningRows:
     """
     The slots of one loop that only some rows of the batch still run.
 
     A row that ended earlier leaves the keys and values of its last loop in the slots of all later ones.
 
     Args:
+        slots ([`LoopSlots`]):
+            The loop's slots, for all rows.
         rows (`torch.LongTensor` of shape `(R,)`):
             Rows that run this loop.
         latest (`dict[int, tuple[torch.Tensor, torch.Tensor]]`):
             Keys and values of the new tokens of all rows by block, as the loop before left them; updated here.
     """
 
-    def __init__(self, cache: Cache, first_slot: int, rows: torch.LongTensor, latest: dict):
-        super().__init__(cache, first_slot)
+    def __init__(self, slots: LoopSlots, rows: torch.LongTensor, latest: dict):
+        self.slots = slots
         self.rows = rows
         self.latest = latest
 
@@ -53,8 +77,16 @@ class RunningRows(LoopSlots):
             key_states = keys.index_copy(0, self.rows, key_states)
             value_states = values.index_copy(0, self.rows, value_states)
         self.latest[layer_idx] = key_states, value_states
-        keys, values = super().update(key_states, value_states, layer_idx, *args, **kwargs)
+        keys, values = self.slots.update(key_states, value_states, layer_idx, *args, **kwargs)
         return keys[self.rows], values[self.rows]
+
+
+def fill(slots: list[LoopSlots], latest: dict[int, tuple[torch.Tensor, torch.Tensor]]):
+    """Leave the latest keys and values of every block in the slots of loops that no row runs."""
+    for loop_slots in slots:
+        if loop_slots.keeps:
+            for layer_idx, (keys, values) in latest.items():
+                loop_slots.update(keys, values, layer_idx)
 
 
 class FrozenLayer(DynamicLayer):
@@ -75,9 +107,26 @@ class FrozenLayer(DynamicLayer):
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the slot's keys and values followed by the new ones."""
-        return torch.cat((self.keys, key_states), dim=-2), torch.cat((self.values, value_states), dim=-2)
+        return read_with(self, key_states, value_states)
+
+
+def has_plain_layers(cache: Cache) -> bool:
+    """Whether the cache's slots hold plain tensors, which can be read without adding to them."""
+    return all(type(layer) in (DynamicLayer, StaticLayer) for layer in cache.layers)
 
 
 def freeze(cache: Cache) -> Cache:
     """Return a cache that reads the dynamic `cache` and leaves it as it is whatever runs on it."""
     return Cache(layers=[FrozenLayer(layer) for layer in cache.layers])
+
+
+def cache_bytes(cache: Cache) -> int:
+    """Bytes of the tensors that a stock cache holds, on any device: what it reserves, not only what is filled."""
+    tensors = {}
+    for layer in cache.layers:
+        for value in vars(layer).values():
+            for tensor in value if isinstance(value, tuple) else (value,):
+                if isinstance(tensor, torch.Tensor):
+                    storage = tensor.untyped_storage()
+                    tensors[storage.data_ptr()] = storage.nbytes()
+    return sum(tensors.values())

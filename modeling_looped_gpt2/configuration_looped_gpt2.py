@@ -1,6 +1,7 @@
 """Configuration of the looped GPT-2."""
 
 import copy
+import dataclasses
 from typing import ClassVar
 
 from huggingface_hub.dataclasses import strict
@@ -25,6 +26,10 @@ class LoopedGPT2Config(GPT2Config):
             Blocks inside the loop, >= 1.
         n_loops (`int`, defaults to 20):
             Times the blocks are applied when a call does not say, >= 1 (the paper's b).
+        n_prelude (`int`, defaults to 0), n_coda (`int`, defaults to 0):
+            Blocks with weights of their own that run once before the first loop and once after the last, >= 0 (as in
+            Geiping et al. 2025, Gao et al. 2024). With a prelude, its output takes the place of the embedded prompt e
+            and the positions enter before it only.
         input_injection (`str`, defaults to `"add"`):
             How the embedded prompt e enters the state z before every loop: `"add"` (z + e, z starts at 0),
             `"multiply"` (z * e, z starts at 1) or `"none"` (z starts at e: the paper's weight-tying control).
@@ -70,7 +75,9 @@ class LoopedGPT2Config(GPT2Config):
     }
     base_model_fsdp_plan: ClassVar[dict[str, str]] = {
         "wte": "free_full_weight",
+        "prelude.*": "free_full_weight",
         "h.*": "free_full_weight",
+        "coda.*": "free_full_weight",
         "ln_f": "keep_full_weight",
     }
 
@@ -87,6 +94,8 @@ class LoopedGPT2Config(GPT2Config):
     eos_token_id: int | list[int] | None = None
 
     n_loops: int = 20
+    n_prelude: int = 0
+    n_coda: int = 0
     input_injection: str = "add"
     n_dims: int = 20
     read_in_initializer_range: float = 0.25
@@ -96,21 +105,57 @@ class LoopedGPT2Config(GPT2Config):
         executed_depth = kwargs.pop("num_hidden_layers", None)
         if executed_depth is not None and executed_depth != self.num_hidden_layers:
             raise ValueError(
-                f"`num_hidden_layers` is the executed depth n_layer * n_loops = {self.num_hidden_layers} and cannot "
-                f"be set, got {executed_depth}. Set `n_layer` and `n_loops` instead."
+                f"`num_hidden_layers` is the executed depth n_prelude + n_layer * n_loops + n_coda = "
+                f"{self.num_hidden_layers} and cannot be given, got {executed_depth}: give `n_layer` and `n_loops`."
             )
         super().__post_init__(**kwargs)
 
     @property
     def num_hidden_layers(self) -> int:
-        """Blocks executed in one forward pass, `n_layer * n_loops`: one cache slot and one hidden state for each."""
-        return self.n_layer * self.n_loops
+        """
+        Blocks executed in one forward pass, `n_prelude + n_layer * n_loops + n_coda`: one cache slot and one hidden
+        state for each. Can be set to another such sum, which sets `n_loops`.
+        """
+        return self.n_prelude + self.n_layer * self.n_loops + self.n_coda
 
-    def with_loops(self, n_loops: int) -> "LoopedGPT2Config":
-        """Return a copy of this configuration for a call of `n_loops` loops (>= 1)."""
+    @num_hidden_layers.setter
+    def num_hidden_layers(self, depth: int):  # set by transformers while a model drafts for itself
+        self.n_loops = self.loops_of(depth)
+
+    def loops_of(self, depth: int) -> int:
+        """Return the loops of a call that executes `depth` blocks; raises `ValueError` where there is no such call."""
+        n_loops, rest = divmod(depth - self.n_prelude - self.n_coda, self.n_layer)
+        if rest or n_loops < 1:
+            raise ValueError(
+                f"`num_hidden_layers` must be n_prelude + n_layer * n_loops + n_coda = {self.n_prelude} + "
+                f"{self.n_layer} * n_loops + {self.n_coda} for a whole `n_loops` >= 1, got {depth}."
+            )
+        return n_loops
+
+    def with_loops(self, n_loops: int, loops_per_slot: int = 1) -> "LoopedGPT2Config":
+        """
+        Return a copy of this configuration that a cache for calls of `n_loops` loops (>= 1) is built from.
+
+        With `loops_per_slot` > 1 (see [`LoopedGPT2Model`]) it has the loops that keep their keys and values.
+        """
         config = copy.copy(self)
-        config.n_loops = n_loops
+        config.n_loops = -(-n_loops // loops_per_slot)
         return config
+
+    @classmethod
+    def from_gpt2(cls, config: GPT2Config, **changes) -> "LoopedGPT2Config":
+        """
+        Return the configuration of the looped model that is the GPT-2 of `config`: all its blocks once.
+
+        Args:
+            config ([`~transformers.GPT2Config`]):
+                Of any GPT-2.
+            changes:
+                Fields of this class that are to differ, e.g. `n_prelude=2, n_layer=8, n_coda=2, n_loops=4`.
+        """
+        fields = {item.name for item in dataclasses.fields(GPT2Config)} - {"architectures", "transformers_version"}
+        settings = {name: getattr(config, name) for name in fields if hasattr(config, name)}
+        return cls(**(settings | {"n_loops": 1} | changes))
 
     def validate_architecture(self):
         """Refuse values no model can be built from. Run by `@strict` at construction and when saving."""
@@ -119,6 +164,9 @@ class LoopedGPT2Config(GPT2Config):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or value < 1):
                 raise ValueError(f"`{name}` must be an integer >= 1, got {value}.")
+        for name in ("n_prelude", "n_coda"):
+            if isinstance(getattr(self, name), bool) or getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must be an integer >= 0, got {getattr(self, name)}.")
         if self.n_embd % self.n_head:
             raise ValueError(f"`n_embd` must be a multiple of `n_head`, got {self.n_embd} and {self.n_head}.")
         if self.input_injection not in INPUT_INJECTIONS:

@@ -4,6 +4,9 @@
     z_0 = 0 ("add") | 1 ("multiply") | e ("none")
     z_t = ln_f( h( inject(z_{t-1}, e) + wpe ) )      t = 1 ... n_loops
 
+Optional blocks with weights of their own may run once before and after: with a prelude e = prelude(e + wpe) and the
+loops add no wpe, with a coda the result is ln_f( coda( h(...) ) ) of the last loop.
+
 Source: Yang, Lee, Nowak, Papailiopoulos, "Looped Transformers are Better at Learning Learning Algorithms" (ICLR 2024).
 """
 
@@ -21,7 +24,7 @@ from transformers.utils import ModelOutput, TransformersKwargs
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .cache_looped_gpt2 import LoopSlots, RunningRows
+from .cache_looped_gpt2 import LoopSlots, RunningRows, fill, has_plain_layers
 from .configuration_looped_gpt2 import LoopedGPT2Config
 
 
@@ -34,13 +37,15 @@ class LoopedGPT2ModelOutput(ModelOutput):
         last_hidden_state (`torch.Tensor` of shape `(B, T, E)`):
             State after the last loop, layer-normalised.
         past_key_values ([`~transformers.Cache`], returned when `use_cache=True`):
-            Keys and values of every loop and block: loop l (from 0) and block i own slot `l * n_layer + i`.
+            Keys and values of every loop and block: loop l (from 0) and block i own slot `l * n_layer + i`, behind
+            those of the prelude and before those of the coda.
         n_loops_used (`torch.LongTensor` of shape `(B,)`, returned when `exit_tolerance` is given):
             Loops that each row ran.
         loop_hidden_states (`tuple[torch.Tensor]`, returned when `output_loop_hidden_states=True`):
-            State `(B, T, E)` after each loop of the window, layer-normalised; the last is `last_hidden_state`.
+            State `(B, T, E)` after each loop of the window, layer-normalised; the last is `last_hidden_state`. With a
+            coda it is what the coda makes of that state.
         hidden_states (`tuple[torch.Tensor]`, returned when `output_hidden_states=True`):
-            Input of the first block and output of each executed block, `n_layer * n_loops + 1` of shape `(B, T, E)`;
+            Input of the first block and output of each executed block, `num_hidden_layers + 1` of shape `(B, T, E)`;
             the last is replaced by `last_hidden_state`, as everywhere in transformers.
         attentions (`tuple[torch.Tensor]`, returned when `output_attentions=True`):
             Attention weights of each executed block, `(B, n_head, T, T)`; needs `attn_implementation="eager"`.
@@ -90,7 +95,12 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         self.wte = nn.Embedding(config.vocab_size, config.n_embd) if has_tokens else None
         self.wpe = nn.Embedding(config.n_positions, config.n_embd)
         self.drop = nn.Dropout(config.embd_pdrop)
-        self.h = nn.ModuleList([GPT2Block(config, layer_idx=i) for i in range(config.n_layer)])
+        # a block's index is its slot in the first loop
+        blocks = [GPT2Block(config, layer_idx=i) for i in range(config.with_loops(1).num_hidden_layers)]
+        after_loop = config.n_prelude + config.n_layer
+        self.prelude = nn.ModuleList(blocks[: config.n_prelude])
+        self.h = nn.ModuleList(blocks[config.n_prelude : after_loop])
+        self.coda = nn.ModuleList(blocks[after_loop:])
         self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.gradient_checkpointing = False
         self.post_init()
@@ -114,6 +124,7 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         n_loops: int | None = None,
         loop_window: int | None = None,
         exit_tolerance: float | None = None,
+        loops_per_slot: int = 1,
         output_loop_hidden_states: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> LoopedGPT2ModelOutput:
@@ -143,14 +154,18 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
                 than this share of its norm (> 0); at most `n_loops`. Rows that have ended are no longer computed, keep
                 their state and leave the keys and values of their last loop in the cache for all later ones. No row
                 depends on another.
+            loops_per_slot (`int`, defaults to 1):
+                Loops that share a slot of the cache, >= 1, which divides its memory. Such a group of loops reads, of
+                tokens from earlier calls, what the group's last loop left; tokens of one call see each other as
+                always. 1 is exact; `n_loops` or more: all loops read the last loop's keys and values.
             output_loop_hidden_states (`bool`, defaults to `False`):
                 Also return the state after each loop of the window.
 
         Raises:
-            `ValueError`: inputs, sequence length, `n_loops`, `loop_window` or `exit_tolerance` are not as above, or
-                the cache was filled with another number of loops.
+            `ValueError`: inputs, sequence length, `n_loops`, `loop_window`, `exit_tolerance` or `loops_per_slot` are
+                not as above, or the cache was filled with another number of loops.
         """
-        n_loops, loop_window = self._check_loops(n_loops, loop_window)
+        n_loops, loop_window = self._check_loops(n_loops, loop_window, loops_per_slot)
         self._check_exit(exit_tolerance, loop_window < n_loops, output_loop_hidden_states, kwargs)
         for name in ("output_attentions", "output_hidden_states"):  # captured by the decorator, not by the blocks
             kwargs.pop(name, None)
@@ -160,9 +175,13 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
             if self.wte is None:
                 raise ValueError("`input_ids` need a token embedding and this model has none: give `inputs_embeds`.")
             inputs_embeds = self.wte(input_ids)
+        if output_loop_hidden_states and self.coda and past_key_values is not None:
+            raise ValueError(
+                "`output_loop_hidden_states` runs the coda after every loop: leave out `past_key_values`."
+            )
         if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config.with_loops(n_loops))
-        self._check_cache(past_key_values, n_loops)
+            past_key_values = DynamicCache(config=self.config.with_loops(n_loops, loops_per_slot))
+        self._check_cache(past_key_values, n_loops, loops_per_slot)
         given_positions = position_ids
         if position_ids is None:
             position_ids = self._next_positions(inputs_embeds, past_key_values)
@@ -174,16 +193,23 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
             # looked through for packed sequences, which would make a GPU wait
             position_ids=given_positions,
         )
-        inputs = (inputs_embeds, self.wpe(position_ids), causal_mask, position_ids)
         # a checkpointed block runs twice and would add its keys twice
         cache = None if self.gradient_checkpointing and self.training else past_key_values
+        slots = _slots_by_loop(cache, self.config.n_layer, n_loops, loops_per_slot)
+        position_embeds = self.wpe(position_ids)
+        if self.prelude:
+            inputs_embeds = self.drop(inputs_embeds + position_embeds)
+            once = None if cache is None else LoopSlots(cache, 0)
+            inputs_embeds = _run(self.prelude, inputs_embeds, causal_mask, position_ids, once, kwargs)
+            position_embeds = None
+        inputs = (inputs_embeds, position_embeds, causal_mask, position_ids)
 
         loop_hidden_states = [] if output_loop_hidden_states else None
         n_loops_used = None
         if exit_tolerance is None:
-            hidden_states = self._run_loops(inputs, cache, n_loops, loop_window, loop_hidden_states, kwargs)
+            hidden_states = self._run_loops(inputs, slots, loop_window, loop_hidden_states, kwargs)
         else:
-            hidden_states, n_loops_used = self._run_until_settled(inputs, cache, n_loops, exit_tolerance, kwargs)
+            hidden_states, n_loops_used = self._run_until_settled(inputs, slots, exit_tolerance, kwargs)
         return LoopedGPT2ModelOutput(
             last_hidden_state=hidden_states,
             past_key_values=past_key_values if use_cache else None,
@@ -192,59 +218,74 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         )
 
     def _run_loops(
-        self, inputs: tuple, cache: Cache | None, n_loops: int, loop_window: int, states: list | None, kwargs: dict
+        self, inputs: tuple, slots: list[LoopSlots | None], loop_window: int, states: list | None, kwargs: dict
     ) -> torch.Tensor:
-        """Run `n_loops` loops; the final state. Those after each loop of the window are added to `states`."""
-        hidden_states = self._initial_state(inputs[0])
-        for loop in range(n_loops):
-            in_window = loop >= n_loops - loop_window
-            slots = None if cache is None else LoopSlots(cache, loop * self.config.n_layer)
+        """Run one loop for each of `slots`; the final state. Those of the window are added to `states`."""
+        state = self._initial_state(inputs[0])
+        for loop, loop_slots in enumerate(slots):
+            is_last = loop == len(slots) - 1
+            in_window = loop >= len(slots) - loop_window
             with torch.set_grad_enabled(in_window and torch.is_grad_enabled()):
-                hidden_states = self._run_blocks(hidden_states, *inputs, slots, **kwargs)
+                output = self._run_blocks(state, *inputs, loop_slots, kwargs)
+                state = self.ln_f(output)
+            if is_last or (in_window and states is not None):
+                final_state = self._run_coda(output, state, inputs, loop_slots if is_last else None, kwargs)
             if in_window and states is not None:
-                states.append(hidden_states)
-        return hidden_states
+                states.append(final_state)
+        return final_state
 
     def _run_until_settled(
-        self, inputs: tuple, cache: Cache | None, n_loops: int, tolerance: float, kwargs: dict
+        self, inputs: tuple, slots: list[LoopSlots | None], tolerance: float, kwargs: dict
     ) -> tuple[torch.Tensor, torch.LongTensor]:
         """Run each row until its last token has settled; the final states and the loops used."""
-        n_layer, latest = self.config.n_layer, {}
-        final_states = hidden_states = self._initial_state(inputs[0])
-        rows = torch.arange(len(hidden_states), device=hidden_states.device)
-        n_loops_used = torch.full_like(rows, n_loops)
-        for loop in range(n_loops):
-            slots = None if cache is None else RunningRows(cache, loop * n_layer, rows, latest)
-            previous = hidden_states[:, -1]
-            hidden_states = self._run_blocks(hidden_states, *inputs, slots, **kwargs)
-            last = hidden_states[:, -1]
+        latest, all_inputs = {}, inputs
+        outputs = final_outputs = state = self._initial_state(inputs[0])
+        rows = torch.arange(len(state), device=state.device)
+        n_loops_used = torch.full_like(rows, len(slots))
+        for loop, loop_slots in enumerate(slots):
+            running = None if loop_slots is None else RunningRows(loop_slots, rows, latest)
+            previous = state[:, -1]
+            outputs = self._run_blocks(state, *inputs, running, kwargs)
+            state = self.ln_f(outputs)
+            last = state[:, -1]
             settled = (last - previous).norm(dim=-1) < tolerance * last.norm(dim=-1)
             if settled.any():
-                final_states = final_states.index_copy(0, rows[settled], hidden_states[settled])
+                final_outputs = final_outputs.index_copy(0, rows[settled], outputs[settled])
                 n_loops_used[rows[settled]] = loop + 1
-                rows, hidden_states = rows[~settled], hidden_states[~settled]
+                rows, outputs, state = rows[~settled], outputs[~settled], state[~settled]
                 inputs = tuple(_select_rows(tensor, ~settled) for tensor in inputs)
             if not len(rows):
-                for slot in range((loop + 1) * n_layer, n_loops * n_layer) if cache is not None else ():
-                    cache.update(*latest[slot % n_layer], slot)
+                if loop_slots is not None:
+                    fill(slots[loop:] if not loop_slots.keeps else slots[loop + 1 :], latest)
                 break
-        return final_states.index_copy(0, rows, hidden_states), n_loops_used
+        final_outputs = final_outputs.index_copy(0, rows, outputs)
+        state = self.ln_f(final_outputs)
+        return self._run_coda(final_outputs, state, all_inputs, slots[-1], kwargs), n_loops_used
 
     def _run_blocks(
         self,
-        hidden_states: torch.Tensor,
+        state: torch.Tensor,
         inputs_embeds: torch.Tensor,
-        position_embeds: torch.Tensor,
+        position_embeds: torch.Tensor | None,
         causal_mask: torch.Tensor | None,
         position_ids: torch.LongTensor,
         slots: LoopSlots | None,
-        **kwargs,
+        kwargs: dict,
     ) -> torch.Tensor:
-        """One loop: inject the prompt, run the blocks, normalise."""
-        hidden_states = self.drop(self._inject(hidden_states, inputs_embeds) + position_embeds)
-        for block in self.h:
-            hidden_states = block(hidden_states, slots, causal_mask, position_ids=position_ids, **kwargs)
-        return self.ln_f(hidden_states)
+        """One loop: inject the prompt and run the blocks; not normalised."""
+        hidden_states = self._inject(state, inputs_embeds)
+        if position_embeds is not None:
+            hidden_states = self.drop(hidden_states + position_embeds)
+        return _run(self.h, hidden_states, causal_mask, position_ids, slots, kwargs)
+
+    def _run_coda(
+        self, output: torch.Tensor, state: torch.Tensor, inputs: tuple, slots: LoopSlots | None, kwargs: dict
+    ) -> torch.Tensor:
+        """What the coda makes of a loop's output, normalised; without a coda the loop's own state."""
+        if not self.coda:
+            return state
+        _, _, causal_mask, position_ids = inputs
+        return self.ln_f(_run(self.coda, output, causal_mask, position_ids, slots, kwargs))
 
     def _next_positions(self, inputs_embeds: torch.Tensor, past_key_values: Cache | None) -> torch.LongTensor:
         n_seen = 0 if past_key_values is None else past_key_values.get_seq_length()
@@ -256,10 +297,12 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
             )
         return (torch.arange(n_tokens, device=inputs_embeds.device) + n_seen).unsqueeze(0)
 
-    def _check_loops(self, n_loops: int | None, loop_window: int | None) -> tuple[int, int]:
+    def _check_loops(self, n_loops: int | None, loop_window: int | None, loops_per_slot: int = 1) -> tuple[int, int]:
         n_loops = self.config.n_loops if n_loops is None else n_loops
         if not _is_integer(n_loops) or n_loops < 1:
             raise ValueError(f"`n_loops` must be an integer >= 1, got {n_loops!r}.")
+        if not _is_integer(loops_per_slot) or loops_per_slot < 1:
+            raise ValueError(f"`loops_per_slot` must be an integer >= 1, got {loops_per_slot!r}.")
         loop_window = n_loops if loop_window is None else loop_window
         if not _is_integer(loop_window) or not 1 <= loop_window <= n_loops:
             raise ValueError(f"`loop_window` must be an integer in 1 ... `n_loops` = {n_loops}, got {loop_window!r}.")
@@ -283,16 +326,23 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
                     f"`{name}` cannot be had with `exit_tolerance`: rows end after different loops. Leave one out."
                 )
 
-    def _check_cache(self, past_key_values: Cache | None, n_loops: int):
+    def _check_cache(self, past_key_values: Cache | None, n_loops: int, loops_per_slot: int):
         if past_key_values is None:
             return
         n_slots, n_layer = len(past_key_values.layers), self.config.n_layer
+        expected = self.config.with_loops(n_loops, loops_per_slot).num_hidden_layers
         grows = past_key_values.layer_class_to_replicate is not None and not past_key_values.get_seq_length()
-        if n_slots != n_layer * n_loops and not grows:
+        if n_slots != expected and not grows:
+            n_loops_held = (n_slots - self.config.n_prelude - self.config.n_coda) / n_layer
             raise ValueError(
-                f"`past_key_values` has {n_slots} slots, {n_slots / n_layer:g} loops of {n_layer} block(s), and this "
-                f"call asks for `n_loops` = {n_loops}: go on with as many loops as the cache was filled with, or "
-                f"start a new one for `config.with_loops({n_loops})`."
+                f"`past_key_values` has {n_slots} slots, {n_loops_held:g} loops of {n_layer} block(s), and this call "
+                f"needs {expected} for `n_loops` = {n_loops}: go on with as many loops as the cache was filled with, "
+                f"or start a new one for `config.with_loops({n_loops}, {loops_per_slot})`."
+            )
+        if loops_per_slot > 1 and (past_key_values.offloading or not has_plain_layers(past_key_values)):
+            raise ValueError(
+                "`loops_per_slot` > 1 needs a `DynamicCache` or `StaticCache` that stays on its device, got "
+                f"{type(past_key_values).__name__} (offloading={past_key_values.offloading})."
             )
 
     def _initial_state(self, inputs_embeds: torch.Tensor) -> torch.Tensor:
@@ -306,6 +356,28 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         if self.config.input_injection == "add":
             return hidden_states + inputs_embeds
         return hidden_states * inputs_embeds
+
+
+def _slots_by_loop(cache: Cache | None, n_layer: int, n_loops: int, loops_per_slot: int) -> list[LoopSlots | None]:
+    """The slots of each loop; the last loop of every group of `loops_per_slot` keeps its keys and values."""
+    if cache is None:
+        return [None] * n_loops
+    keeps = [loop == n_loops - 1 or loop % loops_per_slot == loops_per_slot - 1 for loop in range(n_loops)]
+    return [LoopSlots(cache, loop // loops_per_slot * n_layer, keeps[loop]) for loop in range(n_loops)]
+
+
+def _run(
+    blocks: nn.ModuleList,
+    hidden_states: torch.Tensor,
+    causal_mask: torch.Tensor | None,
+    position_ids: torch.LongTensor,
+    slots: LoopSlots | None,
+    kwargs: dict,
+) -> torch.Tensor:
+    """Run blocks one after another."""
+    for block in blocks:
+        hidden_states = block(hidden_states, slots, causal_mask, position_ids=position_ids, **kwargs)
+    return hidden_states
 
 
 def _select_rows(tensor: torch.Tensor | None, rows: torch.BoolTensor) -> torch.Tensor | None:

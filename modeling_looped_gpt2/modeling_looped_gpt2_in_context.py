@@ -179,7 +179,7 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2PreTrainedModel):
             raise ValueError(f"`ys` must have shape {tuple(xs.shape[:2])}, got {tuple(ys.shape)}.")
         if context is not None:
             self._check_context(context, xs)
-            n_loops = n_loops or len(context) // self.config.n_layer
+            n_loops = n_loops or self.config.loops_of(len(context))
         outputs = self.transformer(
             inputs_embeds=self._read_in(_interleave(xs, ys)),
             past_key_values=context,
@@ -227,7 +227,7 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2PreTrainedModel):
             attention_mask=mask,
             position_ids=torch.full((1, xs_query.shape[1]), n_seen, device=xs_query.device),
             use_cache=True,
-            n_loops=len(context) // self.config.n_layer,
+            n_loops=self.config.loops_of(len(context)),
         )
         return self._read_out(outputs.last_hidden_state)
 
@@ -283,8 +283,8 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2PreTrainedModel):
             raise ValueError(f"`{name}` must be finite, got NaN or infinity: drop or impute those examples.")
 
     def _check_context(self, context: Cache, xs: torch.Tensor):
-        n_layer = self.config.n_layer
-        if not isinstance(context, Cache) or not context.get_seq_length() or len(context) % n_layer:
+        n_layer, n_once = self.config.n_layer, self.config.n_prelude + self.config.n_coda
+        if not isinstance(context, Cache) or not context.get_seq_length() or (len(context) - n_once) % n_layer:
             raise ValueError(f"`context` must be what `encode_context` returned, got {context!r:.80}.")
         batch_size = len(context.layers[0].keys)
         if batch_size != len(xs):

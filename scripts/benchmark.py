@@ -1,11 +1,12 @@
-"""Time a training step, a prediction and the data stream beside a naive loop over `transformers.GPT2Model`.
+"""Time training steps, predictions and the data stream beside a naive loop over `transformers.GPT2Model`.
 
     python scripts/benchmark.py --output_dir runs/benchmark
 
 Both run in one process with the same allocator settings and threads, in turns; each row is the median of the repeats
-with their range, the floating-point operations and the share of the matmul peak that this machine reached in the same
-run. `--against module:function` adds a callable of your own: it is called with (xs, ys, n_loops, loop_window) and does
-one training step. Writes benchmark.json and scaling.png.
+with their range, the floating-point operations, the share of the matmul peak that this machine reached in the same run
+and the peak of the memory that tensors took. `--against module:function` adds a callable of your own: it is called
+with (xs, ys, n_loops, loop_window) and does one training step. `--model DIR` measures what adaptive loops save on a
+trained model. Writes benchmark.json and scaling.png.
 """
 
 import argparse
@@ -14,107 +15,35 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.utils.data import DataLoader
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 from tqdm import tqdm
-from transformers import GPT2Config, GPT2Model
+from transformers import AutoModel
 
-from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
 from scripts.checkpoints import write_atomically
-from scripts.devices import fastest_attention, has_bfloat16, prepare_device
-from tasks import make_task
-from tasks.curriculum import Schedule
-from tasks.streams import Stream
+from scripts.devices import fastest_attention, prepare_device
+from scripts.peak_memory import PeakMemory
+from scripts.workloads import Step, Workload
+from tasks import TASKS, make_task
+from tasks.streams import make_generator
 
 
-Step = Callable[[], Any]
+Rows = dict[str, dict[str, Any]]
 SCALING = {"n_loops": (5, 15, 30), "n_points": (11, 41, 81), "batch_size": (16, 64, 128)}
-
-
-class NaiveLoop(nn.Module):
-    """The looped model of stock parts alone: `GPT2Model` called in a Python loop, everything at its default."""
-
-    def __init__(self, config: LoopedGPT2Config):
-        super().__init__()
-        no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-        sizes = {name: getattr(config, name) for name in ("n_layer", "n_head", "n_embd", "n_positions")}
-        self.read_in = nn.Linear(config.n_dims, config.n_embd)
-        self.transformer = GPT2Model(
-            GPT2Config(vocab_size=1, eos_token_id=None, bos_token_id=None, **sizes, **no_dropout)
-        )
-        self.read_out = nn.Linear(config.n_embd, 1)
-
-    def forward(self, xs: torch.Tensor, ys: torch.Tensor, n_loops: int, loop_window: int) -> torch.Tensor:
-        """Predictions `(batch, loop_window, n_points)` after each of the last loops."""
-        values = nn.functional.pad(ys.unsqueeze(-1), (0, xs.shape[-1] - 1))
-        prompt = self.read_in(torch.stack((xs, values), dim=2).flatten(1, 2))
-        state, predictions = torch.zeros_like(prompt), []
-        for loop in range(n_loops):
-            with torch.set_grad_enabled(loop >= n_loops - loop_window and torch.is_grad_enabled()):
-                state = self.transformer(inputs_embeds=state + prompt).last_hidden_state
-            if loop >= n_loops - loop_window:
-                predictions.append(self.read_out(state)[:, ::2, 0])
-        return torch.stack(predictions, dim=1)
-
-
-class Workload:
-    """One size: the prompts of a batch and the steps to be timed on them."""
-
-    def __init__(self, sizes: argparse.Namespace, device: torch.device, against: Callable | None):
-        self.sizes, self.device, self.against = sizes, device, against
-        self.task = make_task("linear_regression", sizes.n_dims)
-        prompts = self.task.sample(sizes.batch_size, sizes.n_points, torch.Generator().manual_seed(0))
-        self.xs, self.ys = prompts["xs"].to(device), prompts["ys"].to(device)
-        config = LoopedGPT2Config(n_dims=sizes.n_dims, n_positions=2 * sizes.n_points, n_embd=sizes.n_embd)
-        self.model = LoopedGPT2ForInContextRegression(config).to(device)
-        self.model.set_attn_implementation(fastest_attention(device))
-        self.naive = NaiveLoop(config).to(device)
-        self.precision = torch.bfloat16 if has_bfloat16(device) else torch.float32
-
-    def training_steps(self) -> dict[str, Step]:
-        """A training step of the project, of the naive loop in float32 and of the callable given."""
-        loops = (self.sizes.n_loops, min(self.sizes.loop_window, self.sizes.n_loops))
-        ours = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=True)
-        theirs = torch.optim.Adam(self.naive.parameters(), lr=1e-4)
-
-        def step():
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
-                loss = self.model(self.xs, self.ys, labels=self.ys, n_loops=loops[0], loop_window=loops[1]).loss
-            loss.backward()
-            ours.step()
-            ours.zero_grad()
-
-        def naive_step():
-            (self.naive(self.xs, self.ys, *loops) - self.ys.unsqueeze(1)).square().mean().backward()
-            theirs.step()
-            theirs.zero_grad()
-
-        steps = {"LoopedGPT2": step, "naive": naive_step}
-        if self.against:
-            steps["against"] = lambda: self.against(self.xs, self.ys, *loops)
-        return steps
-
-    def predictions(self) -> dict[str, Step]:
-        """A prediction after all loops, without gradient, in float32."""
-        n_loops = self.sizes.n_loops
-        return {
-            "LoopedGPT2": torch.no_grad()(lambda: self.model(self.xs, self.ys, n_loops=n_loops)),
-            "naive": torch.no_grad()(lambda: self.naive(self.xs, self.ys, n_loops, 1)),
-        }
-
-    def stream_batches(self) -> dict[str, Step]:
-        """One batch of the training stream as the trainer reads it."""
-        sizes = self.sizes
-        full = (Schedule(sizes.n_points, sizes.n_points), Schedule(sizes.n_dims, sizes.n_dims))
-        batches = iter(DataLoader(Stream(self.task, sizes.batch_size, *full, seed=0).iterable(), batch_size=None))
-        return {"LoopedGPT2": lambda: list(islice(batches, 1))}
+TOLERANCES = (0.3, 0.2, 0.1, 0.05, 0.02, 0.01)
+LONG_LOOPS = 100
+# a row is repeated until this many seconds have passed, and at least once
+SECONDS_A_ROW = 60
+# torch's counter does not know the fused attention of the CPU
+CPU_ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        lambda grad, q, k, v, *_, **__: sdpa_backward_flop_count(grad, q, k, v)
+    ),
+}
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
@@ -138,21 +67,56 @@ def timed(step: Step, device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def measure(steps: dict[str, Step], device: torch.device, repeats: int) -> dict[str, dict[str, float]]:
-    """Count the operations of every step, which warms it up, then time all in turns; median and range in seconds."""
-    operations = {}
-    for name, step in steps.items():
-        with FlopCounterMode(display=False) as counter:
-            step()
-        operations[name] = counter.get_total_flops()
+def count(step: Step) -> dict[str, int]:
+    """Floating-point operations of one call by torch's counter, and the most bytes its tensors took at one moment."""
+    with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as operations, PeakMemory() as memory:
+        step()
+    return {"flop": operations.get_total_flops(), "peak_bytes": memory.peak}
+
+
+def measure(steps: dict[str, Step], device: torch.device, repeats: int) -> Rows:
+    """Count operations and memory of every step, which warms it up, then time all in turns; seconds and bytes."""
+    rows: Rows = {name: count(step) for name, step in steps.items() if name != "compiled"}
+    if "compiled" in steps:  # which hides its operations from the counters
+        rows["compiled"] = {"flop": rows["LoopedGPT2"]["flop"], "peak_bytes": None}
+        timed(steps["compiled"], device)
     seconds: dict[str, list[float]] = {name: [] for name in steps}
+    started = time.perf_counter()
     for _ in range(repeats):
         for name, step in steps.items():
             seconds[name].append(timed(step, device))
-    return {
-        name: {"median": statistics.median(all_), "min": min(all_), "max": max(all_), "flop": operations[name]}
-        for name, all_ in seconds.items()
-    }
+        if time.perf_counter() - started > SECONDS_A_ROW * len(steps):
+            break
+    for name, all_ in seconds.items():
+        rows[name] |= {"median": statistics.median(all_), "min": min(all_), "max": max(all_), "repeats": len(all_)}
+    return rows
+
+
+@torch.no_grad()
+def adaptive_loops(folder: str, task_name: str, device: torch.device, repeats: int) -> Rows:
+    """Seconds, loops and error at the last point of a trained model by `exit_tolerance`, on 256 prompts."""
+    model = AutoModel.from_pretrained(folder, trust_remote_code=True, attn_implementation=fastest_attention(device))
+    model.to(device).eval()
+    task = make_task(task_name, model.config.n_dims)
+    n_points = (model.config.n_positions + 1) // 2
+    prompts = task.sample(256, n_points, make_generator("evaluation", 1))
+    xs, ys, labels = (prompts[name].to(device) for name in ("xs", "ys", "labels"))
+    calls = {f"{n} loops": {"n_loops": n} for n in (model.config.n_loops, LONG_LOOPS)}
+    for n in (model.config.n_loops, LONG_LOOPS):
+        calls |= {f"at most {n}, tolerance {t}": {"n_loops": n, "exit_tolerance": t} for t in TOLERANCES}
+    rows: Rows = {}
+    for name, call in calls.items():
+        outputs = model(xs, ys, **call)
+        used = outputs.n_loops_used.float().mean().item() if "exit_tolerance" in call else call["n_loops"]
+        error = (outputs.predictions[:, -1] - labels[:, -1]).square().mean().item() / task.normaliser
+        rows[name] = {"mean_loops": used, "error": error}
+    timings: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            timings[name].append(timed(lambda call=call: model(xs, ys, **call), device))
+    for name, seconds in timings.items():
+        rows[name]["median"] = statistics.median(seconds)
+    return rows
 
 
 def draw_scaling(scaling: dict[str, dict[int, dict]], path: Path):
@@ -176,15 +140,46 @@ def draw_scaling(scaling: dict[str, dict[int, dict]], path: Path):
     plt.close(figure)
 
 
-def print_table(rows: dict[str, dict[str, dict]], peaks: dict[str, float]):
+def print_table(rows: dict[str, Rows], peaks: dict[str, float]):
     """Print every row with its share of the peak of its own precision."""
-    print(f"{'':>16}{'':>12}{'median s':>12}{'min':>10}{'max':>10}{'GFLOP':>10}{'of peak':>9}")
+    heads = {"": 28, "median s": 12, "min": 10, "max": 10, "GFLOP": 10, "of peak": 9, "MB": 9, "naive takes": 13}
+    print("".join(f"{head:>{width}}" for head, width in heads.items()))
     for what, timings in rows.items():
         for who, row in timings.items():
-            peak = peaks["training" if (what, who) == ("training step", "LoopedGPT2") else "float32"]
+            ours = what == "training step" and who in ("LoopedGPT2", "compiled")
+            peak = peaks["training" if ours else "float32"]
             share = f"{row['flop'] / row['median'] / peak:.0%}" if row["flop"] else ""
+            megabytes = f"{row['peak_bytes'] / 1e6:.1f}" if row["peak_bytes"] else ""
+            ratio = f"{timings['naive']['median'] / row['median']:.2f} x" if "naive" in timings else ""
             numbers = f"{row['median']:>12.4f}{row['min']:>10.4f}{row['max']:>10.4f}{row['flop'] / 1e9:>10.1f}"
-            print(f"{what:>16}{who:>12}{numbers}{share:>9}")
+            print(f"{what:>16}{who:>12}{numbers}{share:>9}{megabytes:>9}{ratio:>13}")
+
+
+def print_memory(rows: Rows):
+    """Print the rows of the memory table."""
+    print(f"\n{'memory':>44}{'MB':>9}{'median s':>12}")
+    for what, row in rows.items():
+        print(f"{what:>44}{row['peak_bytes'] / 1e6:>9.1f}{row['median']:>12.3f}")
+
+
+def print_adaptive(rows: Rows):
+    """Print the rows of the adaptive loops."""
+    print(f"\n{'adaptive loops':>32}{'mean loops':>12}{'error':>12}{'median s':>12}")
+    for what, row in rows.items():
+        print(f"{what:>32}{row['mean_loops']:>12.2f}{row['error']:>12.4g}{row['median']:>12.4f}")
+
+
+def measure_scaling(arguments: argparse.Namespace, device: torch.device) -> dict[str, dict[int, Rows]]:
+    """A training step of ours and of the naive loop at growing loops, points and batch sizes, once each."""
+    scaling: dict[str, dict[int, Rows]] = {}
+    for name, value in tqdm([(name, value) for name, values in SCALING.items() for value in values], desc="scaling"):
+        sizes = argparse.Namespace(**(vars(arguments) | {name: value}))
+        steps = Workload(sizes, device).training_steps()
+        rows = {who: count(step) for who, step in steps.items()}
+        for who, step in steps.items():
+            rows[who]["median"] = timed(step, device)
+        scaling.setdefault(name, {})[value] = rows
+    return scaling
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -192,13 +187,20 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--output_dir", type=Path, required=True, help="Folder of benchmark.json and scaling.png.")
     parser.add_argument("--against", metavar="MODULE:FUNCTION", help="A training step of your own to time as well.")
+    parser.add_argument("--compile", choices=("default", "reduce-overhead"), help="Time a compiled step as well.")
+    parser.add_argument(
+        "--model", help="Folder or Hub repository of a trained model whose adaptive loops are measured."
+    )
+    parser.add_argument("--task", choices=TASKS, default="linear_regression", help="Function class of that model.")
     sizes = {"batch_size": 64, "n_dims": 20, "n_points": 41, "n_embd": 256, "n_loops": 30, "loop_window": 15}
-    for name, default in (sizes | {"repeats": 5}).items():
+    for name, default in (sizes | {"n_queries": 1000, "repeats": 5}).items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"Default: {default}.")
     arguments = parser.parse_args()
-    for name in (*sizes, "repeats"):
+    for name in (*sizes, "n_queries", "repeats"):
         if getattr(arguments, name) < 1:
             parser.error(f"`{name}` must be >= 1, got {getattr(arguments, name)}")
+    if arguments.n_points < 3:
+        parser.error(f"`n_points` must be >= 3, got {arguments.n_points}")
     if arguments.against:
         module, _, function = arguments.against.partition(":")
         sys.path.insert(0, ".")
@@ -213,23 +215,27 @@ def main():
     """Measure, print, write."""
     arguments = parse_arguments()
     device = prepare_device()
-    workload = Workload(arguments, device, arguments.against)
+    workload = Workload(arguments, device)
     peaks = {"float32": matmul_peak(device, torch.float32), "training": matmul_peak(device, workload.precision)}
-    rows = {
-        "training step": measure(workload.training_steps(), device, arguments.repeats),
-        "prediction": measure(workload.predictions(), device, arguments.repeats),
-        "stream batch": measure(workload.stream_batches(), device, 20 * arguments.repeats),
-    }
+    repeats = arguments.repeats
+    rows = {"training step": measure(workload.training_steps(arguments.compile, arguments.against), device, repeats)}
+    with torch.no_grad():
+        rows["prediction"] = measure(workload.predictions(), device, repeats)
+        rows[f"{arguments.n_queries} queries"] = measure(workload.queries(), device, repeats)
+        rows["one more example"] = measure(workload.added_example(), device, repeats)
+    rows["stream batch"] = measure(workload.stream_batches(), device, 20 * repeats)
     print_table(rows, peaks)
-    scaling: dict[str, dict[int, dict]] = {}
-    for name, value in tqdm([(name, value) for name, values in SCALING.items() for value in values], desc="scaling"):
-        sizes = argparse.Namespace(**(vars(arguments) | {name: value}))
-        steps = Workload(sizes, device, None).training_steps()
-        scaling.setdefault(name, {})[value] = measure(steps, device, 1)
+    memory = measure(workload.memory(), device, 1)
+    print_memory(memory)
+    adaptive = adaptive_loops(arguments.model, arguments.task, device, repeats) if arguments.model else {}
+    if adaptive:
+        print_adaptive(adaptive)
+    scaling = measure_scaling(arguments, device)
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    settings = {name: getattr(arguments, name) for name in (*SCALING, "n_dims", "n_embd", "loop_window", "repeats")}
+    settings = {name: value for name, value in vars(arguments).items() if name not in ("against", "output_dir")}
     settings |= {"threads": torch.get_num_threads(), "device": device.type, "precision": str(workload.precision)}
-    result = {"settings": settings, "peak_flop_per_second": peaks, "seconds": rows, "scaling": scaling}
+    result = {"settings": settings, "peak_flop_per_second": peaks, "seconds": rows, "memory": memory}
+    result |= {"adaptive_loops": adaptive, "scaling": scaling}
     write_atomically(arguments.output_dir / "benchmark.json", json.dumps(result, indent=1))
     draw_scaling(scaling, arguments.output_dir / "scaling.png")
     print(f"\nwritten to {arguments.output_dir}")

@@ -1,9 +1,23 @@
-"""Measure a model and the classical baselines on the same fresh prompts and write metrics.json.
+"""Measure a model between the solvers people use and the limit no one can pass, and write metrics.json.
 
     python scripts/evaluate.py --model runs/linear --task linear_regression --n_prompts 1280 --output_dir runs/linear
 
-`metrics.json` holds the normalised squared error (predicting 0 gives 1) by number of examples with 90% bootstrap
-intervals, for the model and every baseline, and by loop far past the trained count.
+All predictors answer the same fresh prompts. Errors are squared errors divided by that of predicting 0; a curve is
+`error`, `low` and `high` by number of examples, the ends those of the 90% bootstrap interval over prompts.
+
+    settings              what was evaluated, on what, and the name of the limit
+    error_by_example      curves of "model" and of every baseline
+    limit                 curve of the best possible predictor of the function class
+    excess_over_limit     curve of the model's error less the limit's, paired prompt by prompt
+    excess_of_baselines   the same of every baseline
+    mean_excess           the model's excess averaged over all positions: error, low, high
+    error_by_loop         error at the "last_point" and its "mean" over positions after every loop up to --max_loops
+    shifts                by shift (Garg et al., section 4), curves of "model", "limit" and some baselines; linear only
+    published             curves of the papers that are complete, where their size is this one
+    published_shifts      those of Garg et al.'s standard transformer, null where the drawn line is hidden
+    seconds_of_the_model, versions
+
+The baselines' predictions are kept in --cache_dir, so an interrupted run goes on and a second model is quick.
 """
 
 import argparse
@@ -24,15 +38,22 @@ import numpy as np
 import torch
 import transformers
 from tqdm import tqdm
-from transformers import AutoModel
 
 from scripts.checkpoints import weights_digest, write_atomically
-from scripts.devices import fastest_attention, prepare_device
+from scripts.devices import prepare_device
+from scripts.model_predictions import load_model, predict_at_queries, predict_by_loop, trained_points
 from tasks import TASKS, Task, make_task
-from tasks.baselines import BASELINES, predict_prefixes
+from tasks.baselines import BASELINES, LASSO_ALPHAS, baselines_of
 from tasks.in_context_error import InContextError
-from tasks.metrics import normalised_squared_error
+from tasks.limits import limit_of
+from tasks.metrics import bootstrap_interval, normalised_squared_error
+from tasks.prediction_cache import PredictionCache, n_chunks
+from tasks.published import published, published_curves
+from tasks.shifts import SHIFTS, sample_shifted, shift_limit
 from tasks.streams import make_generator
+
+
+SHIFT_BASELINES = ("least squares", "ridge", "3-nearest neighbours", "zero")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -47,65 +68,136 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--n_loops", type=int, help="Loops of the model. Default: its trained count.")
     parser.add_argument("--max_loops", type=int, help="Last loop of the error by loop. Default: 5 times n_loops.")
+    parser.add_argument(
+        "--n_loop_prompts",
+        type=int,
+        default=256,
+        help="Prompts of the error by loop. Default: 256.",
+    )
+    parser.add_argument(
+        "--n_shift_prompts", type=int, default=256, help="Prompts of a shift; the papers: 1280; 0: none. Default: 256."
+    )
     parser.add_argument("--seed", type=int, default=1, help="Seed of the prompts. Default: 1.")
     parser.add_argument("--batch_size", type=int, default=64, help="Prompts at a time. Default: 64.")
+    parser.add_argument(
+        "--cache_dir",
+        type=Path,
+        default=Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "looped_gpt2",
+        help="Folder of the baselines' predictions. Default: looped_gpt2 in the user's cache folder.",
+    )
     arguments = parser.parse_args()
-    for name in ("n_prompts", "n_points", "n_loops", "max_loops", "batch_size"):
+    for name in ("n_prompts", "n_points", "n_loops", "max_loops", "n_loop_prompts", "batch_size"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
             parser.error(f"`{name}` must be >= 1, got {value}")
-    if arguments.seed < 0:
-        parser.error(f"`seed` must be >= 0, got {arguments.seed}")
+    for name in ("seed", "n_shift_prompts"):
+        if getattr(arguments, name) < 0:
+            parser.error(f"`{name}` must be >= 0, got {getattr(arguments, name)}")
     return arguments
 
 
-def load_model(name: str, device: torch.device) -> torch.nn.Module:
-    """Load an in-context regression model, its code included, in float32 for evaluation."""
-    model = AutoModel.from_pretrained(
-        name, trust_remote_code=True, dtype=torch.float32, attn_implementation=fastest_attention(device)
-    )
-    if not hasattr(model, "read_out"):
-        sys.exit(f"evaluate.py: error: {name} holds a {type(model).__name__}, not an in-context regression model.")
-    return model.to(device).eval()
+def predict_classically(
+    prompts: dict[str, torch.Tensor], task: Task, cache: PredictionCache
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Predictions of every baseline of the function class by name, and those of its limit."""
+    predictors = {**baselines_of(task.name), "limit": limit_of(task)[1]}
+    predictions = {}
+    with tqdm(total=len(predictors) * n_chunks(len(prompts["xs"])), desc="baselines") as bar:
+        for name, predictor in predictors.items():
+            bar.set_postfix_str(name)
+            predictions[name] = cache.predict(predictor, prompts, bar.update)
+    if "Lasso" in predictions:
+        by_alpha = np.moveaxis(predictions.pop("Lasso"), 2, 0)
+        predictions |= {f"Lasso, alpha {alpha:g}": by_alpha[i] for i, alpha in enumerate(LASSO_ALPHAS)}
+    return predictions, predictions.pop("limit")
 
 
-@torch.inference_mode()
-def predict_by_loop(
-    model: torch.nn.Module, prompts: dict[str, torch.Tensor], n_loops: int, batch_size: int
-) -> np.ndarray:
-    """Predictions `(n_prompts, n_loops, n_points)` after every one of `n_loops` loops."""
-    predictions = []
-    for start in tqdm(range(0, len(prompts["xs"]), batch_size), desc="model"):
-        xs, ys = (prompts[name][start : start + batch_size].to(model.device) for name in ("xs", "ys"))
-        predictions.append(model(xs, ys, n_loops=n_loops, output_loop_predictions=True).loop_predictions.cpu())
-    return torch.cat(predictions).numpy()
+def curve_of(errors: np.ndarray) -> dict[str, list[float]]:
+    """Mean over prompts of errors `(n_prompts, n_points)` and its interval."""
+    low, high = bootstrap_interval(errors)
+    return {"error": errors.mean(axis=0).tolist(), "low": low.tolist(), "high": high.tolist()}
 
 
-def errors_by_example(prompts: dict[str, torch.Tensor], task: Task, by_loop: np.ndarray) -> dict[str, dict]:
-    """Error and interval after every number of examples, of the model's predictions and of each baseline."""
-    metric = InContextError()
-    labels = prompts["labels"].numpy()
-    curves = {"model": metric.compute(predictions=by_loop, references=labels, normaliser=task.normaliser)}
-    for name, predictor in tqdm(BASELINES.items(), desc="baselines"):
-        predictions = predict_prefixes(predictor, prompts["xs"], prompts["ys"]).numpy()
-        curves[name] = metric.compute(predictions=predictions, references=labels, normaliser=task.normaliser)
+def compare(
+    prompts: dict[str, torch.Tensor], task: Task, by_model: np.ndarray, cache: PredictionCache
+) -> dict[str, dict]:
+    """The entries of metrics.json on the plain prompts."""
+    baselines, limit = predict_classically(prompts, task, cache)
+    labels, metric = prompts["labels"].numpy(), InContextError()
+    predictions = {"model": by_model, **baselines}
+    excess = {
+        name: normalised_squared_error(values, labels, task.normaliser)
+        - normalised_squared_error(limit, labels, task.normaliser)
+        for name, values in predictions.items()
+    }
+    low, high = bootstrap_interval(excess["model"].mean(axis=1))
+    return {
+        "error_by_example": {
+            name: metric.compute(predictions=values, references=labels, normaliser=task.normaliser)
+            for name, values in predictions.items()
+        },
+        "limit": metric.compute(predictions=limit, references=labels, normaliser=task.normaliser),
+        "excess_over_limit": curve_of(excess["model"]),
+        "excess_of_baselines": {name: curve_of(values) for name, values in excess.items() if name != "model"},
+        "mean_excess": {"error": excess["model"].mean(), "low": float(low), "high": float(high)},
+    }
+
+
+def measure_shifts(
+    model: torch.nn.Module, task: Task, n_points: int, n_loops: int, arguments: argparse.Namespace
+) -> dict[str, dict]:
+    """Curves on every shift: of the model, the best predictor there and some baselines."""
+    cache, curves = PredictionCache(arguments.cache_dir), {}
+    for shift in tqdm(SHIFTS, desc="shifts"):
+        generator = make_generator("shift", arguments.seed)
+        prompts = sample_shifted(task, shift, arguments.n_shift_prompts, n_points, generator)
+        labels = prompts["labels"].numpy()
+        predictions = {"model": predict_at_queries(model, prompts, n_loops, arguments.batch_size)}
+        predictors = {"limit": shift_limit(shift)} | {name: BASELINES[name] for name in SHIFT_BASELINES}
+        predictions |= {name: cache.predict(predictor, prompts) for name, predictor in predictors.items()}
+        curves[shift] = {
+            name: curve_of(normalised_squared_error(values, labels, task.normaliser))
+            for name, values in predictions.items()
+        }
     return curves
+
+
+def published_for(task: Task, n_points: int) -> dict[str, dict]:
+    """The papers' curves that have a value at every one of these positions."""
+    curves = {
+        name: {key: curve[key][:n_points] for key in ("error", "low", "high") if key in curve}
+        for name, curve in published_curves(task.name, task.n_dims).items()
+    }
+    return {name: curve for name, curve in curves.items() if None not in curve["error"]}
 
 
 def print_table(metrics: dict):
     """Print the errors at a few numbers of examples and at a few loops."""
-    curves = metrics["error_by_example"]
-    last = len(curves["model"]["error"]) - 1
+    settings, limit = metrics["settings"], metrics["limit"]["error"]
+    last = len(limit) - 1
     examples = sorted({0, last // 4, last // 2, 3 * last // 4, last})
-    print(f"\nnormalised squared error, {metrics['settings']['task']}, {metrics['settings']['n_prompts']} prompts")
-    print(f"{'examples':>22}" + "".join(f"{n:>10}" for n in examples))
-    for name, curve in curves.items():
-        print(f"{name:>22}" + "".join(f"{curve['error'][n]:>10.3g}" for n in examples))
-    by_loop = metrics["error_by_loop"]["last_point"]
-    trained = metrics["settings"]["n_loops"]
+    print(f"\nnormalised squared error, {settings['task']}, {settings['n_prompts']} prompts")
+    rows = {"examples": examples} | {
+        name: [f"{curve['error'][n]:.3g}" for n in examples if n < len(curve["error"])]
+        for name, curve in {
+            **metrics["error_by_example"],
+            f"limit: {settings['limit']}": metrics["limit"],
+            "excess of the model": metrics["excess_over_limit"],
+            **{f"{name}, published": curve for name, curve in metrics["published"].items()},
+        }.items()
+    }
+    by_loop, trained = metrics["error_by_loop"]["last_point"], settings["n_loops"]
     loops = sorted({1, max(1, trained // 2), trained, min(2 * trained, len(by_loop)), len(by_loop)})
-    print(f"{'loops':>22}" + "".join(f"{n:>10}" for n in loops))
-    print(f"{f'model, {last} examples':>22}" + "".join(f"{by_loop[n - 1]:>10.3g}" for n in loops))
+    rows |= {"loops": loops, f"model, {last} examples": [f"{by_loop[n - 1]:.3g}" for n in loops]}
+    for name, values in rows.items():
+        print(f"{name:>38}" + "".join(f"{value:>10}" for value in values))
+    excess = metrics["mean_excess"]
+    print(f"\nmean excess over the limit {excess['error']:.4g} ({excess['low']:.4g} to {excess['high']:.4g})")
+    if metrics["shifts"]:
+        print(f"\n{'shift, last point':>38}" + "".join(f"{name[:9]:>10}" for name in ("model", "limit", "zero")))
+        for shift, curves in metrics["shifts"].items():
+            errors = (f"{curves[name]['error'][-1]:.3g}" for name in ("model", "limit", "zero"))
+            print(f"{shift:>38}" + "".join(f"{error:>10}" for error in errors))
 
 
 def main():
@@ -122,31 +214,41 @@ def main():
         task = make_task(arguments.task, model.config.n_dims)
         n_points = arguments.n_points or (model.config.n_positions + 1) // 2
         prompts = task.sample(arguments.n_prompts, n_points, make_generator("evaluation", arguments.seed))
+        some = {name: values[: arguments.n_loop_prompts] for name, values in prompts.items()}
         started = time.perf_counter()
-        by_loop = predict_by_loop(model, prompts, max_loops, arguments.batch_size)
+        by_model = predict_by_loop(model, prompts, n_loops, arguments.batch_size)[:, -1]
+        seconds = time.perf_counter() - started
+        by_loop = predict_by_loop(model, some, max_loops, arguments.batch_size)
     except (ValueError, OSError) as error:
         sys.exit(f"evaluate.py: error: {error}")
-    seconds = time.perf_counter() - started
 
     loop_errors = normalised_squared_error(
-        by_loop, np.broadcast_to(prompts["labels"].numpy()[:, None], by_loop.shape), task.normaliser
+        by_loop, np.broadcast_to(some["labels"].numpy()[:, None], by_loop.shape), task.normaliser
     ).mean(axis=0)
+    shifted = task.name == "linear_regression" and arguments.n_shift_prompts > 0
     metrics = {
         "settings": {
             "model": os.path.basename(os.path.normpath(arguments.model)),
             "task": task.name,
             "n_dims": task.n_dims,
             "n_points": n_points,
+            "n_points_trained": trained_points(arguments.model),
             "n_prompts": arguments.n_prompts,
+            "n_loop_prompts": len(by_loop),
+            "n_shift_prompts": arguments.n_shift_prompts if shifted else 0,
             "seed": arguments.seed,
             "n_loops": n_loops,
             "max_loops": max_loops,
             "normaliser": task.normaliser,
+            "limit": limit_of(task)[0],
             "n_parameters": model.num_parameters(),
             "weights_sha256": weights_digest(model),
         },
-        "error_by_example": errors_by_example(prompts, task, by_loop[:, n_loops - 1]),
+        **compare(prompts, task, by_model, PredictionCache(arguments.cache_dir)),
         "error_by_loop": {"last_point": loop_errors[:, -1].tolist(), "mean": loop_errors.mean(axis=1).tolist()},
+        "shifts": measure_shifts(model, task, n_points, n_loops, arguments) if shifted else {},
+        "published": published_for(task, n_points),
+        "published_shifts": published()["shifts"]["curves"] if shifted and task.n_dims == 20 else {},
         "seconds_of_the_model": seconds,
         "versions": {
             "python": platform.python_version(),

@@ -104,7 +104,8 @@ class Trainer:
         loop_window = None if loops.loop_window is None else min(loops.loop_window, n_loops)
         set_learning_rates(self.optimizers, index, optimization)
 
-        torch.compiler.cudagraph_mark_step_begin()
+        if optimization.compile == "reduce-overhead":
+            torch.compiler.cudagraph_mark_step_begin()
         self.model.train()
         measured = torch.zeros(3, device=accelerator.device)
         n_parts = optimization.gradient_accumulation_steps

@@ -1,32 +1,62 @@
 """Classical predictors, functions of the examples seen so far, all run by one "predict every prefix" function."""
 
+import warnings
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
+from .cores import n_cores
 
-# (xs (B, n, D), ys (B, n), query (B, D)) -> prediction (B,), for n >= 1
+
+# (xs (B, n, D), ys (B, n), query (B, D)) -> prediction (B,), or (B, K) of K settings at once, for n >= 1
 Predictor = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
+LASSO_ALPHAS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)  # Yang et al. (2024)
 
-def predict_prefixes(predictor: Predictor, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
+
+def predict_prefixes(
+    predictor: Predictor, xs: torch.Tensor, ys: torch.Tensor, queries: torch.Tensor | None = None
+) -> torch.Tensor:
     """
     Predict y at every point from the points before it, 0 where there are none.
 
     Args:
         predictor (`Predictor`):
-            One of [`BASELINES`] or any function of the same form.
+            One of [`BASELINES`], of [`~tasks.limits.limit_of`] or any function of the same form.
         xs (`torch.Tensor` of shape `(B, P, D)`), ys (`torch.Tensor` of shape `(B, P)` or `(B, P - 1)`):
             Prompts.
+        queries (`torch.Tensor` of shape `(B, P, D)`, *optional*, defaults to `xs`):
+            Where to predict; query i is answered from the points before i.
 
     Returns:
-        `torch.Tensor` of shape `(B, P)`, float64: prediction i depends on the points before i and on x_i only.
+        `torch.Tensor` of shape `(B, P)`, float64, or `(B, P, K)` of a predictor of K settings: prediction i depends on
+        the points before i and on query i only.
+
+    Raises:
+        `ValueError`: the shapes do not belong together, or a value is not finite.
     """
-    xs, ys = xs.double(), ys.double()
-    predictions = [xs.new_zeros(xs.shape[0])]
-    for n in range(1, xs.shape[1]):
-        predictions.append(predictor(xs[:, :n], ys[:, :n], xs[:, n]))
-    return torch.stack(predictions, dim=1)
+    queries = xs if queries is None else queries
+    _check_prompts(xs, ys, queries)
+    xs, ys, queries = xs.double(), ys.double(), queries.double()
+    predictions = [predictor(xs[:, :n], ys[:, :n], queries[:, n]) for n in range(1, xs.shape[1])]
+    nothing_seen = torch.zeros_like(predictions[0]) if predictions else xs.new_zeros(len(xs))
+    return torch.stack([nothing_seen, *predictions], dim=1)
+
+
+def _check_prompts(xs: torch.Tensor, ys: torch.Tensor, queries: torch.Tensor):
+    if xs.ndim != 3 or 0 in xs.shape:
+        raise ValueError(f"`xs` must have shape (prompts, points, dimensions), none of them 0, got {tuple(xs.shape)}.")
+    n_prompts, n_points = xs.shape[:2]
+    if ys.shape not in ((n_prompts, n_points), (n_prompts, n_points - 1)):
+        raise ValueError(
+            f"`ys` must have shape {(n_prompts, n_points)} or {(n_prompts, n_points - 1)}, got {tuple(ys.shape)}."
+        )
+    if queries.shape != xs.shape:
+        raise ValueError(f"`queries` must have the shape of `xs`, {tuple(xs.shape)}, got {tuple(queries.shape)}.")
+    for name, values in (("xs", xs), ("ys", ys[:, : n_points - 1]), ("queries", queries)):
+        if not values.isfinite().all():
+            raise ValueError(f"`{name}` must be finite, got NaN or infinity.")
 
 
 def predict_zero(xs: torch.Tensor, ys: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
@@ -46,6 +76,18 @@ def predict_least_squares(xs: torch.Tensor, ys: torch.Tensor, query: torch.Tenso
     return (weights.squeeze(-1) * query).sum(dim=-1)
 
 
+def predict_ridge(xs: torch.Tensor, ys: torch.Tensor, query: torch.Tensor, alpha: float = 1.0) -> torch.Tensor:
+    """Predict w·x, w minimising |y - Xw|² + alpha |w|²: Bayes-optimal for w ~ N(0, I) and noise variance alpha > 0."""
+    # of the two equal forms the one whose matrix is smaller
+    if xs.shape[1] < xs.shape[2]:
+        gram = xs @ xs.mT + alpha * torch.eye(xs.shape[1], dtype=xs.dtype, device=xs.device)
+        weights = xs.mT @ torch.linalg.solve(gram, ys.unsqueeze(-1))
+    else:
+        gram = xs.mT @ xs + alpha * torch.eye(xs.shape[2], dtype=xs.dtype, device=xs.device)
+        weights = torch.linalg.solve(gram, xs.mT @ ys.unsqueeze(-1))
+    return (weights.squeeze(-1) * query).sum(dim=-1)
+
+
 def predict_3_nearest_neighbours(xs: torch.Tensor, ys: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
     """Predict the mean y of the 3 nearest examples in Euclidean distance, or of all when there are fewer."""
     distances = (xs - query.unsqueeze(1)).norm(dim=-1)
@@ -53,9 +95,87 @@ def predict_3_nearest_neighbours(xs: torch.Tensor, ys: torch.Tensor, query: torc
     return ys.gather(1, nearest).mean(dim=1)
 
 
+def predict_lasso(
+    xs: torch.Tensor, ys: torch.Tensor, query: torch.Tensor, alphas: tuple[float, ...] = LASSO_ALPHAS
+) -> torch.Tensor:
+    """
+    Predict w·x, w the minimiser of |y - Xw|² / 2n + alpha |w|₁, for every alpha: `(B, len(alphas))`.
+
+    One path of scikit-learn's coordinate descent a prompt, over all cores, to a hundredth of its default tolerance:
+    a path at the default takes the answer of one alpha for that of the next. Source: Garg et al. (2022), section 3.
+    """
+    from joblib import Parallel, delayed
+
+    n_jobs = n_cores()
+    parts = zip(xs.cpu().tensor_split(n_jobs), ys.cpu().tensor_split(n_jobs), strict=True)
+    weights = Parallel(n_jobs)(delayed(_lasso_weights)(x.numpy(), y.numpy(), alphas) for x, y in parts if len(x))
+    weights = torch.cat([torch.from_numpy(part) for part in weights])
+    return torch.einsum("bda,bd->ba", weights, query.cpu())
+
+
+def _lasso_weights(xs, ys, alphas):
+    import numpy as np
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import lasso_path
+
+    # noiseless ys and the smallest alphas can take more steps than the paper allows
+    warnings.simplefilter("ignore", ConvergenceWarning)
+
+    order = np.argsort(alphas)[::-1]  # from the strongest penalty on, as the path does
+    weights = np.empty((len(xs), xs.shape[2], len(alphas)))
+    for prompt in range(len(xs)):
+        path = lasso_path(xs[prompt], ys[prompt], alphas=np.array(alphas)[order], max_iter=100_000, tol=1e-6)
+        weights[prompt][:, order] = path[1]
+    return weights
+
+
+def predict_boosted_trees(
+    xs: torch.Tensor, ys: torch.Tensor, query: torch.Tensor, **settings: float | bool
+) -> torch.Tensor:
+    """Predict as XGBoost does: [`tasks.boosted_trees.predict_boosted_trees`], imported where it is used."""
+    from .boosted_trees import predict_boosted_trees as predict
+
+    return predict(xs, ys, query, **settings)
+
+
+def predict_greedy_tree(
+    xs: torch.Tensor, ys: torch.Tensor, query: torch.Tensor, depth: int, signs: bool = False
+) -> torch.Tensor:
+    """Predict by one regression tree (CART) of at most `depth` questions, each the best one on its own."""
+    return predict_boosted_trees(xs, ys, query, n_trees=1, depth=depth, learning_rate=1.0, l2=0.0, signs=signs)
+
+
+def predict_relu_network(xs: torch.Tensor, ys: torch.Tensor, query: torch.Tensor, **settings: float) -> torch.Tensor:
+    """Predict by a network trained by Adam: [`tasks.network_baseline.predict_relu_network`], imported where used."""
+    from .network_baseline import predict_relu_network as predict
+
+    return predict(xs, ys, query, **settings)
+
+
 BASELINES: dict[str, Predictor] = {
     "zero": predict_zero,
     "averaging": predict_averaging,
     "least squares": predict_least_squares,
     "3-nearest neighbours": predict_3_nearest_neighbours,
+    "ridge": predict_ridge,
+    "Lasso": predict_lasso,
+    "greedy tree": partial(predict_greedy_tree, depth=2),
+    "greedy tree, signs": partial(predict_greedy_tree, depth=4, signs=True),
+    "XGBoost": predict_boosted_trees,
+    "XGBoost, signs": partial(predict_boosted_trees, signs=True),
+    "2-layer network": predict_relu_network,
 }
+
+_EVERYWHERE = ("zero", "averaging", "least squares", "3-nearest neighbours")
+_BY_TASK = {
+    "linear_regression": ("ridge",),
+    "noisy_linear_regression": ("ridge",),
+    "sparse_linear_regression": ("Lasso",),
+    "decision_tree": ("greedy tree", "greedy tree, signs", "XGBoost", "XGBoost, signs"),
+    "relu_2nn_regression": ("2-layer network",),
+}
+
+
+def baselines_of(task: str) -> dict[str, Predictor]:
+    """The baselines that belong to the function class of that name: those of the papers, and ridge regression."""
+    return {name: BASELINES[name] for name in (*_EVERYWHERE, *_BY_TASK[task])}

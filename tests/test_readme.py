@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SMALL = {
     "scripts/train.py": "--n_embd 16 --n_head 2 --batch_size 4 --max_steps 2 --decay_steps 0 --warmup_steps 0",
-    "scripts/evaluate.py": "--n_prompts 20 --max_loops 13",
+    "scripts/evaluate.py": "--n_prompts 20 --max_loops 13 --n_shift_prompts 4",
     "scripts/plot.py": "",
     "scripts/model_card.py": "",
     "scripts/push_to_hub.py": "",
@@ -53,6 +53,7 @@ def test_the_commands_run_one_after_another(tmp_path):
         launcher = {"python": [sys.executable], "accelerate": [sys.executable, "-m", "accelerate.commands.launch"]}
         words = launcher[words[0]] + words[(2 if words[0] == "accelerate" else 1) :]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_MODULES_CACHE": str(tmp_path / "modules")}
+        environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
         result = subprocess.run(
             [*words, *SMALL[script].split()], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
         )

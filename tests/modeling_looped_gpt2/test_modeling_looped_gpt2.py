@@ -144,6 +144,18 @@ def test_every_parameter_gets_a_gradient(make_model, prompts, injection):
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
+def test_the_activation_is_gpt2s(make_model, prompts):
+    outputs, gradients = [], []
+    for name in ("gelu_pytorch_tanh", "gelu_new"):
+        model = make_model(activation_function=name, initializer_range=0.2).train()
+        outputs.append(model(**prompts).loss)
+        outputs[-1].backward()
+        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    torch.testing.assert_close(*outputs, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
+    assert make_model().config.activation_function == "gelu_pytorch_tanh"
+
+
 def test_predictions_are_causal(make_model, prompts):
     model = make_model()
     before = model(prompts["xs"], prompts["ys"]).predictions

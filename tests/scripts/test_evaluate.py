@@ -1,5 +1,6 @@
 import json
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -7,8 +8,9 @@ import torch
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression, LoopedGPT2Model
 from scripts import evaluate
-from tasks import make_task
-from tasks.baselines import BASELINES
+from tasks import make_task, prediction_cache
+from tasks.baselines import BASELINES, baselines_of, predict_prefixes
+from tasks.shifts import SHIFTS
 from tasks.streams import make_generator
 
 
@@ -32,14 +34,15 @@ def run(monkeypatch):
 
 def evaluate_small(run, model_folder, output_dir, *flags):
     task = ("--model", model_folder, "--task", "noisy_linear_regression")
-    run(*task, "--n_prompts", 30, "--batch_size", 8, "--output_dir", output_dir, *flags)
+    cache = ("--cache_dir", output_dir / "cache")
+    run(*task, "--n_prompts", 30, "--batch_size", 8, "--output_dir", output_dir, *cache, *flags)
     return json.loads((output_dir / "metrics.json").read_text())
 
 
 def test_metrics_hold_what_the_model_and_the_baselines_do(run, model_folder, tmp_path, capsys):
     metrics = evaluate_small(run, model_folder, tmp_path / "new")
     assert metrics["settings"].items() >= {"n_points": 6, "n_loops": 4, "max_loops": 20, "normaliser": 3.0}.items()
-    assert list(metrics["error_by_example"]) == ["model", *BASELINES]
+    assert list(metrics["error_by_example"]) == ["model", *baselines_of("noisy_linear_regression")]
     prompts = make_task("noisy_linear_regression", 3).sample(30, 6, make_generator("evaluation", 1))
     model = LoopedGPT2ForInContextRegression.from_pretrained(model_folder).eval()
     with torch.no_grad():
@@ -59,8 +62,53 @@ def test_metrics_hold_what_the_model_and_the_baselines_do(run, model_folder, tmp
         assert by_loop["mean"][n - 1] == pytest.approx(error.mean().item(), rel=1e-4)
     zero = metrics["error_by_example"]["zero"]["error"]
     np.testing.assert_allclose(zero, (prompts["labels"] ** 2 / 3).double().mean(dim=0), rtol=1e-6)
+    limit = predict_prefixes(partial(BASELINES["ridge"], alpha=0.01), prompts["xs"], prompts["ys"])
+    limit_errors = (limit - prompts["labels"]).square() / 3
+    np.testing.assert_allclose(metrics["limit"]["error"], limit_errors.mean(dim=0), rtol=1e-6)
+    excess = errors[4] - limit_errors
+    np.testing.assert_allclose(metrics["excess_over_limit"]["error"], excess.mean(dim=0), rtol=1e-4, atol=1e-6)
+    assert metrics["mean_excess"]["error"] == pytest.approx(excess.mean().item(), rel=1e-4)
+    assert metrics["mean_excess"]["low"] < excess.mean() < metrics["mean_excess"]["high"]
+    assert metrics["shifts"] == metrics["published"] == {}
     table = capsys.readouterr().out
     assert all(name in table for name in metrics["error_by_example"])
+
+
+def test_shifts_are_measured_on_linear_functions(run, model_folder, tmp_path, capsys):
+    flags = ("--task", "linear_regression", "--n_shift_prompts", 6, "--n_loop_prompts", 5, "--max_loops", 4)
+    metrics = evaluate_small(run, model_folder, tmp_path, *flags)
+    assert list(metrics["shifts"]) == list(SHIFTS)
+    for curves in metrics["shifts"].values():
+        assert list(curves) == ["model", "limit", *evaluate.SHIFT_BASELINES]
+        assert {len(values) for curve in curves.values() for values in curve.values()} <= {3, 6}
+    assert metrics["settings"]["n_loop_prompts"] == 5
+    assert "scale_y_1/3" in capsys.readouterr().out
+    prompts = make_task("linear_regression", 3).sample(30, 6, make_generator("evaluation", 1))
+    model = LoopedGPT2ForInContextRegression.from_pretrained(model_folder).eval()
+    with torch.no_grad():
+        predictions = model(prompts["xs"][:5], prompts["ys"][:5]).predictions
+    error = (predictions[:, -1] - prompts["labels"][:5, -1]).square().mean() / 3
+    assert metrics["error_by_loop"]["last_point"][-1] == pytest.approx(error.item(), rel=1e-4)
+
+
+def test_an_interrupted_evaluation_goes_on(run, model_folder, tmp_path, monkeypatch):
+    flags = ("--cache_dir", tmp_path / "cache")
+    expected = evaluate_small(run, model_folder, tmp_path / "whole")["error_by_example"]
+    computed, predict = [], prediction_cache.predict_prefixes
+
+    def stop_at_ridge(predictor, *prompts):
+        if predictor is BASELINES["ridge"] and len(computed) == 4:
+            raise KeyboardInterrupt
+        computed.append(predictor)
+        return predict(predictor, *prompts)
+
+    monkeypatch.setattr(prediction_cache, "predict_prefixes", stop_at_ridge)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_small(run, model_folder, tmp_path / "out", *flags)
+    assert not (tmp_path / "out" / "metrics.json").exists()
+    computed.append(None)
+    assert evaluate_small(run, model_folder, tmp_path / "out", *flags)["error_by_example"] == expected
+    assert [getattr(predictor, "func", predictor) for predictor in computed[5:]] == [BASELINES["ridge"]] * 2
 
 
 def test_two_evaluations_give_the_same_numbers(run, model_folder, tmp_path):
@@ -75,6 +123,7 @@ def test_two_evaluations_give_the_same_numbers(run, model_folder, tmp_path):
 BAD_FLAGS = {
     "unknown task": (["--task", "linear"], 2, "invalid choice: 'linear'"),
     "no prompts": (["--n_prompts", "0"], 2, "`n_prompts` must be >= 1, got 0"),
+    "negative shifts": (["--n_shift_prompts", "-1"], 2, "`n_shift_prompts` must be >= 0, got -1"),
     "negative seed": (["--seed", "-1"], 2, "`seed` must be >= 0, got -1"),
     "too many points": (["--n_points", "7"], "`n_positions` = 12", None),
     "too few loops": (["--max_loops", "3"], "`max_loops` must be >= the loops of the model, 4, got 3", None),

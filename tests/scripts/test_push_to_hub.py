@@ -4,11 +4,13 @@ import shutil
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
+from modeling_looped_gpt2.estimator_looped_gpt2 import InContextRegressor
 from scripts import model_card, push_to_hub
 
 
@@ -239,6 +241,25 @@ assert again(request) == regress(request)
     run_isolated(code, **environment)
     expected = LoopedGPT2ForInContextRegression.from_pretrained(evaluated)(xs, ys).predictions
     assert torch.equal(torch.load(tmp_path / "predictions.pt"), expected)
+
+
+def test_the_estimator_reads_a_pushed_model_and_says_what_it_cannot(push, evaluated, monkeypatch):
+    push("--private", None)
+    generator = np.random.default_rng(0)
+    X, y, queries = generator.normal(size=(4, 3)), generator.normal(size=4), generator.normal(size=(9, 3))
+    pulled = InContextRegressor(REPO, revision="v1").fit(X, y).predict(queries)
+    np.testing.assert_array_equal(pulled, InContextRegressor(evaluated).fit(X, y).predict(queries))
+    with pytest.raises(OSError, match="v9"):
+        InContextRegressor(REPO, revision="v9").fit(X, y)
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(OSError, match="token"):
+        InContextRegressor(REPO, revision="main").fit(X, y)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:1/{repo_id}/resolve/{revision}/{filename}"
+    )
+    with pytest.raises(OSError, match="connect"):
+        InContextRegressor("ana/never_seen").fit(X, y)
 
 
 def test_a_folder_of_model_cards_is_pushed_as_it_stands(push, hub, evaluated, monkeypatch, tmp_path):

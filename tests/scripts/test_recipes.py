@@ -28,10 +28,22 @@ def test_every_recipe_builds_and_says_where_it_comes_from(path):
     assert arguments.n_loops_schedule.at(last) == arguments.model.n_loops
 
 
-def test_the_papers_recipe_has_the_papers_settings():
-    recipe = yaml.safe_load((SCRIPTS / "recipes" / "linear_regression_paper.yaml").read_text())
-    paper = {"n_loops": 20, "loop_window": 15, "max_steps": 500_000, "learning_rate": "1e-4", "n_loops_interval": 500}
-    assert recipe.items() >= paper.items()
+# b, T and points of Yang et al. (2024), section 5 and appendix
+PAPER = {
+    "linear_regression": (20, 15, 41),
+    "sparse_linear_regression": (20, 10, 41),
+    "relu_2nn_regression": (12, 5, 101),
+    "decision_tree": (70, 15, 101),
+}
+
+
+@pytest.mark.parametrize("task", PAPER)
+def test_a_recipe_of_the_paper_has_its_settings(task):
+    recipe = yaml.safe_load((SCRIPTS / "recipes" / f"{task}_paper.yaml").read_text())
+    n_loops, loop_window, n_points = PAPER[task]
+    sizes = {"task": task, "n_loops": n_loops, "loop_window": loop_window, "n_points": n_points, "n_dims": 20}
+    training = {"max_steps": 500_000, "learning_rate": "1e-4", "n_loops_interval": 500, "n_dims_interval": 5000}
+    assert recipe.items() >= (sizes | training).items()
 
 
 @pytest.mark.parametrize("path", sorted(SCRIPTS.glob("accelerate_configs/*.yaml")), ids=lambda path: path.stem)

@@ -1,0 +1,257 @@
+"""The looped GPT-2 as a language model, with the number of loops as a choice of every call."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.cache_utils import Cache
+from transformers.generation import GenerationConfig, GenerationMixin
+from transformers.modeling_utils import slice_logits_to_keep
+from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
+
+from .cache_looped_gpt2 import cache_bytes
+from .configuration_looped_gpt2 import LoopedGPT2Config
+from .modeling_looped_gpt2 import LoopedGPT2Model, LoopedGPT2PreTrainedModel
+
+
+# arguments of `forward` that `generate` and `GenerationConfig` take too
+LOOP_ARGUMENTS = ("n_loops", "exit_tolerance", "loops_per_slot")
+
+
+@dataclass
+class LoopedGPT2CausalLMOutput(ModelOutput):
+    """
+    Output of [`LoopedGPT2LMHeadModel`]. B batch, T tokens whose logits are kept, V `vocab_size`.
+
+    Args:
+        loss (`torch.Tensor` of shape `()`, returned when `labels` is given):
+            Cross-entropy of the next token in nats: of the last loop, or the mean over the loops of `loop_window`.
+        logits (`torch.Tensor` of shape `(B, T, V)`):
+            Scores of the next token after the last loop.
+        past_key_values, n_loops_used, hidden_states, attentions:
+            As in [`LoopedGPT2ModelOutput`].
+        loop_logits (`tuple[torch.Tensor]`, returned when `output_loop_logits=True`):
+            Scores `(B, T, V)` after each loop of the window; the last is `logits`.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    past_key_values: Cache | None = None
+    n_loops_used: torch.LongTensor | None = None
+    loop_logits: tuple[torch.Tensor, ...] | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
+    """
+    Looped GPT-2 that predicts the next token; its output layer is tied to the token embedding.
+
+    `n_loops`, `exit_tolerance` and `loops_per_slot` are arguments of [`~LoopedGPT2LMHeadModel.forward`], of `generate`
+    and fields of a `GenerationConfig` alike; an argument wins over a configuration.
+
+    Args:
+        config ([`LoopedGPT2Config`]):
+            With a `vocab_size`.
+
+    Raises:
+        `ValueError`: the configuration has no vocabulary.
+    """
+
+    _tied_weights_keys = {"lm_head.weight": "transformer.wte.weight"}  # noqa: RUF012
+
+    def __init__(self, config: LoopedGPT2Config):
+        if config.vocab_size is None:
+            raise ValueError("`vocab_size` must be an integer >= 1 for a language model, got None.")
+        super().__init__(config)
+        self.loss_type = "ForCausalLM"
+        self.transformer = LoopedGPT2Model(config)
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.post_init()
+        # else transformers drops the loop arguments that a user sets on it when the model is loaded again
+        self.generation_config._from_model_config = False
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        n_loops: int | None = None,
+        loop_window: int | None = None,
+        exit_tolerance: float | None = None,
+        loops_per_slot: int = 1,
+        output_loop_logits: bool = False,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> LoopedGPT2CausalLMOutput:
+        r"""
+        Score the next token after every token. B batch, T tokens.
+
+        Args:
+            input_ids, past_key_values, attention_mask, position_ids, inputs_embeds, use_cache, n_loops,
+            exit_tolerance, loops_per_slot:
+                As in [`LoopedGPT2Model`].
+            labels (`torch.LongTensor` of shape `(B, T)`, *optional*):
+                Token ids, usually `input_ids`, shifted by one inside the model; -100 is not scored. Gives the `loss`.
+            logits_to_keep (`int` or `torch.Tensor`, defaults to 0):
+                Score only this many last tokens, or those at these places; 0: all.
+            loop_window (`int`, *optional*):
+                Last loops that are scored and carry a gradient, in 1 ... `n_loops`. Default: the last loop is scored
+                and all carry a gradient.
+            output_loop_logits (`bool`, defaults to `False`):
+                Also return the scores of each loop of the window (default: of all loops).
+
+        Raises:
+            `ValueError`: an argument is not as above.
+        """
+        scores_loops = loop_window is not None and labels is not None
+        if exit_tolerance is not None and (scores_loops or output_loop_logits):
+            raise ValueError("`loop_window` and `output_loop_logits` look at loops: leave out `exit_tolerance`.")
+        outputs = self.transformer(
+            input_ids,
+            past_key_values=past_key_values,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            n_loops=n_loops,
+            loop_window=loop_window,
+            exit_tolerance=exit_tolerance,
+            loops_per_slot=loops_per_slot,
+            output_loop_hidden_states=scores_loops or output_loop_logits,
+            **kwargs,
+        )
+        states = outputs.loop_hidden_states or (outputs.last_hidden_state,)
+        loop_logits = [self.lm_head(slice_logits_to_keep(state, logits_to_keep)) for state in states]
+
+        loss = None
+        if labels is not None:
+            scored = loop_logits if scores_loops else loop_logits[-1:]
+            losses = [self.loss_function(logits, labels, self.config.vocab_size, **kwargs) for logits in scored]
+            loss = sum(losses) / len(losses)
+        return LoopedGPT2CausalLMOutput(
+            loss=loss,
+            logits=loop_logits[-1],
+            past_key_values=outputs.past_key_values,
+            n_loops_used=outputs.n_loops_used,
+            loop_logits=tuple(loop_logits) if output_loop_logits else None,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def _prepare_generation_config(
+        self, generation_config: GenerationConfig | None, **kwargs: Any
+    ) -> tuple[GenerationConfig, dict[str, Any]]:
+        """Pass the loop arguments on to `forward`, which transformers does for arguments of its own only."""
+        generation_config, model_kwargs = super()._prepare_generation_config(generation_config, **kwargs)
+        # a model that drafts for another runs as its own configuration says, not as its target does
+        source = self.generation_config if generation_config.is_assistant else generation_config
+        for name in LOOP_ARGUMENTS:
+            value = getattr(source, name, None)
+            if generation_config.is_assistant:
+                model_kwargs.pop(name, None)
+            if value is not None:
+                model_kwargs.setdefault(name, value)
+        self.transformer._check_loops(model_kwargs.get("n_loops"), None, model_kwargs.get("loops_per_slot", 1))
+        return generation_config, model_kwargs
+
+    def _prepare_cache_for_generation(self, generation_config: GenerationConfig, model_kwargs: dict, *args, **kwargs):
+        """Have transformers build the cache for the loops of this call; it knows those of `self.config` only."""
+        n_loops = model_kwargs.get("n_loops", self.config.n_loops)
+        config = self.config
+        self.config = config.with_loops(n_loops, model_kwargs.get("loops_per_slot", 1))
+        try:
+            return super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
+        finally:
+            self.config = config
+
+    def init_continuous_batching(self, *args, **kwargs):
+        """Refuse: paged attention finds a block's keys by its index in the stack, where all loops would meet."""
+        raise NotImplementedError(
+            "Continuous batching keeps one place for the keys of a block, and a looped block needs one for each loop: "
+            "use `generate` on a padded batch instead."
+        )
+
+    def save_pretrained(self, *args, **kwargs):
+        """As in transformers; a folder with its own code also loads as backbone with `AutoModel`."""
+        if self._auto_class is not None:
+            backbone = type(self.transformer)
+            self.config.auto_map = {"AutoModel": f"{backbone.__module__.rsplit('.', 1)[-1]}.{backbone.__name__}"}
+        super().save_pretrained(*args, **kwargs)
+
+    @staticmethod
+    def cache_bytes(past_key_values: Cache) -> int:
+        """
+        Return the bytes that a cache holds.
+
+        Args:
+            past_key_values ([`~transformers.Cache`]):
+                Of this model's output or of `generate(..., return_dict_in_generate=True)`.
+        """
+        return cache_bytes(past_key_values)
+
+    @classmethod
+    def from_gpt2(
+        cls,
+        model: GPT2LMHeadModel | str,
+        loop: Sequence[int] | None = None,
+        prelude: Sequence[int] = (),
+        coda: Sequence[int] = (),
+        **changes: Any,
+    ) -> "LoopedGPT2LMHeadModel":
+        """
+        Build a looped model from the weights of a GPT-2. With all blocks once it is exactly that GPT-2.
+
+        Args:
+            model ([`~transformers.GPT2LMHeadModel`] or `str`):
+                The model, or a folder or Hub repository to load it from. It is copied and stays as it is.
+            loop (`Sequence[int]`, *optional*):
+                Indices of its blocks that form the loop, in order, at least one. Default: all.
+            prelude, coda (`Sequence[int]`, default to none):
+                Indices of its blocks that run once before and after the loops. Blocks in none of the three are left
+                out.
+            changes:
+                Fields of [`LoopedGPT2Config`], e.g. `n_loops=4`; one loop by default.
+
+        Raises:
+            `ValueError`: an index is no block of the model, or the loop is empty.
+
+        Example:
+
+        ```python
+        >>> parts = {"prelude": range(4), "loop": range(4, 8), "coda": range(8, 12)}
+        >>> model = LoopedGPT2LMHeadModel.from_gpt2("gpt2", **parts, n_loops=3)
+        ```
+        """
+        source = GPT2LMHeadModel.from_pretrained(model) if isinstance(model, str) else model
+        n_blocks = source.config.n_layer
+        parts = {"prelude": prelude, "h": range(n_blocks) if loop is None else loop, "coda": coda}
+        for name, indices in parts.items():
+            if not all(0 <= index < n_blocks for index in indices):
+                name = "loop" if name == "h" else name
+                raise ValueError(f"`{name}` must hold blocks 0 to {n_blocks - 1}, got {list(indices)}.")
+        if not parts["h"]:
+            raise ValueError("`loop` must hold at least one block, got none.")
+        sizes = {"n_prelude": len(parts["prelude"]), "n_layer": len(parts["h"]), "n_coda": len(parts["coda"])}
+        config = LoopedGPT2Config.from_gpt2(source.config, **(sizes | changes))
+        looped = cls(config).to(source.dtype)
+        for name in ("wte", "wpe", "ln_f"):
+            getattr(looped.transformer, name).load_state_dict(getattr(source.transformer, name).state_dict())
+        for name, indices in parts.items():
+            for block, index in zip(getattr(looped.transformer, name), indices, strict=True):
+                block.load_state_dict(source.transformer.h[index].state_dict())
+        if not config.tie_word_embeddings:
+            looped.lm_head.load_state_dict(source.lm_head.state_dict())
+        return looped.to(source.device)
+
+
+__all__ = ["LoopedGPT2LMHeadModel"]

@@ -1,0 +1,80 @@
+"""What a model predicts: loaded with its code, by loop, and at queries that are not the next point."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from tqdm import tqdm
+from transformers import AutoModel
+
+from scripts.devices import fastest_attention
+
+
+def load_model(name: str, device: torch.device) -> torch.nn.Module:
+    """Load an in-context regression model, its code included, in float32 for evaluation."""
+    model = AutoModel.from_pretrained(
+        name, trust_remote_code=True, dtype=torch.float32, attn_implementation=fastest_attention(device)
+    )
+    if not hasattr(model, "read_out"):
+        sys.exit(
+            f"{Path(sys.argv[0]).name}: error: {name} holds a {type(model).__name__}, not an in-context "
+            "regression model."
+        )
+    return model.to(device).eval()
+
+
+def trained_points(name: str) -> int | None:
+    """Points of the longest prompts in training, from the recipe in the model's folder; `None` without one."""
+    recipe = Path(name) / "recipe.yaml"
+    return yaml.safe_load(recipe.read_text()).get("n_points") if recipe.exists() else None
+
+
+@torch.inference_mode()
+def predict_by_loop(
+    model: torch.nn.Module, prompts: dict[str, torch.Tensor], n_loops: int, batch_size: int
+) -> np.ndarray:
+    """Predictions `(n_prompts, n_loops, n_points)` after every one of `n_loops` loops."""
+    predictions = []
+    for start in tqdm(range(0, len(prompts["xs"]), batch_size), desc=f"model, {n_loops} loops"):
+        xs, ys = (prompts[name][start : start + batch_size].to(model.device) for name in ("xs", "ys"))
+        predictions.append(model(xs, ys, n_loops=n_loops, output_loop_predictions=True).loop_predictions.cpu())
+    return torch.cat(predictions).numpy()
+
+
+@torch.inference_mode()
+def predict_at_queries(
+    model: torch.nn.Module, prompts: dict[str, torch.Tensor], n_loops: int, batch_size: int
+) -> np.ndarray:
+    """
+    Predictions `(n_prompts, n_points)`, each asked at `prompts["queries"]` after the points before it.
+
+    All queries go behind the prompt at once: each takes the position of the x whose place it has and attends to the
+    examples before it and to itself, which is what it would see alone at the end of a shorter prompt.
+    """
+    n_points = prompts["xs"].shape[1]
+    example = torch.arange(n_points, device=model.device)
+    context = example.repeat_interleave(2)[:-1]  # whose token it is: x_0 y_0 x_1 y_1 ... x_last
+    position = torch.cat((torch.arange(len(context), device=model.device), 2 * example))
+    before = torch.arange(len(context), device=model.device) < 2 * example.unsqueeze(1)
+    visible = torch.zeros(len(position), len(position), dtype=torch.bool, device=model.device)
+    visible[: len(context), : len(context)] = torch.ones_like(visible[: len(context), : len(context)]).tril()
+    visible[len(context) :, : len(context)] = before
+    visible[len(context) :, len(context) :] = torch.eye(n_points, dtype=torch.bool, device=model.device)
+    mask = torch.zeros(visible.shape, device=model.device).masked_fill(~visible, torch.finfo(torch.float32).min)
+
+    predictions = []
+    for start in range(0, len(prompts["xs"]), batch_size):
+        batch = {name: values[start : start + batch_size].to(model.device) for name, values in prompts.items()}
+        ys = torch.nn.functional.pad(batch["ys"].unsqueeze(2), (0, batch["xs"].shape[2] - 1))
+        tokens = torch.stack((batch["xs"], ys), dim=2).flatten(1, 2)[:, :-1]
+        embeds = model.read_in(torch.cat((tokens, batch["queries"]), dim=1))
+        state = model.transformer(
+            inputs_embeds=embeds,
+            attention_mask=mask.expand(len(embeds), 1, -1, -1),
+            position_ids=position.unsqueeze(0),
+            n_loops=n_loops,
+        ).last_hidden_state
+        predictions.append(model.read_out(state[:, -n_points:]).squeeze(2).cpu())
+    return torch.cat(predictions).numpy()

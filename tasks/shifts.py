@@ -1,0 +1,133 @@
+"""Prompts from another distribution than the training's: the protocols of Garg et al. (2022), section 4.
+
+Each shift is a function from prompts to prompts. Prompts hold `xs (B, P, D)`, `ys (B, P)`, `queries (B, P, D)` and
+`labels (B, P)`: prediction i is asked at query i after the points before i and scored against label i.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from .baselines import Predictor, predict_least_squares, predict_ridge
+from .common import draw_normal
+from .linear_regression import LinearRegression
+
+
+Prompts = dict[str, torch.Tensor]
+Function = Callable[[torch.Tensor], torch.Tensor]
+
+
+def evaluate_function(function: Function, xs: torch.Tensor, queries: torch.Tensor | None = None) -> Prompts:
+    """The prompts of `function` on these inputs, asked at `queries` or, without any, at the inputs themselves."""
+    queries = xs if queries is None else queries
+    return {"xs": xs, "ys": function(xs), "queries": queries, "labels": function(queries)}
+
+
+def skew_covariance(prompts: Prompts, function: Function, generator: torch.Generator) -> Prompts:
+    """Inputs whose covariance has eigenvalues proportional to 1 / i² in a random basis."""
+    return _rotate_and_scale(prompts, function, generator, 1 / torch.arange(1.0, prompts["xs"].shape[2] + 1))
+
+
+def keep_half_subspace(prompts: Prompts, function: Function, generator: torch.Generator) -> Prompts:
+    """Inputs in a random subspace of half the dimensions."""
+    n_dims = prompts["xs"].shape[2]
+    return _rotate_and_scale(prompts, function, generator, (torch.arange(n_dims) < max(1, n_dims // 2)).float())
+
+
+def _rotate_and_scale(
+    prompts: Prompts, function: Function, generator: torch.Generator, scales: torch.Tensor
+) -> Prompts:
+    """Scale the inputs along the axes of one random basis, keeping their mean square."""
+    n_dims = len(scales)
+    basis = torch.linalg.svd(draw_normal((n_dims, n_dims), generator)).U
+    transform = basis @ torch.diag(scales) @ basis.T * (n_dims / scales.square().sum()).sqrt()
+    return evaluate_function(function, prompts["xs"] @ transform)
+
+
+def add_noise(prompts: Prompts, function: Function, generator: torch.Generator) -> Prompts:
+    """Values with N(0, 1) noise, brought back to a mean square of `n_dims`; they are also what is scored against."""
+    ys = prompts["ys"] + draw_normal(tuple(prompts["ys"].shape), generator)
+    ys = ys * prompts["xs"].shape[2] ** 0.5 / ys.std()
+    return prompts | {"ys": ys, "labels": ys}
+
+
+def draw_quadrants(prompts: Prompts, function: Function, generator: torch.Generator) -> Prompts:
+    """Examples of a prompt in one random quadrant, the query in any."""
+    xs = prompts["xs"]
+    signs = draw_normal((len(xs), 1, xs.shape[2]), generator).sign()
+    return evaluate_function(function, xs.abs() * signs, xs)
+
+
+def ask_orthogonal_queries(prompts: Prompts, function: Function, generator: torch.Generator) -> Prompts:
+    """
+    Queries orthogonal to all examples before them, their length kept: predicting 0 is the best there is.
+
+    Only as many points as dimensions are left, for more examples leave no such query.
+    """
+    xs = prompts["xs"][:, : prompts["xs"].shape[2]]
+    queries = xs.clone()
+    for n in range(1, xs.shape[1]):
+        basis = torch.linalg.qr(xs[:, :n].mT).Q
+        rest = xs[:, n] - (basis @ (basis.mT @ xs[:, n].unsqueeze(2))).squeeze(2)
+        queries[:, n] = rest * (xs[:, n].norm(dim=1) / rest.norm(dim=1)).unsqueeze(1)
+    return evaluate_function(function, xs, queries)
+
+
+def ask_overlapping_queries(prompts: Prompts, function: Function, generator: torch.Generator) -> Prompts:
+    """Queries that are one of the examples before them, drawn uniformly."""
+    xs = prompts["xs"]
+    n_prompts, n_points = xs.shape[:2]
+    shares = torch.rand((n_prompts, n_points), generator=generator, device=xs.device)
+    chosen = (shares * torch.arange(n_points, device=xs.device)).long()  # uniform in 0 ... n - 1 at point n
+    queries = xs.gather(1, chosen.unsqueeze(2).expand_as(xs))
+    return evaluate_function(function, xs, queries)
+
+
+def scale_xs(prompts: Prompts, function: Function, generator: torch.Generator, scale: float) -> Prompts:
+    """Inputs times `scale`; the error of predicting 0 becomes its square."""
+    return evaluate_function(function, scale * prompts["xs"])
+
+
+def scale_ys(prompts: Prompts, function: Function, generator: torch.Generator, scale: float) -> Prompts:
+    """Values times `scale`; the error of predicting 0 becomes its square."""
+    return prompts | {"ys": scale * prompts["ys"], "labels": scale * prompts["labels"]}
+
+
+SHIFTS: dict[str, Callable[[Prompts, Function, torch.Generator], Prompts]] = {
+    "skewed": skew_covariance,
+    "half_subspace": keep_half_subspace,
+    "noisy": add_noise,
+    "random_quadrants": draw_quadrants,
+    "orthogonal_query": ask_orthogonal_queries,
+    "overlapping_query": ask_overlapping_queries,
+    **{f"scale_x_{name}": partial(scale_xs, scale=scale) for name, scale in (("1/3", 1 / 3), ("1/2", 0.5))},
+    **{f"scale_x_{scale}": partial(scale_xs, scale=scale) for scale in (2, 3)},
+    **{f"scale_y_{name}": partial(scale_ys, scale=scale) for name, scale in (("1/3", 1 / 3), ("1/2", 0.5))},
+    **{f"scale_y_{scale}": partial(scale_ys, scale=scale) for scale in (2, 3)},
+}
+
+
+def sample_shifted(
+    task: LinearRegression, shift: str, n_prompts: int, n_points: int, generator: torch.Generator
+) -> Prompts:
+    """
+    Draw noiseless prompts of a linear class, as [`~tasks.common.Task.sample`] does, under the shift of that name.
+
+    Raises:
+        `ValueError`: there is no such shift.
+    """
+    if shift not in SHIFTS:
+        raise ValueError(f"`shift` must be one of {', '.join(SHIFTS)}, got {shift!r}.")
+    function = task.draw_functions(n_prompts, task.n_dims, generator)
+    prompts = evaluate_function(function, draw_normal((n_prompts, n_points, task.n_dims), generator))
+    return SHIFTS[shift](prompts, function, generator)
+
+
+def shift_limit(shift: str) -> Predictor:
+    """
+    The best predictor under the shift: least squares of smallest norm for any inputs, ridge regression under noise.
+
+    Scaled noise and values leave ridge regression's penalty at 1.
+    """
+    return partial(predict_ridge, alpha=1.0) if shift == "noisy" else predict_least_squares

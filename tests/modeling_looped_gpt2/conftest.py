@@ -1,0 +1,25 @@
+import pytest
+import torch
+
+from modeling_looped_gpt2 import LoopedGPT2LMHeadModel
+
+
+@pytest.fixture
+def make_lm(make_config):
+    """A language model of 23 tokens that is loud enough for loops to matter."""
+
+    def make(**changes) -> LoopedGPT2LMHeadModel:
+        torch.manual_seed(0)
+        settings = {"vocab_size": 23, "n_positions": 40, "initializer_range": 0.2, "pad_token_id": 0}
+        return LoopedGPT2LMHeadModel(make_config(**(settings | changes))).eval()
+
+    return make
+
+
+@pytest.fixture
+def batch():
+    """Two prompts of 7 tokens, the second padded on the left by 3."""
+    ids = torch.randint(1, 23, (2, 7), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    ids[1, :3], mask[1, :3] = 0, 0
+    return {"input_ids": ids, "attention_mask": mask}

@@ -1,0 +1,83 @@
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from tasks import make_task
+from tasks.baselines import predict_prefixes, predict_ridge
+from tasks.prediction_cache import CHUNK, PredictionCache, n_chunks
+
+
+@pytest.fixture
+def prompts():
+    return make_task("linear_regression", 3).sample(CHUNK + 7, 5, torch.Generator().manual_seed(0))
+
+
+class Counted:
+    """A predictor that counts its calls; two with equal settings are the same to the cache."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, xs, ys, query, alpha=1.0):
+        self.calls += 1
+        return predict_ridge(xs, ys, query, alpha)
+
+
+@pytest.fixture
+def counted():
+    predictor = Counted()
+    predictor.__module__, predictor.__qualname__ = "tests", "counted"
+    return predictor
+
+
+def test_a_second_time_nothing_is_computed_and_every_bit_is_the_same(prompts, counted, tmp_path):
+    steps = []
+    first = PredictionCache(tmp_path).predict(counted, prompts, lambda: steps.append(1))
+    assert len(steps) == n_chunks(CHUNK + 7) == 2
+    assert counted.calls == 2 * 4
+    np.testing.assert_array_equal(first, predict_prefixes(predict_ridge, prompts["xs"], prompts["ys"]))
+    np.testing.assert_array_equal(first, PredictionCache(tmp_path).predict(counted, prompts))
+    assert counted.calls == 2 * 4
+
+
+def test_what_is_missing_is_computed_and_nothing_else(prompts, counted, tmp_path):
+    cache = PredictionCache(tmp_path)
+    cache.predict(counted, {name: values[:CHUNK] for name, values in prompts.items()})
+    calls = counted.calls
+    cache.predict(counted, prompts)
+    assert counted.calls == calls + 4  # the seven prompts of the second chunk
+
+
+def change_ys(prompts, predictor):
+    return prompts | {"ys": prompts["ys"] + 1}, predictor
+
+
+def add_queries(prompts, predictor):
+    return prompts | {"queries": prompts["xs"].flip(0)}, predictor
+
+
+def change_alpha(prompts, predictor):
+    return prompts, partial(predictor, alpha=2.0)
+
+
+@pytest.mark.parametrize("change", [change_ys, add_queries, change_alpha])
+def test_any_other_prompt_or_setting_is_another_entry(change, prompts, counted, tmp_path):
+    cache = PredictionCache(tmp_path)
+    before = cache.predict(counted, prompts)
+    after = cache.predict(*reversed(change(prompts, counted)))
+    assert counted.calls == 4 * 4
+    assert not np.array_equal(before, after)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b"", lambda b: b[:-1] + bytes([b[-1] ^ 1])])
+def test_a_damaged_entry_is_computed_again(damage, prompts, counted, tmp_path):
+    cache = PredictionCache(tmp_path)
+    first = cache.predict(counted, prompts)
+    for path in tmp_path.iterdir():
+        path.write_bytes(damage(path.read_bytes()))
+    np.testing.assert_array_equal(first, cache.predict(counted, prompts))
+    assert counted.calls == 4 * 4
+    np.testing.assert_array_equal(first, cache.predict(counted, prompts))
+    assert counted.calls == 4 * 4
