@@ -180,6 +180,7 @@ def card_values(record: dict[str, Any], repo_id: str) -> dict[str, Any]:
         "last": last,
         "error_last": errors["model"][-1],
         "best_baseline": {"name": best, "error": errors[best][-1]},
+        "n_loop_prompts": settings.get("n_loop_prompts", settings["n_prompts"]),
         "best_loop": {"loop": best_loop, "error": by_loop[best_loop - 1]},
         "by_loop": [
             {"loop": n, "last_point": by_loop[n - 1], "mean": metrics["error_by_loop"]["mean"][n - 1]} for n in loops

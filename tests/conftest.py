@@ -120,7 +120,14 @@ def untouched_evaluated(tmp_path_factory):
     curve = {"error": [1.03, 0.52, 0.26, 0.13, 0.0654], "low": [0.93, 0.42, 0.16, 0.03, 0.0554]}
     curve["high"] = [error + 0.1 for error in curve["error"]]
     zero = {name: [value] * 5 for name, value in (("error", 1.01), ("low", 0.91), ("high", 1.11))}
-    settings = {"model": "evaluated", "task": "linear_regression", "n_dims": 3, "n_points": 5, "n_prompts": 40}
+    settings = {
+        "model": "evaluated",
+        "task": "linear_regression",
+        "n_dims": 3,
+        "n_points": 5,
+        "n_prompts": 40,
+        "n_loop_prompts": 20,
+    }
     settings |= {"seed": 7, "n_loops": 2, "max_loops": 4, "normaliser": 3.0, "n_parameters": model.num_parameters()}
     metrics = {
         "settings": settings | {"weights_sha256": weights_digest(model)},
