@@ -1,0 +1,122 @@
+"""Tokens a second of generation: looped, beside a stock GPT-2 of as many blocks, with and without a cache.
+
+    python scripts/benchmark_lm.py --output_dir runs/benchmark_lm
+
+All run in one process, in turns; each row is the median of the repeats. Writes benchmark_lm.json.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2LMHeadModel
+from scripts.checkpoints import write_atomically
+from scripts.devices import prepare_device
+
+
+PROMPT_TOKENS = 16
+
+
+def build_models(sizes: argparse.Namespace, device: torch.device) -> tuple[LoopedGPT2LMHeadModel, GPT2LMHeadModel]:
+    """One block looped, and stock GPT-2 with a block for every loop."""
+    shared = {"n_embd": sizes.n_embd, "n_head": sizes.n_embd // 64 or 1, "vocab_size": sizes.vocab_size}
+    shared |= {"n_positions": PROMPT_TOKENS + sizes.n_tokens, "bos_token_id": 0, "eos_token_id": None}
+    looped = LoopedGPT2LMHeadModel(LoopedGPT2Config(n_layer=1, n_loops=sizes.n_loops, **shared))
+    stock = GPT2LMHeadModel(GPT2Config(n_layer=sizes.n_loops, **shared))
+    return looped.to(device).eval(), stock.to(device).eval()
+
+
+def cases(
+    looped: LoopedGPT2LMHeadModel, stock: GPT2LMHeadModel, sizes: argparse.Namespace
+) -> dict[str, Callable[[], int]]:
+    """Calls that generate and return the bytes of their cache, 0 without one."""
+    prompt = torch.ones(sizes.batch_size, PROMPT_TOKENS, dtype=torch.long, device=looped.device)
+
+    def case(model: GPT2LMHeadModel | LoopedGPT2LMHeadModel, **settings) -> Callable[[], int]:
+        def run() -> int:
+            outputs = model.generate(
+                prompt,
+                attention_mask=torch.ones_like(prompt),
+                max_new_tokens=sizes.n_tokens,
+                do_sample=False,
+                return_dict_in_generate=True,
+                pad_token_id=0,
+                **settings,
+            )
+            cache = outputs.past_key_values
+            return 0 if cache is None else LoopedGPT2LMHeadModel.cache_bytes(cache)
+
+        return run
+
+    fewer = max(1, sizes.n_loops // 4)
+    return {
+        "stock GPT-2": case(stock),
+        "looped": case(looped),
+        f"looped, {fewer} loops": case(looped, n_loops=fewer),
+        f"looped, {fewer} loops a slot": case(looped, loops_per_slot=fewer),
+        "looped, one slot for all": case(looped, loops_per_slot=sizes.n_loops),
+        "looped, no cache": case(looped, use_cache=False),
+    }
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read and check the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--output_dir", type=Path, required=True, help="Folder of benchmark_lm.json.")
+    sizes = {"n_tokens": 256, "n_loops": 12, "n_embd": 256, "vocab_size": 1024, "batch_size": 1, "repeats": 5}
+    for name, default in sizes.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"Default: {default}.")
+    arguments = parser.parse_args()
+    for name in sizes:
+        if getattr(arguments, name) < 1:
+            parser.error(f"`{name}` must be >= 1, got {getattr(arguments, name)}")
+    return arguments
+
+
+def main():
+    """Measure, print, write."""
+    arguments = parse_arguments()
+    device = prepare_device()
+    looped, stock = build_models(arguments, device)
+    runs = cases(looped, stock, arguments)
+    cache_bytes = {name: run() for name, run in runs.items()}  # also warms up
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in tqdm(range(arguments.repeats), desc="repeats"):
+        for name, run in runs.items():
+            started = time.perf_counter()
+            run()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds[name].append(time.perf_counter() - started)
+    n_tokens = arguments.n_tokens * arguments.batch_size
+    rows = {
+        name: {
+            "tokens_per_second": n_tokens / statistics.median(seconds[name]),
+            # neighbours in a turn see the same machine, so their ratio is steadier than that of the medians
+            "of_stock": statistics.median(a / b for a, b in zip(seconds["stock GPT-2"], seconds[name], strict=True)),
+            "cache_bytes": cache_bytes[name],
+            "parameters": (stock if name == "stock GPT-2" else looped).num_parameters(exclude_embeddings=True),
+        }
+        for name in runs
+    }
+    print(f"{'':>24}{'tokens/s':>10}{'of stock':>10}{'cache MiB':>11}{'parameters':>12}")
+    for name, row in rows.items():
+        numbers = f"{row['tokens_per_second']:>10.1f}{row['of_stock']:>10.2f}{row['cache_bytes'] / 2**20:>11.2f}"
+        print(f"{name:>24}{numbers}{row['parameters']:>12,}")
+    arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    settings = {name: value for name, value in vars(arguments).items() if name != "output_dir"}
+    settings |= {"device": device.type, "threads": torch.get_num_threads()}
+    write_atomically(
+        arguments.output_dir / "benchmark_lm.json", json.dumps({"settings": settings, "rows": rows}, indent=1)
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+import json
+import sys
+
+import pytest
+
+from scripts import benchmark_lm
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    def run(**changes):
+        sizes = {"n_tokens": 4, "n_loops": 4, "n_embd": 64, "vocab_size": 16, "repeats": 1} | changes
+        flags = [str(part) for name, value in sizes.items() for part in (f"--{name}", value)]
+        monkeypatch.setattr(sys, "argv", ["benchmark_lm.py", "--output_dir", str(tmp_path), *flags])
+        monkeypatch.setattr(benchmark_lm, "prepare_device", lambda: benchmark_lm.torch.device("cpu"))
+        benchmark_lm.main()
+        return json.loads((tmp_path / "benchmark_lm.json").read_text())["rows"]
+
+    return run
+
+
+def test_rows_are_what_they_say(run, capsys):
+    rows = run()
+    assert all(row["tokens_per_second"] > 0 for row in rows.values())
+    stock, looped = rows["stock GPT-2"], rows["looped"]
+    assert stock["cache_bytes"] == looped["cache_bytes"] == 4 * 2 * 4 * (16 + 4 - 1) * 64
+    assert rows["looped, one slot for all"]["cache_bytes"] == looped["cache_bytes"] // 4
+    assert rows["looped, no cache"]["cache_bytes"] == 0
+    assert 3.5 < stock["parameters"] / looped["parameters"] < 4
+    assert "looped, no cache" in capsys.readouterr().out
+
+
+def test_bad_sizes_are_refused(run, capsys):
+    with pytest.raises(SystemExit):
+        run(repeats=0)
+    assert "`repeats` must be >= 1, got 0" in capsys.readouterr().err

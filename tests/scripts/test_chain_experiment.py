@@ -1,0 +1,46 @@
+import json
+import sys
+
+import pytest
+import torch
+
+from modeling_looped_gpt2 import LoopedGPT2LMHeadModel
+from scripts import chain_experiment
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    def run(*flags):
+        settings = ["--max_steps", "100", "--batch_size", "2", "--n_prompts", "30", "--blocks", "1", "--max_hops", "2"]
+        monkeypatch.setattr(sys, "argv", ["chain_experiment.py", "--output_dir", str(tmp_path), *settings, *flags])
+        monkeypatch.setattr(chain_experiment, "keep_freed_memory", lambda: None)
+        chain_experiment.main()
+        return tmp_path
+
+    return run
+
+
+def test_it_leaves_metrics_a_picture_and_the_model(run):
+    folder = run()
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert len(metrics["looped"]["accuracy"]) == 2 * 4  # twice the longest chain asked for, itself twice the trained
+    assert sum(metrics["queries_by_hops"]) == 30 * chain_experiment.N_NODES
+    assert [row["n_hops"] for row in metrics["log"]["looped"]] == [1, 1]  # nothing mastered so soon
+    assert (folder / "chains.png").stat().st_size > 10_000
+    model = LoopedGPT2LMHeadModel.from_pretrained(folder)
+    prompts = chain_experiment.sample_chains(30, chain_experiment.N_NODES, 4, torch.Generator().manual_seed(1))
+    assert chain_experiment.accuracy_by_hops(model, prompts, 3) == pytest.approx(metrics["looped"]["accuracy"]["3"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--max_hops", "12"), "`max_hops` must be in 1 ... 11, got 12"),
+        (("--max_steps", "50"), "`max_steps` must be >= 100, the warm-up, got 50"),
+        (("--batch_size", "0"), "`batch_size` must be >= 1"),
+    ],
+)
+def test_bad_flags_are_refused(run, flags, message, capsys):
+    with pytest.raises(SystemExit):
+        run(*flags)
+    assert message in capsys.readouterr().err
