@@ -6,6 +6,7 @@ from .modeling_looped_gpt2 import (
     LoopedGPT2Model,
     LoopedGPT2PreTrainedModel,
 )
+from .modeling_looped_gpt2_classification import LoopedGPT2ForInContextClassification
 
 
 # `save_pretrained` writes the model's code and the `auto_map` that finds it beside the weights, so every saved folder
@@ -15,5 +16,12 @@ from .modeling_looped_gpt2 import (
 LoopedGPT2Config.register_for_auto_class()
 LoopedGPT2Model.register_for_auto_class("AutoModel")
 LoopedGPT2ForInContextRegression.register_for_auto_class("AutoModel")
+LoopedGPT2ForInContextClassification.register_for_auto_class("AutoModel")
 
-__all__ = ["LoopedGPT2Config", "LoopedGPT2ForInContextRegression", "LoopedGPT2Model", "LoopedGPT2PreTrainedModel"]
+__all__ = [
+    "LoopedGPT2Config",
+    "LoopedGPT2ForInContextClassification",
+    "LoopedGPT2ForInContextRegression",
+    "LoopedGPT2Model",
+    "LoopedGPT2PreTrainedModel",
+]

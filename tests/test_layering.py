@@ -14,7 +14,7 @@ ALLOWED = {
     "tasks": {"torch", "numpy", "datasets", "evaluate", "numba", "joblib", "sklearn", "tasks"},
     "scripts": {
         *("torch", "numpy", "transformers", "huggingface_hub", "accelerate", "datasets", "evaluate"),
-        *("yaml", "tqdm", "matplotlib", "modeling_looped_gpt2", "tasks", "scripts"),
+        *("yaml", "tqdm", "matplotlib", "sklearn", "modeling_looped_gpt2", "tasks", "scripts"),
     },
 }
 FILES = [path for folder in ALLOWED for path in sorted((ROOT / folder).glob("*.py"))]
