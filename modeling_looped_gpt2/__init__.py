@@ -1,4 +1,4 @@
-"""The looped GPT-2 for transformers: configuration, backbone, language model and in-context head."""
+"""The looped GPT-2 for transformers: configuration, backbone, language model and in-context heads."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from .modeling_looped_gpt2 import LoopedGPT2Model as LoopedGPT2Model
     from .modeling_looped_gpt2 import LoopedGPT2PreTrainedModel as LoopedGPT2PreTrainedModel
     from .modeling_looped_gpt2_causal_lm import LoopedGPT2LMHeadModel as LoopedGPT2LMHeadModel
+    from .modeling_looped_gpt2_classification import (
+        LoopedGPT2ForInContextClassification as LoopedGPT2ForInContextClassification,
+    )
     from .modeling_looped_gpt2_in_context import LoopedGPT2ForInContextRegression as LoopedGPT2ForInContextRegression
 
 # class: (file, the auto class that finds it in a saved folder)
@@ -18,6 +21,7 @@ _CLASSES = {
     "LoopedGPT2Model": ("modeling_looped_gpt2", "AutoModel"),
     "LoopedGPT2LMHeadModel": ("modeling_looped_gpt2_causal_lm", "AutoModelForCausalLM"),
     "LoopedGPT2ForInContextRegression": ("modeling_looped_gpt2_in_context", "AutoModel"),
+    "LoopedGPT2ForInContextClassification": ("modeling_looped_gpt2_classification", "AutoModel"),
 }
 __all__ = list(_CLASSES)
 

@@ -52,6 +52,7 @@ class TaskArguments:
     n_points_increment: int = described(2, "Points added at a time.")
     n_points_interval: int = described(5000, "Steps between two additions of points.")
     curriculum_hold: int = described(0, "Steps before dimensions and points begin to grow.")
+    n_distinct_prompts: int | None = described(None, "Training prompts, met again and again. Default: no end of them.")
 
 
 @dataclass
@@ -175,6 +176,7 @@ class Arguments:
             n_points=_schedule("n_points", task.n_points_start, task.n_points, *points),
             n_dims_active=_schedule("n_dims", task.n_dims_start, task.n_dims, *dims),
             seed=self.optimization.seed,
+            n_distinct_prompts=task.n_distinct_prompts,
         )
 
     @property

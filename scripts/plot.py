@@ -138,7 +138,7 @@ def shift_figure(metrics: dict[str, Any]) -> Figure:
     figure.supxlabel("in-context examples", fontsize=9)
     figure.supylabel("squared error / normaliser", fontsize=9)
     figure.legend(
-        *grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8, frameon=False
+        *grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8, frameon=False
     )
     return figure
 

@@ -142,7 +142,8 @@ def predict_greedy_tree(
     xs: torch.Tensor, ys: torch.Tensor, query: torch.Tensor, depth: int, signs: bool = False
 ) -> torch.Tensor:
     """Predict by one regression tree (CART) of at most `depth` questions, each the best one on its own."""
-    return predict_boosted_trees(xs, ys, query, n_trees=1, depth=depth, learning_rate=1.0, l2=0.0, signs=signs)
+    one_tree = {"n_trees": 1, "depth": depth, "learning_rate": 1.0, "l2": 0.0, "base_score": None}
+    return predict_boosted_trees(xs, ys, query, **one_tree, signs=signs)
 
 
 def predict_relu_network(xs: torch.Tensor, ys: torch.Tensor, query: torch.Tensor, **settings: float) -> torch.Tensor:

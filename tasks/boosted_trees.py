@@ -18,6 +18,7 @@ def predict_boosted_trees(
     depth: int = 4,
     learning_rate: float = 0.1,
     l2: float = 1.0,
+    base_score: float | None = 0.5,
     signs: bool = False,
 ) -> torch.Tensor:
     """
@@ -35,6 +36,9 @@ def predict_boosted_trees(
             Trees, the questions each asks of an x, and the share of its answer that is added (the paper's settings).
         l2 (`float`, defaults to 1):
             Penalty of squared leaf values, >= 0 (XGBoost's `lambda`).
+        base_score (`float`, *optional*, defaults to 0.5):
+            Where the prediction starts, in units of y; `None`: at the mean of the ys. 0.5 is the default of the
+            releases of XGBoost before 2.0, with which the published errors agree; later ones start at the mean.
         signs (`bool`, defaults to `False`):
             Look at the signs of the coordinates only.
 
@@ -48,23 +52,31 @@ def predict_boosted_trees(
     xs, ys, query = (values.cpu().numpy().astype(np.float64) for values in (xs, ys, query))
     features = np.ascontiguousarray(xs.swapaxes(1, 2))  # feature by feature, as the search for splits reads them
     order = features.argsort(axis=2, kind="stable")
+    start = ys.mean(axis=1) if base_score is None else np.full(len(ys), float(base_score))
     settings = (n_trees, depth, learning_rate, float(l2))
-    return torch.from_numpy(map_prompts(_boost_prompts, features, order, ys, query, settings=settings))
+    return torch.from_numpy(map_prompts(_boost_prompts, features, order, ys, query, start, settings=settings))
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _boost_prompts(features, order, ys, query, n_trees, depth, learning_rate, l2):
+def _boost_prompts(features, order, ys, query, start, n_trees, depth, learning_rate, l2):
     predictions = np.empty(len(ys))
     for prompt in range(len(ys)):
         predictions[prompt] = _boost(
-            features[prompt], order[prompt], ys[prompt], query[prompt], n_trees, depth, learning_rate, l2
+            features[prompt],
+            order[prompt],
+            ys[prompt],
+            query[prompt],
+            start[prompt],
+            n_trees,
+            depth,
+            learning_rate,
+            l2,
         )
     return predictions
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _boost(x, order, y, query, n_trees, depth, learning_rate, l2):
-    prediction = y.mean()
+def _boost(x, order, y, query, prediction, n_trees, depth, learning_rate, l2):
     residuals = y - prediction
     for _ in range(n_trees):
         node, query_node = _grow(x, order, residuals, query, depth, l2)

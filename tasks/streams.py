@@ -27,6 +27,9 @@ class Stream:
             >= 0. Different seeds give unrelated prompts.
         split (`str`, defaults to `"train"`):
             Streams of different splits share no prompt, whatever their seeds.
+        n_distinct_prompts (`int`, *optional*):
+            Prompts that come again and again, a multiple of `batch_size`: batch i is batch i modulo their number of
+            batches, at the points and dimensions of its own step. Default: no prompt comes twice.
     """
 
     task: Task
@@ -35,9 +38,17 @@ class Stream:
     n_dims_active: Schedule
     seed: int
     split: str = "train"
+    n_distinct_prompts: int | None = None
 
     def __post_init__(self):
         check_at_least_one(batch_size=self.batch_size)
+        if self.n_distinct_prompts is not None:
+            check_at_least_one(n_distinct_prompts=self.n_distinct_prompts)
+            if self.n_distinct_prompts % self.batch_size:
+                raise ValueError(
+                    f"`n_distinct_prompts` must be a multiple of `batch_size` = {self.batch_size}, got "
+                    f"{self.n_distinct_prompts}."
+                )
         if self.seed < 0:
             raise ValueError(f"`seed` must be >= 0, got {self.seed}.")
         self.task.check_n_dims_active(self.n_dims_active.start)
@@ -45,10 +56,11 @@ class Stream:
 
     def batch(self, index: int) -> dict[str, torch.Tensor]:
         """Batch `index` (>= 0) of all processes: `xs`, `ys` and `labels` as [`Task.sample`] returns them."""
+        n_batches = self.n_distinct_prompts and self.n_distinct_prompts // self.batch_size
         return self.task.sample(
             self.batch_size,
             self.n_points.at(index),
-            make_generator(self.split, self.seed, index),
+            make_generator(self.split, self.seed, index % n_batches if n_batches else index),
             n_dims_active=self.n_dims_active.at(index),
         )
 

@@ -14,7 +14,7 @@ ALLOWED = {
     "tasks": {"torch", "numpy", "datasets", "evaluate", "numba", "joblib", "sklearn", "tasks"},
     "scripts": {
         *("torch", "numpy", "transformers", "huggingface_hub", "accelerate", "datasets", "evaluate"),
-        *("yaml", "tqdm", "matplotlib", "jinja2", "httpx2", "modeling_looped_gpt2", "tasks", "scripts"),
+        *("yaml", "tqdm", "matplotlib", "jinja2", "httpx2", "sklearn", "modeling_looped_gpt2", "tasks", "scripts"),
     },
 }
 # files that no other imports and only those users need who have the library

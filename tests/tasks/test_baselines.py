@@ -29,7 +29,7 @@ def lasso(xs, ys, query):
 
 
 def boosting(xs, ys, query):
-    settings = {"max_depth": 4, "eta": 0.1, "tree_method": "exact", "verbosity": 0, "nthread": 1}
+    settings = {"max_depth": 4, "eta": 0.1, "tree_method": "exact", "base_score": 0.5, "verbosity": 0, "nthread": 1}
     model = xgboost.train(settings, xgboost.DMatrix(xs, ys), 50)
     return model.predict(xgboost.DMatrix(query[None]))[0]
 
@@ -63,7 +63,7 @@ def test_each_prefix_equals_the_naive_prediction(name, prompts):
 def test_the_greedy_tree_fits_as_well_as_that_of_scikit_learn(depth):
     # of equally good splits either may take another, so the answers may differ but not the error
     xs, ys = torch.randn(20, 25, 5), torch.randn(20, 25)
-    settings = {"n_trees": 1, "depth": depth, "learning_rate": 1.0, "l2": 0.0}
+    settings = {"n_trees": 1, "depth": depth, "learning_rate": 1.0, "l2": 0.0, "base_score": None}
     fitted = torch.stack([predict_boosted_trees(xs, ys, xs[:, i], **settings) for i in range(25)], dim=1)
     for x, y, values in zip(xs, ys.double(), fitted, strict=True):
         tree = DecisionTreeRegressor(max_depth=depth, random_state=0).fit(x.numpy(), y.numpy())
@@ -73,7 +73,9 @@ def test_the_greedy_tree_fits_as_well_as_that_of_scikit_learn(depth):
 
 def test_a_deep_greedy_tree_remembers_every_example(prompts):
     xs, ys = prompts["xs"], prompts["ys"]
-    remembered = predict_boosted_trees(xs, ys, xs[:, 3], n_trees=1, depth=9, learning_rate=1.0, l2=0.0)
+    remembered = predict_boosted_trees(
+        xs, ys, xs[:, 3], n_trees=1, depth=9, learning_rate=1.0, l2=0.0, base_score=None
+    )
     torch.testing.assert_close(remembered.float(), ys[:, 3], rtol=1e-5, atol=1e-5)
 
 

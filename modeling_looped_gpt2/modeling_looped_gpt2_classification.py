@@ -1,0 +1,159 @@
+"""The looped GPT-2 that learns to classify from the labelled examples in its prompt."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import initialization as init
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
+
+from .configuration_looped_gpt2 import LoopedGPT2Config
+from .modeling_looped_gpt2 import LoopedGPT2Model, LoopedGPT2PreTrainedModel
+
+
+@dataclass
+class LoopedGPT2InContextClassificationOutput(ModelOutput):
+    """
+    Output of [`LoopedGPT2ForInContextClassification`]. B batch, P points, L loops of the window, C `num_labels`.
+
+    Args:
+        loss (`torch.Tensor` of shape `()`, float32, returned when `labels` is given):
+            Cross-entropy, mean over the loops of the window, the points and the batch.
+        logits (`torch.Tensor` of shape `(B, P, C)`):
+            Scores of the classes at each x after the last loop; those of point i depend on the examples before i only.
+        loop_logits (`torch.Tensor` of shape `(B, L, P, C)`, returned when `output_loop_logits=True`):
+            The same after each loop of the window; the last are `logits`.
+        hidden_states, attentions:
+            As in [`LoopedGPT2ModelOutput`].
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    loop_logits: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+class LoopedGPT2ForInContextClassification(LoopedGPT2PreTrainedModel):
+    """
+    Looped GPT-2 that classifies from the examples in its prompt.
+
+    A prompt x_1 y_1 x_2 y_2 ... is read in as one token a value, x linearly and the class y by an embedding, and the
+    scores of y_i are read out at the token of x_i.
+
+    Args:
+        config ([`LoopedGPT2Config`]):
+            `config.num_labels` (default 2) is the number of classes, >= 2.
+
+    Source: Yang et al. (ICLR 2024), appendix on OpenML.
+    """
+
+    main_input_name = "xs"
+    # the loss is a mean over the batch, not a sum to be divided by the Trainer's `num_items_in_batch`
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: LoopedGPT2Config):
+        super().__init__(config)
+        if config.num_labels < 2:
+            raise ValueError(f"`num_labels` must be >= 2, got {config.num_labels}.")
+        self.read_in = nn.Linear(config.n_dims, config.n_embd)
+        self.embed_class = nn.Embedding(config.num_labels, config.n_embd)
+        self.transformer = LoopedGPT2Model(config, add_token_embedding=False)
+        self.score = nn.Linear(config.n_embd, config.num_labels)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        super()._init_weights(module)
+        if module is self:  # both kinds of token are to be heard beside the layer-normalised state
+            init.normal_(self.read_in.weight, mean=0.0, std=self.config.read_in_initializer_range)
+            init.normal_(self.embed_class.weight, mean=0.0, std=self.config.read_in_initializer_range)
+
+    @can_return_tuple
+    def forward(
+        self,
+        xs: torch.FloatTensor,
+        ys: torch.LongTensor,
+        labels: torch.LongTensor | None = None,
+        n_loops: int | None = None,
+        loop_window: int | None = None,
+        output_loop_logits: bool = False,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> LoopedGPT2InContextClassificationOutput:
+        r"""
+        Score the classes at every x from the examples before it. B batch, P points, D `config.n_dims`.
+
+        Args:
+            xs (`torch.FloatTensor` of shape `(B, P, D)`):
+                Inputs, finite, each coordinate best standardised; data of fewer dimensions is padded with zeros.
+            ys (`torch.LongTensor` of shape `(B, P)` or `(B, P - 1)`):
+                Classes in 0 ... `config.num_labels` - 1. The class of the last point is never looked at.
+            labels (`torch.LongTensor` of shape `(B, P)`, *optional*):
+                What the scores are judged against; gives the `loss`. -100 leaves a point out.
+            n_loops (`int`, *optional*, defaults to `config.n_loops`), loop_window (`int`, *optional*):
+                As in [`LoopedGPT2Model`]; the loss looks at the loops of the window.
+            output_loop_logits (`bool`, defaults to `False`):
+                Also return the logits of each loop of the window.
+
+        Raises:
+            `ValueError`: a shape, dtype or value is not as above, or the prompt is longer than `config.n_positions`.
+        """
+        self._check_prompt(xs, ys, labels)
+        n_points = xs.shape[1]
+        # the last class has no one to see it
+        classes = nn.functional.pad(ys[:, : n_points - 1], (0, 1))
+        tokens = torch.stack((self.read_in(xs.to(self.read_in.weight.dtype)), self.embed_class(classes)), dim=2)
+        all_loops = output_loop_logits or labels is not None
+        outputs = self.transformer(
+            inputs_embeds=tokens.flatten(1, 2)[:, :-1],
+            n_loops=n_loops,
+            loop_window=loop_window,
+            use_cache=False,
+            output_loop_hidden_states=all_loops,
+            **kwargs,
+        )
+        states = outputs.loop_hidden_states if all_loops else (outputs.last_hidden_state,)
+        loop_logits = torch.stack([self.score(state[:, ::2]) for state in states], dim=1)
+
+        loss = None
+        if labels is not None:
+            targets = labels.unsqueeze(1).expand(loop_logits.shape[:3])
+            loss = nn.functional.cross_entropy(loop_logits.float().flatten(0, 2), targets.flatten())
+        return LoopedGPT2InContextClassificationOutput(
+            loss=loss,
+            logits=loop_logits[:, -1],
+            loop_logits=loop_logits if output_loop_logits else None,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def _check_prompt(self, xs: torch.Tensor, ys: torch.Tensor, labels: torch.Tensor | None):
+        n_dims, n_labels = self.config.n_dims, self.config.num_labels
+        max_points = (self.config.n_positions + 1) // 2
+        if xs.ndim != 3 or xs.shape[-1] != n_dims or xs.shape[0] == 0 or not 1 <= xs.shape[1] <= max_points:
+            raise ValueError(
+                f"`xs` must have shape (batch, 1 to {max_points} points, n_dims = {n_dims}), got {tuple(xs.shape)}."
+            )
+        batch_size, n_points = xs.shape[:2]
+        if ys.shape not in ((batch_size, n_points), (batch_size, n_points - 1)):
+            raise ValueError(
+                f"`ys` must have shape {(batch_size, n_points)} or {(batch_size, n_points - 1)}, "
+                f"got {tuple(ys.shape)}."
+            )
+        if labels is not None and labels.shape != (batch_size, n_points):
+            raise ValueError(f"`labels` must have shape {(batch_size, n_points)}, got {tuple(labels.shape)}.")
+        if not xs.is_floating_point():
+            raise ValueError(f"`xs` must be floating point, got {xs.dtype}: convert it, e.g. `.float()`.")
+        if ys.is_floating_point() or ys.dtype == torch.bool:
+            raise ValueError(f"`ys` must hold classes as integers, got {ys.dtype}: convert it by `.long()`.")
+        if self.training or torch.compiler.is_compiling():  # looking at values costs a synchronisation
+            return
+        if not xs.isfinite().all():
+            raise ValueError("`xs` must be finite, got NaN or infinity: drop or impute those examples.")
+        seen = ys[:, : n_points - 1]
+        if ((seen < 0) | (seen >= n_labels)).any():
+            raise ValueError(f"`ys` must be in 0 ... `num_labels` - 1 = {n_labels - 1}, got {seen.unique().tolist()}.")
+
+
+__all__ = ["LoopedGPT2ForInContextClassification"]

@@ -1,0 +1,165 @@
+"""Ask what a model's states know after every block: the least-squares weights and X^T y (figure 8 of Yang et al.).
+
+    python scripts/probe.py --model runs/linear --output_dir runs/linear
+
+A probe is a learned average over the tokens and a 2-layer network, trained for each state and each number of examples
+to give the target; its squared error on fresh prompts, a mean over coordinates, is what the state does not tell. The
+control is a probe trained on prompts whose weights are all 1, so it cannot have learned to read any. `probe.json`
+holds the numbers, `probe.png` and `.svg` the picture. The paper's size is `--n_steps 10000 --n_prefixes 41`.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+from matplotlib import pyplot as plt
+from tqdm import tqdm
+
+from scripts.checkpoints import write_atomically
+from scripts.devices import prepare_device
+from scripts.model_predictions import load_model
+from tasks.published import published
+from tasks.shifts import evaluate_function
+from tasks.streams import make_generator
+
+
+TARGETS = {"xty": "X^T y / points", "least_squares": "least-squares weights"}
+HIDDEN = 64
+
+
+def sample(n_prompts: int, n_points: int, n_dims: int, index: int, ones: bool) -> dict[str, torch.Tensor]:
+    """Prompts of linear functions with random weights or, for the control, weights that are all 1."""
+    generator = make_generator("probe", 1, index)
+    xs = torch.randn(n_prompts, n_points, n_dims, generator=generator)
+    weights = torch.randn(n_prompts, n_dims, 1, generator=generator)
+    weights = torch.ones_like(weights) if ones else weights
+    return evaluate_function(lambda points: (points @ weights).squeeze(-1), xs)
+
+
+def targets_of(prompts: dict[str, torch.Tensor], prefixes: list[int]) -> dict[str, torch.Tensor]:
+    """For each prefix of n examples X^T y divided by all points, and the least-squares weights: `(K, B, D)` each."""
+    xs, ys = prompts["xs"].double(), prompts["ys"].double().unsqueeze(2)
+    products = [(xs[:, :n].mT @ ys[:, :n]).squeeze(2) / xs.shape[1] for n in prefixes]
+    solutions = [torch.linalg.lstsq(xs[:, :n], ys[:, :n], driver="gelsd").solution.squeeze(2) for n in prefixes]
+    return {"xty": torch.stack(products).float(), "least_squares": torch.stack(solutions).float()}
+
+
+@torch.inference_mode()
+def states_of(model: torch.nn.Module, prompts: dict[str, torch.Tensor], n_loops: int) -> list[torch.Tensor]:
+    """The input of the first block and the output of every executed block, `(B, T, E)` each."""
+    parts = zip(prompts["xs"].split(128), prompts["ys"].split(128), strict=True)
+    states = [
+        model(xs.to(model.device), ys.to(model.device), n_loops=n_loops, output_hidden_states=True).hidden_states
+        for xs, ys in parts
+    ]
+    return [torch.cat(state).cpu() for state in zip(*states, strict=True)]
+
+
+class Probes(torch.nn.Module):
+    """K probes side by side: a softmax-weighted average over T tokens, then Linear-ReLU-Linear to D numbers."""
+
+    def __init__(self, n_probes: int, n_tokens: int, n_embd: int, n_dims: int):
+        super().__init__()
+        self.scores = torch.nn.Parameter(torch.zeros(n_probes, n_tokens))
+        self.first = torch.nn.Parameter(torch.empty(n_probes, n_embd, HIDDEN).uniform_(-1, 1) * n_embd**-0.5)
+        self.second = torch.nn.Parameter(torch.empty(n_probes, HIDDEN, n_dims).uniform_(-1, 1) * HIDDEN**-0.5)
+        self.first_bias = torch.nn.Parameter(torch.zeros(n_probes, 1, HIDDEN))
+        self.second_bias = torch.nn.Parameter(torch.zeros(n_probes, 1, n_dims))
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """`(B, T, E)` to `(K, B, D)`."""
+        means = torch.einsum("kt,bte->kbe", self.scores.softmax(dim=1), states)
+        hidden = torch.baddbmm(self.first_bias, means, self.first).relu()
+        return torch.baddbmm(self.second_bias, hidden, self.second)
+
+
+def probe(
+    states: torch.Tensor, targets: torch.Tensor, fresh_states: torch.Tensor, fresh_targets: torch.Tensor, n_steps: int
+) -> float:
+    """Train a probe for each target on the whole batch by Adam; returns their mean squared error on the fresh ones."""
+    torch.manual_seed(0)
+    probes = Probes(len(targets), states.shape[1], states.shape[2], targets.shape[2])
+    optimizer = torch.optim.Adam(probes.parameters(), lr=1e-3)
+    for _ in range(n_steps):
+        optimizer.zero_grad()
+        (probes(states) - targets).square().mean(dim=(1, 2)).sum().backward()
+        optimizer.step()
+    with torch.no_grad():
+        return (probes(fresh_states) - fresh_targets).square().mean().item()
+
+
+def draw(record: dict, output_dir: Path):
+    """A picture a target: the probe, its control, and the published curves where the size is the paper's."""
+    figure, grid = plt.subplots(1, 2, figsize=(9, 3.9), layout="constrained")
+    for axes, (target, title) in zip(grid, TARGETS.items(), strict=True):
+        axes.plot(record[target]["probe"], color="#D55E00", label="this model")
+        axes.plot(record[target]["control"], "--", color="#999999", label="control")
+        if record["n_dims"] == 20:
+            for name, colour in (("looped transformer", "#0072B2"), ("standard transformer", "#000000")):
+                axes.plot(published()["probing"][target][name], ":", color=colour, label=f"{name}, published")
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("executed blocks")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25, linewidth=0.6)
+    grid[0].set_ylabel("squared error of the probe")
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    for suffix in ("png", "svg"):
+        figure.savefig(output_dir / f"probe.{suffix}", dpi=150)
+    plt.close(figure)
+
+
+def main():
+    """Collect the states, train the probes, write and draw."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--model", required=True, help="Folder or Hub repository of a model.")
+    parser.add_argument(
+        "--output_dir", type=Path, required=True, help="Folder the numbers and picture are written to."
+    )
+    parser.add_argument("--n_loops", type=int, help="Loops of the model. Default: its trained count.")
+    parser.add_argument("--n_prompts", type=int, default=1280, help="Prompts of training and of test. Default: 1280.")
+    parser.add_argument("--n_steps", type=int, default=300, help="Steps of a probe. Default: 300; the paper: 10000.")
+    parser.add_argument("--n_prefixes", type=int, default=4, help="Numbers of examples that are probed. Default: 4.")
+    arguments = parser.parse_args()
+    for name in ("n_loops", "n_prompts", "n_steps", "n_prefixes"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            parser.error(f"`{name}` must be >= 1, got {value}")
+    try:
+        arguments.output_dir.mkdir(parents=True, exist_ok=True)
+        model = load_model(arguments.model, prepare_device())
+    except (ValueError, OSError) as error:
+        sys.exit(f"probe.py: error: {error}")
+    n_dims, n_points = model.config.n_dims, model.config.n_positions // 2
+    n_loops = arguments.n_loops or model.config.n_loops
+    # the least-squares weights are those of at most n_dims examples, as in the paper
+    most = {"xty": n_points, "least_squares": min(n_dims, n_points)}
+    shares = [(i + 1) / arguments.n_prefixes for i in range(arguments.n_prefixes)]
+    prefixes = {name: sorted({max(1, round(share * m)) for share in shares}) for name, m in most.items()}
+
+    splits = {"probe": (0, False), "control": (1, True), "test": (2, False)}
+    prompts = {key: sample(arguments.n_prompts, n_points, n_dims, *how) for key, how in splits.items()}
+    states = {key: states_of(model, values, n_loops) for key, values in prompts.items()}
+    record = {"n_loops": n_loops, "n_dims": n_dims, "n_steps": arguments.n_steps, "prefixes": prefixes}
+    depth = len(states["test"])
+    with tqdm(total=4 * depth, desc="probes") as bar:
+        for target in TARGETS:
+            goals = {key: targets_of(values, prefixes[target])[target] for key, values in prompts.items()}
+            record[target] = {"probe": [], "control": []}
+            for kind in ("probe", "control"):
+                for at in range(depth):
+                    fresh = (states["test"][at], goals["test"])
+                    error = probe(states[kind][at], goals[kind], *fresh, arguments.n_steps)
+                    record[target][kind].append(error)
+                    bar.update()
+    write_atomically(arguments.output_dir / "probe.json", json.dumps(record, indent=1))
+    draw(record, arguments.output_dir)
+    for target in TARGETS:
+        best = min(record[target]["probe"])
+        print(f"{TARGETS[target]:>24}: {record[target]['probe'][0]:.3g} at the input, {best:.3g} at best")
+    print(f"written to {arguments.output_dir / 'probe.json'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""Run one of the paper's studies: train a model a variant, measure all on the same prompts, draw them together.
+
+    python scripts/study.py injection --output_dir runs/injection
+
+The default size is that of `make demo`, a few minutes a variant on two CPU cores; `--full` takes the paper's settings
+(500,000 steps a variant). Any field of a recipe can follow and holds for every variant: `--max_steps 2000 --n_dims 3`.
+Started again, the command goes on where it was; `study.json` holds the numbers, `study.png` and `.svg` the picture.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib import pyplot as plt
+
+from scripts.arguments import Arguments, parse_arguments
+from scripts.checkpoints import write_atomically
+from scripts.devices import prepare_device
+from scripts.model_predictions import load_model, predict_by_loop
+from scripts.plot import finish
+from tasks import make_task
+from tasks.metrics import bootstrap_interval, normalised_squared_error
+from tasks.streams import make_generator
+
+
+ROOT = Path(__file__).parents[1]
+SMALL, FULL = ROOT / "scripts/recipes/quickstart.yaml", ROOT / "scripts/recipes/linear_regression_paper.yaml"
+N_PROMPTS = 256
+# Okabe and Ito's colours; variants beyond them come again with dashes
+COLOURS = ("#D55E00", "#0072B2", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#000000", "#999999")
+
+Variants = dict[str, dict[str, Any]]
+
+
+def vary_injection(full: bool) -> Variants:
+    """Figure 3: the prompt added to every loop, or seen once and the weights merely tied."""
+    return {"add": {}, "none": {"input_injection": "none", "loop_window": None}}
+
+
+def vary_loops(full: bool) -> Variants:
+    """Figure 4: loops b at the end of training and the last T of them with loss and gradient."""
+    loops, windows = ((12, 20, 30, 40, 50), (5, 10, 15)) if full else ((4, 8), (2, 4))
+    grid = [(b, window) for b in loops for window in windows if window <= b]
+    return {f"b={b}, T={window}": {"n_loops": b, "loop_window": window, "n_loops_start": window} for b, window in grid}
+
+
+def vary_pool(full: bool) -> Variants:
+    """Figure 5: the number of distinct training prompts, met again and again."""
+    sizes = (64 * 10**3, 64 * 10**4, None) if full else (64, 640, 6400, None)
+    return {"endless" if size is None else f"{size:,} prompts": {"n_distinct_prompts": size} for size in sizes}
+
+
+def vary_architecture(full: bool) -> Variants:
+    """Figure 7: blocks in the loop, width and heads of looped models, and standard ones of several depths."""
+    width, depths = (256, (1, 2, 4, 8, 12)) if full else (128, (2, 6))
+    looped = {"looped": {}, "looped, L=2": {"n_layer": 2}, "looped, half as wide": {"n_embd": width // 2}}
+    looped["looped, one head"] = {"n_head": 1}
+    one_loop = {"n_loops": 1, "n_loops_start": None, "loop_window": None}
+    return looped | {f"standard, L={depth}": {"n_layer": depth, **one_loop} for depth in depths}
+
+
+def vary_schedule(full: bool) -> Variants:
+    """Section 5.1 and Huginn: loops that grow by a schedule, that are all there at first, or drawn at every step."""
+    constant = {"n_loops_start": None}
+    return {"scheduled": {}, "constant": constant, "random": {**constant, "n_loops_min": 1, "loop_window": None}}
+
+
+STUDIES = {
+    "injection": vary_injection,
+    "loops": vary_loops,
+    "pool": vary_pool,
+    "architecture": vary_architecture,
+    "schedule": vary_schedule,
+}
+
+
+def flags_of(recipe: Path, output_dir: Path, overrides: dict[str, Any], more: list[str]) -> list[str]:
+    """The flags of one training; an override of `None` goes back to the field's default."""
+    lines = recipe.read_text().splitlines()
+    kept = [line for line in lines if line.split(":")[0] not in overrides]
+    output_dir.mkdir(parents=True, exist_ok=True)
+    write_atomically(output_dir.with_suffix(".yaml"), "\n".join(kept) + "\n")
+    flags = [word for name, value in overrides.items() if value is not None for word in (f"--{name}", str(value))]
+    return ["--recipe", str(output_dir.with_suffix(".yaml")), "--output_dir", str(output_dir), *flags, *more]
+
+
+def train(flags: list[str]):
+    """Train in a process of its own; a finished run returns at once. Ends this program where the training fails."""
+    result = subprocess.run([sys.executable, str(ROOT / "scripts/train.py"), *flags])
+    if result.returncode:
+        sys.exit(f"study.py: error: the training ended with status {result.returncode}")
+
+
+def measure(folder: Path, arguments: Arguments, device: torch.device) -> dict[str, Any]:
+    """Errors by example at the trained loops, and at the last point up to five times as many."""
+    model = load_model(str(folder), device)
+    task = make_task(arguments.task.task, arguments.task.n_dims)
+    prompts = task.sample(N_PROMPTS, arguments.task.n_points, make_generator("study", 1))
+    n_loops = model.config.n_loops
+    by_loop = predict_by_loop(model, prompts, 5 * n_loops if n_loops > 1 else 1, batch_size=64)
+    labels = prompts["labels"].unsqueeze(1).expand(by_loop.shape).numpy()
+    errors = normalised_squared_error(by_loop, labels, task.normaliser)
+    low, high = bootstrap_interval(errors[:, :, -1])
+    return {
+        "n_loops": n_loops,
+        "n_parameters": model.num_parameters(),
+        "error_by_example": errors[:, n_loops - 1].mean(axis=0).tolist(),
+        "error_by_loop": {
+            "error": errors[:, :, -1].mean(axis=0).tolist(),
+            "low": low.tolist(),
+            "high": high.tolist(),
+        },
+    }
+
+
+def draw(study: str, variants: dict[str, dict[str, Any]], output_dir: Path):
+    """Error by example on the left, by loop on the right; a dot marks the trained loops."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained", sharey=True)
+    for number, (name, measured) in enumerate(variants.items()):
+        colour, dashes = COLOURS[number % len(COLOURS)], "--" if number >= len(COLOURS) else "-"
+        left.plot(measured["error_by_example"], dashes, color=colour, label=name)
+        errors, n_loops = measured["error_by_loop"]["error"], measured["n_loops"]
+        right.plot(range(1, len(errors) + 1), errors, dashes, color=colour)
+        right.plot([n_loops], [errors[n_loops - 1]], "o", color=colour, markersize=4)
+    left.set_xlabel("in-context examples")
+    right.set_xlabel("loops (dot: as trained)")
+    left.set_ylabel("squared error / normaliser")
+    for axes in (left, right):
+        finish(axes)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    figure.suptitle(STUDIES[study].__doc__.rstrip("."), fontsize=10)
+    for suffix in ("png", "svg"):
+        figure.savefig(output_dir / f"study.{suffix}", dpi=150)
+    plt.close(figure)
+
+
+def main():
+    """Check every variant, train, measure, draw."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], allow_abbrev=False, epilog="Other flags are fields of a recipe."
+    )
+    parser.add_argument("study", choices=STUDIES, help="What is varied.")
+    parser.add_argument("--output_dir", type=Path, required=True, help="Folder of the models, numbers and picture.")
+    parser.add_argument("--full", action="store_true", help="The paper's size: 500,000 steps a variant.")
+    options, more = parser.parse_known_args()
+
+    recipe = FULL if options.full else SMALL
+    trainings = {
+        name: flags_of(recipe, options.output_dir / f"variant_{number}", overrides, more)
+        for number, (name, overrides) in enumerate(STUDIES[options.study](options.full).items())
+    }
+    arguments = {name: parse_arguments(flags) for name, flags in trainings.items()}  # all, before the first is trained
+    device, variants = prepare_device(), {}
+    for name, flags in trainings.items():
+        print(f"{options.study}: {name}", flush=True)
+        train(flags)
+        variants[name] = measure(Path(arguments[name].run.output_dir), arguments[name], device)
+        record = {"study": options.study, "full": options.full, "n_prompts": N_PROMPTS, "variants": variants}
+        write_atomically(options.output_dir / "study.json", json.dumps(record, indent=1))
+        draw(options.study, variants, options.output_dir)
+    print(f"\n{'variant':>24}{'as trained':>12}{'best loop':>12}{'5 x loops':>12}   error at the last point")
+    for name, measured in variants.items():
+        errors = measured["error_by_loop"]["error"]
+        shown = (errors[measured["n_loops"] - 1], min(errors), errors[-1])
+        print(f"{name:>24}" + "".join(f"{error:>12.3g}" for error in shown))
+    print(f"\nwritten to {options.output_dir}")
+
+
+if __name__ == "__main__":
+    main()
