@@ -20,6 +20,15 @@ from tests.loopback_hub import LoopbackHub
 ROOT = Path(__file__).parents[1]
 
 
+def pytest_configure(config):
+    """Give every worker of pytest-xdist, and the processes it starts, one core: threads that wait for one spin."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+        torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
