@@ -59,7 +59,9 @@ def number(value: float) -> str:
 
 
 def interval(point: dict[str, float]) -> str:
-    """An error, and its interval where there is one."""
+    """An error, and its interval where there is one; a dash where nothing was published."""
+    if not point:
+        return "–"
     if "low" not in point:
         return number(point["error"])
     return f"{number(point['error'])} [{number(point['low'])}, {number(point['high'])}]"
@@ -110,7 +112,11 @@ def error_rows(metrics: dict[str, Any], examples: list[int]) -> list[dict[str, A
     curves |= {name: curve for name, curve in metrics["error_by_example"].items() if name != "model"}
     curves |= {f"{name} (published)": curve for name, curve in metrics.get("published", {}).items()}
     return [
-        {"name": name, "points": [{part: values[n] for part, values in curve.items()} for n in examples]}
+        {
+            "name": name,
+            # a published curve may end earlier
+            "points": [{part: values[n] for part, values in curve.items() if n < len(values)} for n in examples],
+        }
         for name, curve in curves.items()
     ]
 

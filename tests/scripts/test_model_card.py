@@ -82,13 +82,14 @@ def test_what_a_full_evaluation_adds_is_shown(evaluated, change):
     def add(metrics):
         metrics["settings"] |= {"limit": "the best there is", "n_shift_prompts": 17}
         metrics["limit"] = metrics["excess_over_limit"] = curve
-        metrics["published"] = {"Looped Transformer": curve}
+        metrics["published"] = {"Looped Transformer": curve, "Lasso": {"error": [0.9]}}
         metrics["shifts"] = {"half_subspace": {"model": curve, "least squares": {"error": [3.21]}}}
 
     change("metrics.json", add)
     card = model_card.render_card(evaluated, REPO)
     for row in ("*limit*", "*excess over the limit*", "Looped Transformer (published)"):
         assert f"| {row} | 0.9 | 0.4 | 0.2 | 0.0123 | 0.0456 |" in card
+    assert "| Lasso (published) | 0.9 | – | – | – | – |" in card
     assert "The limit is the best there is," in card
     assert "on 17 prompts of each kind" in card
     assert "| prompts | this model | least squares |\n| --- | --- | --- |\n| half subspace | 0.0456 | 3.21 |" in card
