@@ -61,7 +61,7 @@ def number(value: float) -> str:
 def interval(point: dict[str, float]) -> str:
     """An error, and its interval where there is one; a dash where nothing was published."""
     if not point:
-        return "–"
+        return "-"
     if "low" not in point:
         return number(point["error"])
     return f"{number(point['error'])} [{number(point['low'])}, {number(point['high'])}]"

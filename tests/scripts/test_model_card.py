@@ -89,7 +89,7 @@ def test_what_a_full_evaluation_adds_is_shown(evaluated, change):
     card = model_card.render_card(evaluated, REPO)
     for row in ("*limit*", "*excess over the limit*", "Looped Transformer (published)"):
         assert f"| {row} | 0.9 | 0.4 | 0.2 | 0.0123 | 0.0456 |" in card
-    assert "| Lasso (published) | 0.9 | – | – | – | – |" in card
+    assert "| Lasso (published) | 0.9 | - | - | - | - |" in card
     assert "The limit is the best there is," in card
     assert "on 17 prompts of each kind" in card
     assert "| prompts | this model | least squares |\n| --- | --- | --- |\n| half subspace | 0.0456 | 3.21 |" in card
