@@ -157,7 +157,7 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
         source = self.generation_config if generation_config.is_assistant else generation_config
         for name in LOOP_ARGUMENTS:
             value = getattr(source, name, None)
-            if generation_config.is_assistant:
+            if generation_config.is_assistant or model_kwargs.get(name) is None:
                 model_kwargs.pop(name, None)
             if value is not None:
                 model_kwargs.setdefault(name, value)

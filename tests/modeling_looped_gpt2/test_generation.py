@@ -175,7 +175,7 @@ class TestNLoopsAtGeneration:
             assert len(output.past_key_values) == depths[0]
             return depths[0]
 
-        assert depth_of() == model.config.n_loops == 4
+        assert depth_of() == depth_of(n_loops=None) == model.config.n_loops == 4
         model.generation_config.n_loops = 2
         assert depth_of() == 2
         own = GenerationConfig(n_loops=3, max_new_tokens=6, do_sample=False)
