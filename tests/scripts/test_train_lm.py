@@ -62,7 +62,13 @@ def train(corpus, monkeypatch):
             patch.setattr(sys, "argv", ["train_lm.py", *flags(corpus, output_dir, **changes)])
             patch.setattr(train_lm, "keep_freed_memory", lambda: None)
             patch.setattr("scripts.train.use_all_cores", lambda n_local_processes: None)
-            train_lm.main()
+            folder = train_lm.RunFolder(output_dir)
+            patch.setattr(train_lm, "RunFolder", lambda path: folder)
+            try:
+                train_lm.main()
+            finally:  # the lock of a run is closed by the end of its process
+                if hasattr(folder, "_lock"):
+                    folder._lock.close()
 
     yield run
     AcceleratorState._reset_state(reset_partial_state=True)
