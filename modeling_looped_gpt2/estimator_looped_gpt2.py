@@ -1,4 +1,4 @@
-"""A scikit-learn regressor that fits by showing examples to a looped GPT-2; no weight changes.
+"""scikit-learn estimators that fit by showing examples to a looped GPT-2; no weight changes.
 
 It lives beside the model because it is installed with it, and is no part of it: nothing here imports this file, so no
 checkpoint carries it, and scikit-learn is needed by those alone who import it.
@@ -8,14 +8,71 @@ import copy
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from .in_context_looped_gpt2 import LoopedGPT2InContextPreTrainedModel
+from .modeling_looped_gpt2_classification import LoopedGPT2ForInContextClassification
 from .modeling_looped_gpt2_in_context import LoopedGPT2ForInContextRegression
 
 
-class InContextRegressor(RegressorMixin, BaseEstimator):
+class _InContextEstimator(BaseEstimator):
+    """Standardised features, padded to the model's `n_dims`, dealt into contexts that are encoded once."""
+
+    model_class: type[LoopedGPT2InContextPreTrainedModel]
+
+    def _encode(self, X: np.ndarray, ys: torch.Tensor):
+        """Fit the standardisation of X and encode X with ys `(n_examples,)`."""
+        n_dims, n_features = self.model_.config.n_dims, X.shape[1]
+        if n_features > n_dims:
+            raise ValueError(
+                f"X must have at most `n_dims` = {n_dims} features for this model, got {n_features}: select or "
+                "project them, e.g. with sklearn.decomposition.PCA."
+            )
+        self.x_mean_, self.x_std_ = X.mean(axis=0), _std(X)
+        order = self._deal(len(X))
+        self.n_contexts_, self.n_examples_ = order.shape
+        with torch.inference_mode():
+            contexts = (part[order].to(self.model_.device) for part in (self._to_tensor(X), ys))
+            self.context_ = self.model_.encode_context(*contexts, n_loops=self.n_loops)
+
+    def _ask(self, X) -> torch.Tensor:
+        """Answers of every context `(n_contexts, n_queries, ...)`."""
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, dtype=np.float64)
+        queries = self._to_tensor(X).to(self.model_.device)
+        with torch.inference_mode():
+            return self.model_.predict(queries.expand(self.n_contexts_, -1, -1), self.context_)
+
+    def _load(self) -> LoopedGPT2InContextPreTrainedModel:
+        if self.max_contexts < 1:
+            raise ValueError(f"`max_contexts` must be >= 1, got {self.max_contexts}.")
+        if isinstance(self.model, torch.nn.Module):
+            model = copy.deepcopy(self.model)  # which the estimator may move and the caller may train on
+        else:
+            hub_arguments = {"revision": self.revision} if self.revision else {}
+            model = self.model_class.from_pretrained(self.model, **hub_arguments)
+        return model.eval().to(self.device or model.device)
+
+    def _deal(self, n: int) -> np.ndarray:
+        """Indices `(contexts, examples in each)`: all examples in their order where they fit into one context."""
+        max_examples = (self.model_.config.n_positions - 1) // 2
+        if n <= max_examples:
+            return np.arange(n)[None]
+        n_contexts = min(-(-n // max_examples), self.max_contexts)
+        n_examples = min(-(-n // n_contexts), max_examples)
+        # the last context is filled up with examples of the first
+        return np.resize(check_random_state(self.random_state).permutation(n), (n_contexts, n_examples))
+
+    def _to_tensor(self, X: np.ndarray) -> torch.Tensor:
+        """Standardised and padded rows `(n, n_dims)`."""
+        xs = torch.as_tensor((X - self.x_mean_) / self.x_std_, dtype=torch.float32)
+        return torch.nn.functional.pad(xs, (0, self.model_.config.n_dims - xs.shape[1]))
+
+
+class InContextRegressor(RegressorMixin, _InContextEstimator):
     """
     In-context regression with scikit-learn's interface: `fit` encodes the examples once, `predict` asks all queries.
 
@@ -60,6 +117,8 @@ class InContextRegressor(RegressorMixin, BaseEstimator):
     >>> regressor.predict(queries)
     ```"""
 
+    model_class = LoopedGPT2ForInContextRegression
+
     def __init__(
         self,
         model,
@@ -90,26 +149,12 @@ class InContextRegressor(RegressorMixin, BaseEstimator):
             `ValueError`: X, y or an argument of the estimator is not as above.
         """
         X, y = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
-        if self.max_contexts < 1:
-            raise ValueError(f"`max_contexts` must be >= 1, got {self.max_contexts}.")
         if self.y_std is not None and not 0 < self.y_std < np.inf:
             raise ValueError(f"`y_std` must be a finite number > 0, got {self.y_std}.")
         self.model_ = self._load()
-        n_dims, n_features = self.model_.config.n_dims, X.shape[1]
-        if n_features > n_dims:
-            raise ValueError(
-                f"X must have at most `n_dims` = {n_dims} features for this model, got {n_features}: select or "
-                "project them, e.g. with sklearn.decomposition.PCA."
-            )
-        self.x_mean_, self.x_std_ = X.mean(axis=0), _std(X)
-        y_std = n_features**0.5 if self.y_std is None else self.y_std
+        y_std = X.shape[1] ** 0.5 if self.y_std is None else self.y_std
         self.y_mean_, self.y_scale_ = y.mean(), _std(y) / y_std
-        order = self._deal(len(X))
-        self.n_contexts_, self.n_examples_ = order.shape
-        xs, ys = self._to_tensor(X), torch.as_tensor((y - self.y_mean_) / self.y_scale_, dtype=torch.float32)
-        with torch.inference_mode():
-            contexts = (part[order].to(self.model_.device) for part in (xs, ys))
-            self.context_ = self.model_.encode_context(*contexts, n_loops=self.n_loops)
+        self._encode(X, torch.as_tensor((y - self.y_mean_) / self.y_scale_, dtype=torch.float32))
         return self
 
     def predict(self, X) -> np.ndarray:
@@ -123,40 +168,100 @@ class InContextRegressor(RegressorMixin, BaseEstimator):
         Returns:
             `np.ndarray` of shape `(n_queries,)`, float64, in units of y.
         """
-        check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=np.float64)
-        queries = self._to_tensor(X).to(self.model_.device)
-        with torch.inference_mode():
-            predictions = self.model_.predict(queries.expand(self.n_contexts_, -1, -1), self.context_)
-        return predictions.double().mean(dim=0).cpu().numpy() * self.y_scale_ + self.y_mean_
+        return self._ask(X).double().mean(dim=0).cpu().numpy() * self.y_scale_ + self.y_mean_
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.regressor_tags.poor_score = True  # how well it does depends on the model, which may be any
         return tags
 
-    def _load(self) -> LoopedGPT2ForInContextRegression:
-        if isinstance(self.model, torch.nn.Module):
-            model = copy.deepcopy(self.model)  # which the estimator may move and the caller may train on
-        else:
-            hub_arguments = {"revision": self.revision} if self.revision else {}
-            model = LoopedGPT2ForInContextRegression.from_pretrained(self.model, **hub_arguments)
-        return model.eval().to(self.device or model.device)
 
-    def _deal(self, n: int) -> np.ndarray:
-        """Indices `(contexts, examples in each)`: all examples in their order where they fit into one context."""
-        max_examples = (self.model_.config.n_positions - 1) // 2
-        if n <= max_examples:
-            return np.arange(n)[None]
-        n_contexts = min(-(-n // max_examples), self.max_contexts)
-        n_examples = min(-(-n // n_contexts), max_examples)
-        # the last context is filled up with examples of the first
-        return np.resize(check_random_state(self.random_state).permutation(n), (n_contexts, n_examples))
+class InContextClassifier(ClassifierMixin, _InContextEstimator):
+    """
+    In-context classification with scikit-learn's interface, as [`InContextRegressor`] does regression.
 
-    def _to_tensor(self, X: np.ndarray) -> torch.Tensor:
-        """Standardised and padded rows `(n, n_dims)`."""
-        xs = torch.as_tensor((X - self.x_mean_) / self.x_std_, dtype=torch.float32)
-        return torch.nn.functional.pad(xs, (0, self.model_.config.n_dims - xs.shape[1]))
+    Several contexts answer by the mean of their probabilities.
+
+    Args:
+        model (`str`, `Path` or [`LoopedGPT2ForInContextClassification`]):
+            Folder or Hub repository of a model, or the model itself, of which a copy is used.
+        n_loops, max_contexts, revision, device, random_state:
+            As in [`InContextRegressor`].
+
+    Attributes:
+        classes_ (`ndarray` of shape `(n_classes,)`):
+            The labels seen in `fit`, at most `num_labels` of the model.
+        model_, context_, n_contexts_, n_examples_, n_features_in_, feature_names_in_:
+            As in [`InContextRegressor`].
+    """
+
+    model_class = LoopedGPT2ForInContextClassification
+
+    def __init__(
+        self,
+        model,
+        n_loops: int | None = None,
+        max_contexts: int = 16,
+        revision: str | None = None,
+        device: str | None = None,
+        random_state=None,
+    ):
+        self.model = model
+        self.n_loops = n_loops
+        self.max_contexts = max_contexts
+        self.revision = revision
+        self.device = device
+        self.random_state = random_state
+
+    def fit(self, X, y) -> "InContextClassifier":
+        """
+        Standardise the examples and encode them.
+
+        Args:
+            X (array-like of shape `(n_examples, n_features)`):
+                Finite numbers; at most `n_dims` features.
+            y (array-like of shape `(n_examples,)`):
+                Labels of any kind, of 2 to `num_labels` classes.
+
+        Raises:
+            `ValueError`: X, y or an argument of the estimator is not as above.
+        """
+        X, y = validate_data(self, X, y, dtype=np.float64)
+        check_classification_targets(y)
+        self.classes_, classes = np.unique(y, return_inverse=True)
+        self.model_ = self._load()
+        n_labels = self.model_.config.num_labels
+        if not 2 <= len(self.classes_) <= n_labels:
+            raise ValueError(
+                f"y must have 2 to `num_labels` = {n_labels} classes for this model, got {len(self.classes_)} class"
+                f"{'es' if len(self.classes_) > 1 else ''}."
+            )
+        self._encode(X, torch.as_tensor(classes))
+        return self
+
+    def predict_proba(self, X) -> np.ndarray:
+        """
+        Probabilities of the classes at every row of X.
+
+        Args:
+            X (array-like of shape `(n_queries, n_features)`):
+                Finite numbers.
+
+        Returns:
+            `np.ndarray` of shape `(n_queries, n_classes)`, float64; rows sum to 1.
+        """
+        logits = self._ask(X)[..., : len(self.classes_)]
+        return logits.double().softmax(dim=-1).mean(dim=0).cpu().numpy()
+
+    def predict(self, X) -> np.ndarray:
+        """The most probable label at every row of X `(n_queries, n_features)`, `(n_queries,)`."""
+        check_is_fitted(self)
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.poor_score = True  # how well it does depends on the model, which may be any
+        return tags
 
 
 def _std(values: np.ndarray) -> np.ndarray:
@@ -165,4 +270,4 @@ def _std(values: np.ndarray) -> np.ndarray:
     return np.where(std > 1e-12 * np.abs(values).max(axis=0), std, 1.0)
 
 
-__all__ = ["InContextRegressor"]
+__all__ = ["InContextClassifier", "InContextRegressor"]

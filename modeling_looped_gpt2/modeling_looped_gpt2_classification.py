@@ -9,7 +9,8 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 
 from .configuration_looped_gpt2 import LoopedGPT2Config
-from .modeling_looped_gpt2 import LoopedGPT2Model, LoopedGPT2PreTrainedModel
+from .in_context_looped_gpt2 import LoopedGPT2InContextPreTrainedModel
+from .modeling_looped_gpt2 import LoopedGPT2Model
 
 
 @dataclass
@@ -35,7 +36,7 @@ class LoopedGPT2InContextClassificationOutput(ModelOutput):
     attentions: tuple[torch.Tensor, ...] | None = None
 
 
-class LoopedGPT2ForInContextClassification(LoopedGPT2PreTrainedModel):
+class LoopedGPT2ForInContextClassification(LoopedGPT2InContextPreTrainedModel):
     """
     Looped GPT-2 that classifies from the examples in its prompt.
 
@@ -48,10 +49,6 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2PreTrainedModel):
 
     Source: Yang et al. (ICLR 2024), appendix on OpenML.
     """
-
-    main_input_name = "xs"
-    # the loss is a mean over the batch, not a sum to be divided by the Trainer's `num_items_in_batch`
-    accepts_loss_kwargs = False
 
     def __init__(self, config: LoopedGPT2Config):
         super().__init__(config)
@@ -100,13 +97,11 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2PreTrainedModel):
             `ValueError`: a shape, dtype or value is not as above, or the prompt is longer than `config.n_positions`.
         """
         self._check_prompt(xs, ys, labels)
-        n_points = xs.shape[1]
         # the last class has no one to see it
-        classes = nn.functional.pad(ys[:, : n_points - 1], (0, 1))
-        tokens = torch.stack((self.read_in(xs.to(self.read_in.weight.dtype)), self.embed_class(classes)), dim=2)
+        classes = nn.functional.pad(ys[:, : xs.shape[1] - 1], (0, 1))
         all_loops = output_loop_logits or labels is not None
         outputs = self.transformer(
-            inputs_embeds=tokens.flatten(1, 2)[:, :-1],
+            inputs_embeds=self._embed_examples(xs, classes)[:, :-1],
             n_loops=n_loops,
             loop_window=loop_window,
             use_cache=False,
@@ -114,7 +109,7 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2PreTrainedModel):
             **kwargs,
         )
         states = outputs.loop_hidden_states if all_loops else (outputs.last_hidden_state,)
-        loop_logits = torch.stack([self.score(state[:, ::2]) for state in states], dim=1)
+        loop_logits = torch.stack([self._read_out(state[:, ::2]) for state in states], dim=1)
 
         loss = None
         if labels is not None:
@@ -128,32 +123,21 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2PreTrainedModel):
             attentions=outputs.attentions,
         )
 
-    def _check_prompt(self, xs: torch.Tensor, ys: torch.Tensor, labels: torch.Tensor | None):
-        n_dims, n_labels = self.config.n_dims, self.config.num_labels
-        max_points = (self.config.n_positions + 1) // 2
-        if xs.ndim != 3 or xs.shape[-1] != n_dims or xs.shape[0] == 0 or not 1 <= xs.shape[1] <= max_points:
-            raise ValueError(
-                f"`xs` must have shape (batch, 1 to {max_points} points, n_dims = {n_dims}), got {tuple(xs.shape)}."
-            )
-        batch_size, n_points = xs.shape[:2]
-        if ys.shape not in ((batch_size, n_points), (batch_size, n_points - 1)):
-            raise ValueError(
-                f"`ys` must have shape {(batch_size, n_points)} or {(batch_size, n_points - 1)}, "
-                f"got {tuple(ys.shape)}."
-            )
-        if labels is not None and labels.shape != (batch_size, n_points):
-            raise ValueError(f"`labels` must have shape {(batch_size, n_points)}, got {tuple(labels.shape)}.")
-        if not xs.is_floating_point():
-            raise ValueError(f"`xs` must be floating point, got {xs.dtype}: convert it, e.g. `.float()`.")
+    def _read_in(self, xs: torch.Tensor) -> torch.Tensor:
+        return self.read_in(xs.to(self.read_in.weight.dtype))
+
+    def _embed_examples(self, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
+        return torch.stack((self._read_in(xs), self.embed_class(ys)), dim=2).flatten(1, 2)
+
+    def _read_out(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.score(hidden_states)
+
+    def _check_ys(self, ys: torch.Tensor):
         if ys.is_floating_point() or ys.dtype == torch.bool:
             raise ValueError(f"`ys` must hold classes as integers, got {ys.dtype}: convert it by `.long()`.")
-        if self.training or torch.compiler.is_compiling():  # looking at values costs a synchronisation
-            return
-        if not xs.isfinite().all():
-            raise ValueError("`xs` must be finite, got NaN or infinity: drop or impute those examples.")
-        seen = ys[:, : n_points - 1]
-        if ((seen < 0) | (seen >= n_labels)).any():
-            raise ValueError(f"`ys` must be in 0 ... `num_labels` - 1 = {n_labels - 1}, got {seen.unique().tolist()}.")
+        n_labels = self.config.num_labels
+        if self._looks_at_values() and ((ys < 0) | (ys >= n_labels)).any():
+            raise ValueError(f"`ys` must be in 0 ... `num_labels` - 1 = {n_labels - 1}, got {ys.unique().tolist()}.")
 
 
 __all__ = ["LoopedGPT2ForInContextClassification"]

@@ -40,7 +40,7 @@ def test_queries_are_split_without_a_trace(make_model, examples, monkeypatch):
     context = model.encode_context(examples["xs"], examples["ys"])
     queries = torch.randn(2, 9, 3)
     expected = model.predict(queries, context)
-    monkeypatch.setattr(f"{type(model).__module__}.QUERIES_AT_A_TIME", 4)
+    monkeypatch.setattr("modeling_looped_gpt2.in_context_looped_gpt2.QUERIES_AT_A_TIME", 4)
     torch.testing.assert_close(model.predict(queries, context), expected, rtol=1e-5, atol=1e-6)
 
 

@@ -10,7 +10,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
 from sklearn.utils.estimator_checks import check_estimator
 
-from modeling_looped_gpt2.estimator_looped_gpt2 import InContextRegressor
+from modeling_looped_gpt2 import LoopedGPT2ForInContextClassification
+from modeling_looped_gpt2.estimator_looped_gpt2 import InContextClassifier, InContextRegressor
 
 
 def test_scikit_learn_accepts_it(make_model, tmp_path):
@@ -122,3 +123,36 @@ def test_a_model_that_is_not_there_is_named(hub):
     for model, revision in (("/nowhere/model", None), ("ana/absent", None), ("ana/absent", "v1")):
         with pytest.raises(OSError, match=model):
             InContextRegressor(model, revision=revision).fit(np.eye(3), np.ones(3))
+
+
+@pytest.fixture
+def classifier_model(make_config):
+    return LoopedGPT2ForInContextClassification(make_config(n_dims=20, n_positions=41, num_labels=4, n_loops=2)).eval()
+
+
+def test_scikit_learn_accepts_the_classifier(classifier_model, tmp_path):
+    classifier_model.save_pretrained(tmp_path)
+    results = check_estimator(InContextClassifier(str(tmp_path)), on_skip=None)
+    assert sum(result["status"] == "passed" for result in results) > 40
+
+
+def test_probabilities_are_those_of_the_model_on_standardised_prompts(classifier_model, data):
+    X, _, queries = data
+    labels = np.array(["no", "yes", "maybe", "no", "yes", "maybe"])
+    classifier = InContextClassifier(classifier_model, n_loops=3).fit(X, labels)
+    assert classifier.classes_.tolist() == ["maybe", "no", "yes"]
+    probabilities = classifier.predict_proba(queries)
+    mean, std = X.mean(axis=0), X.std(axis=0)
+    for query, row in zip(queries, probabilities, strict=True):
+        xs = torch.zeros(1, 7, 20)
+        xs[0, :, :3] = torch.tensor((np.vstack((X, query)) - mean) / std)
+        ys = torch.tensor([[1, 2, 0, 1, 2, 0]])
+        expected = classifier_model(xs, ys, n_loops=3).logits[0, -1, :3].softmax(0).detach().numpy()
+        np.testing.assert_allclose(row, expected, rtol=1e-4)
+    assert classifier.predict(queries).tolist() == [classifier.classes_[i] for i in probabilities.argmax(axis=1)]
+
+
+def test_too_many_classes_are_refused(classifier_model):
+    X = np.random.default_rng(0).normal(size=(10, 3))
+    with pytest.raises(ValueError, match="y must have 2 to `num_labels` = 4 classes for this model, got 5"):
+        InContextClassifier(classifier_model).fit(X, np.arange(10) % 5)

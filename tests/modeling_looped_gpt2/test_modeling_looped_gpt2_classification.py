@@ -67,9 +67,20 @@ assert torch.equal(model(xs, ys).logits, logits)
 """)
 
 
+def test_each_query_to_a_context_equals_the_last_point_of_its_own_prompt(model, examples):
+    xs, ys = examples
+    xs, ys, queries = xs[:, :4], ys[:, :4], torch.randn(len(xs), 5, 3)
+    context = model.encode_context(xs[:, :3], ys[:, :3], n_loops=3)
+    context = model.encode_context(xs[:, 3:], ys[:, 3:], context=context)
+    logits = model.predict(queries, context)
+    for i in range(5):
+        expected = model(torch.cat((xs, queries[:, i : i + 1]), dim=1), ys, n_loops=3).logits[:, -1]
+        torch.testing.assert_close(logits[:, i], expected, rtol=1e-4, atol=1e-5)
+
+
 BAD = {
     "shape of xs": (lambda xs, ys: (xs[..., :2], ys, None), "`xs` must have shape .*n_dims = 3"),
-    "too long": (lambda xs, ys: (xs.repeat(1, 2, 1), ys, None), "`xs` must have shape .*1 to 6 points"),
+    "too long": (lambda xs, ys: (xs.repeat(1, 2, 1), ys, None), "`xs` must hold 1 to 6 points"),
     "shape of ys": (lambda xs, ys: (xs, ys[:, :2], None), "`ys` must have shape"),
     "shape of labels": (lambda xs, ys: (xs, ys, ys[:, :2]), "`labels` must have shape"),
     "integers": (lambda xs, ys: (xs.long(), ys, None), "`xs` must be floating point"),

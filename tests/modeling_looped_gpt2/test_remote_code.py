@@ -13,6 +13,7 @@ CODE_FILES = {
     "configuration_looped_gpt2.py",
     "cache_looped_gpt2.py",
     "modeling_looped_gpt2.py",
+    "in_context_looped_gpt2.py",
     "modeling_looped_gpt2_in_context.py",
 }
 SAVED_FILES = {"config.json", "model.safetensors"} | CODE_FILES

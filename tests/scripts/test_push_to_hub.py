@@ -20,6 +20,7 @@ CODE = {
     "cache_looped_gpt2.py",
     "configuration_looped_gpt2.py",
     "modeling_looped_gpt2.py",
+    "in_context_looped_gpt2.py",
     "modeling_looped_gpt2_in_context.py",
     "pipeline_looped_gpt2.py",
 }

@@ -22,6 +22,7 @@ EXPECTED_FILES = {
     "log.jsonl",
     "model.safetensors",
     "modeling_looped_gpt2.py",
+    "in_context_looped_gpt2.py",
     "modeling_looped_gpt2_in_context.py",
     "cache_looped_gpt2.py",
     "recipe.yaml",
