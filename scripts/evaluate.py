@@ -98,9 +98,10 @@ def parse_arguments() -> argparse.Namespace:
 
 def predict_classically(
     prompts: dict[str, torch.Tensor], task: Task, cache: PredictionCache
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Predictions of every baseline of the function class by name, and those of its limit."""
-    predictors = {**baselines_of(task.name), "limit": limit_of(task)[1]}
+) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """Predictions of every baseline of the function class by name, and those of its limit where one is known."""
+    limit = limit_of(task)
+    predictors = baselines_of(task.name) | ({"limit": limit[1]} if limit else {})
     predictions = {}
     with tqdm(total=len(predictors) * n_chunks(len(prompts["xs"])), desc="baselines") as bar:
         for name, predictor in predictors.items():
@@ -109,7 +110,7 @@ def predict_classically(
     if "Lasso" in predictions:
         by_alpha = np.moveaxis(predictions.pop("Lasso"), 2, 0)
         predictions |= {f"Lasso, alpha {alpha:g}": by_alpha[i] for i, alpha in enumerate(LASSO_ALPHAS)}
-    return predictions, predictions.pop("limit")
+    return predictions, predictions.pop("limit", None)
 
 
 def curve_of(errors: np.ndarray) -> dict[str, list[float]]:
@@ -125,6 +126,12 @@ def compare(
     baselines, limit = predict_classically(prompts, task, cache)
     labels, metric = prompts["labels"].numpy(), InContextError()
     predictions = {"model": by_model, **baselines}
+    errors = {
+        name: metric.compute(predictions=values, references=labels, normaliser=task.normaliser)
+        for name, values in predictions.items()
+    }
+    if limit is None:
+        return {"error_by_example": errors}
     excess = {
         name: normalised_squared_error(values, labels, task.normaliser)
         - normalised_squared_error(limit, labels, task.normaliser)
@@ -132,10 +139,7 @@ def compare(
     }
     low, high = bootstrap_interval(excess["model"].mean(axis=1))
     return {
-        "error_by_example": {
-            name: metric.compute(predictions=values, references=labels, normaliser=task.normaliser)
-            for name, values in predictions.items()
-        },
+        "error_by_example": errors,
         "limit": metric.compute(predictions=limit, references=labels, normaliser=task.normaliser),
         "excess_over_limit": curve_of(excess["model"]),
         "excess_of_baselines": {name: curve_of(values) for name, values in excess.items() if name != "model"},
@@ -173,16 +177,19 @@ def published_for(task: Task, n_points: int) -> dict[str, dict]:
 
 def print_table(metrics: dict):
     """Print the errors at a few numbers of examples and at a few loops."""
-    settings, limit = metrics["settings"], metrics["limit"]["error"]
-    last = len(limit) - 1
+    settings = metrics["settings"]
+    last = len(metrics["error_by_example"]["model"]["error"]) - 1
     examples = sorted({0, last // 4, last // 2, 3 * last // 4, last})
     print(f"\nnormalised squared error, {settings['task']}, {settings['n_prompts']} prompts")
+    limits = {}
+    if "limit" in metrics:
+        limits[f"limit: {settings['limit']}"] = metrics["limit"]
+        limits["excess of the model"] = metrics["excess_over_limit"]
     rows = {"examples": examples} | {
         name: [f"{curve['error'][n]:.3g}" for n in examples if n < len(curve["error"])]
         for name, curve in {
             **metrics["error_by_example"],
-            f"limit: {settings['limit']}": metrics["limit"],
-            "excess of the model": metrics["excess_over_limit"],
+            **limits,
             **{f"{name}, published": curve for name, curve in metrics["published"].items()},
         }.items()
     }
@@ -191,8 +198,9 @@ def print_table(metrics: dict):
     rows |= {"loops": loops, f"model, {last} examples": [f"{by_loop[n - 1]:.3g}" for n in loops]}
     for name, values in rows.items():
         print(f"{name:>38}" + "".join(f"{value:>10}" for value in values))
-    excess = metrics["mean_excess"]
-    print(f"\nmean excess over the limit {excess['error']:.4g} ({excess['low']:.4g} to {excess['high']:.4g})")
+    if "mean_excess" in metrics:
+        excess = metrics["mean_excess"]
+        print(f"\nmean excess over the limit {excess['error']:.4g} ({excess['low']:.4g} to {excess['high']:.4g})")
     if metrics["shifts"]:
         print(f"\n{'shift, last point':>38}" + "".join(f"{name[:9]:>10}" for name in ("model", "limit", "zero")))
         for shift, curves in metrics["shifts"].items():
@@ -240,7 +248,7 @@ def main():
             "n_loops": n_loops,
             "max_loops": max_loops,
             "normaliser": task.normaliser,
-            "limit": limit_of(task)[0],
+            **({"limit": limit[0]} if (limit := limit_of(task)) else {}),
             "n_parameters": model.num_parameters(),
             "weights_sha256": weights_digest(model),
         },

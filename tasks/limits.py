@@ -20,9 +20,11 @@ from .tree_posterior import predict_tree_posterior
 ROUND_OFF = 1e-13  # variance of the float32 rounding of a y near 1
 
 
-def limit_of(task: Task) -> tuple[str, Predictor]:
+def limit_of(task: Task) -> tuple[str, Predictor] | None:
     """
     The limit of a function class under its own inputs, all dimensions active: what it is, and the predictor.
+
+    `None` where no limit is known, as for a class of the user's.
 
     All but the last are posterior means, so no predictor has a smaller expected squared error at any position. That of
     the ReLU networks is the best predictor linear in y, close to the posterior mean of networks this wide.
@@ -37,7 +39,7 @@ def limit_of(task: Task) -> tuple[str, Predictor]:
         return "posterior over trees", partial(predict_tree_posterior, depth=task.depth)
     if isinstance(task, Relu2nnRegression):
         return "arc-cosine kernel", predict_arc_cosine_kernel
-    raise ValueError(f"no limit is known for {type(task).__name__}.")
+    return None
 
 
 def expected_limit(task: Task, n_points: int) -> np.ndarray | None:

@@ -20,6 +20,8 @@ from tasks import TASKS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+# pages of commands that take minutes to hours; tests of the programs themselves run them small
+LONG = ("evaluation.md", "generation.md", "speed.md")
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def run_command(line, monkeypatch):
     runpy.run_path(str(ROOT / program), run_name="__main__")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in LONG], ids=lambda page: page.name)
 def test_every_snippet_runs(page, demo, hub, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_ana")
     names = {}
@@ -74,6 +76,21 @@ def test_every_snippet_runs(page, demo, hub, monkeypatch):
         else:
             assert language == "python"
             exec(compile(code, page.name, "exec"), names)
+
+
+@pytest.mark.parametrize("page", LONG)
+def test_long_commands_are_ones_that_the_programs_take(page):
+    text = (ROOT / "docs" / page).read_text()
+    commands = [
+        line for block in re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL) for line in block.splitlines()
+    ]
+    assert commands
+    for command in commands:
+        program = (ROOT / re.search(r"scripts/\w+\.py", command)[0]).read_text()
+        # flags are spelt out in the program, or are fields of the recipes
+        fields = program + (ROOT / "scripts" / "arguments.py").read_text()
+        for flag in re.findall(r"--(\w+)", command):
+            assert re.search(rf"\b{flag}\b", fields), f"{command}: {flag}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
