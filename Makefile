@@ -13,7 +13,8 @@ help:  ## Show this list.
 demo: $(VENV)/.demo  ## Train, evaluate, plot and load a small looped GPT-2: a few minutes on two CPU cores.
 	$(BIN)/accelerate launch --config_file scripts/accelerate_configs/one_process.yaml scripts/train.py \
 		--recipe scripts/recipes/quickstart.yaml --output_dir $(DEMO)
-	$(BIN)/python scripts/evaluate.py --model $(DEMO) --task linear_regression --output_dir $(DEMO)
+	$(BIN)/python scripts/evaluate.py --model $(DEMO) --task linear_regression \
+		--n_shift_prompts 0 --output_dir $(DEMO)
 	$(BIN)/python scripts/plot.py --metrics $(DEMO)/metrics.json --output_dir $(DEMO)
 	@echo; echo "The folder loads in a process that cannot import this project:"
 	@cd / && PYTHONPATH=$(abspath $(BIN)/../lib)/$$(ls $(abspath $(VENV)/lib))/site-packages \
