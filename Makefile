@@ -22,7 +22,7 @@ demo: $(VENV)/.demo  ## Train, evaluate, plot and load a small looped GPT-2: a f
 	@echo; echo "Picture: $(DEMO)/error.png"
 
 test: $(VENV)/.test  ## Run all tests.
-	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 lint: $(VENV)/.lint  ## Check style and format.
 	$(BIN)/ruff check .

@@ -178,5 +178,9 @@ _BY_TASK = {
 
 
 def baselines_of(task: str) -> dict[str, Predictor]:
-    """The baselines that belong to the function class of that name: those of the papers, and ridge regression."""
-    return {name: BASELINES[name] for name in (*_EVERYWHERE, *_BY_TASK[task])}
+    """
+    The baselines that belong to the function class of that name: those of the papers, and ridge regression.
+
+    A class of the user's has those that every class has.
+    """
+    return {name: BASELINES[name] for name in (*_EVERYWHERE, *_BY_TASK.get(task, ()))}
