@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 from tqdm import tqdm
-from transformers import AutoModel
 
 from scripts.checkpoints import write_atomically
-from scripts.devices import fastest_attention, prepare_device
+from scripts.devices import prepare_device
+from scripts.model_predictions import load_model
 from scripts.peak_memory import PeakMemory
 from scripts.workloads import Step, Workload
 from tasks import TASKS, make_task
@@ -97,8 +97,7 @@ def measure(steps: dict[str, Step], device: torch.device, repeats: int) -> Rows:
 @torch.no_grad()
 def adaptive_loops(folder: str, task_name: str, device: torch.device, repeats: int) -> Rows:
     """Seconds, loops and error at the last point of a trained model by `exit_tolerance`, on 256 prompts."""
-    model = AutoModel.from_pretrained(folder, trust_remote_code=True, attn_implementation=fastest_attention(device))
-    model.to(device).eval()
+    model = load_model(folder, device)
     task = make_task(task_name, model.config.n_dims)
     n_points = (model.config.n_positions + 1) // 2
     prompts = task.sample(256, n_points, make_generator("evaluation", 1))

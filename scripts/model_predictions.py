@@ -74,6 +74,7 @@ def predict_at_queries(
             inputs_embeds=embeds,
             attention_mask=mask.expand(len(embeds), 1, -1, -1),
             position_ids=position.unsqueeze(0),
+            use_cache=False,
             n_loops=n_loops,
         ).last_hidden_state
         predictions.append(model.read_out(state[:, -n_points:]).squeeze(2).cpu())
