@@ -36,6 +36,9 @@ class ModelArguments:
     read_in_initializer_range: float = described(0.25, "Standard deviation of the initial read-in weights.")
     position_initializer_range: float = described(0.1, "Standard deviation of the initial position embeddings.")
     attn_implementation: str = described("auto", "eager, sdpa, ...; auto: eager on a CPU, sdpa on a GPU.")
+    initial_model: str | None = described(
+        None, "Folder or Hub repository of a model of the same shapes whose weights the run starts from."
+    )
 
 
 @dataclass
@@ -94,6 +97,20 @@ class OptimizationArguments:
 
 
 @dataclass
+class InContextOptimizationArguments(OptimizationArguments):
+    """What is minimised on prompts of examples, and which weights the run leaves."""
+
+    loss_balance: float = described(
+        0.0,
+        "The loss of every loop and point is divided by this power of its own mean error in the batch: 0 is the "
+        "paper's plain mean, 1 makes relative errors count alike.",
+    )
+    average_decay: float | None = described(
+        None, "Keep, evaluate and export an exponential moving average of the weights with this decay. Default: none."
+    )
+
+
+@dataclass
 class RunArguments:
     """Where and how often results are written; none of these changes the trained weights."""
 
@@ -105,7 +122,7 @@ class RunArguments:
     log_with: str | None = described(None, "Tracker beside log.jsonl by its Accelerate name, e.g. tensorboard.")
 
 
-GROUPS = (ModelArguments, TaskArguments, LoopArguments, OptimizationArguments, RunArguments)
+GROUPS = (ModelArguments, TaskArguments, LoopArguments, InContextOptimizationArguments, RunArguments)
 
 
 @dataclass
@@ -115,7 +132,7 @@ class Arguments:
     model: ModelArguments
     task: TaskArguments
     loops: LoopArguments
-    optimization: OptimizationArguments
+    optimization: InContextOptimizationArguments
     run: RunArguments
 
     def __post_init__(self):
@@ -128,6 +145,15 @@ class Arguments:
         for name in ("learning_rate", "muon_learning_rate", "weight_decay", "max_grad_norm"):
             if not 0 <= getattr(optimization, name) < float("inf"):
                 raise ValueError(f"`{name}` must be a finite number >= 0, got {getattr(optimization, name)}.")
+        if not 0 <= optimization.loss_balance <= 1:
+            raise ValueError(f"`loss_balance` must be in [0, 1], got {optimization.loss_balance}.")
+        if optimization.loss_balance and optimization.gradient_accumulation_steps > 1:
+            raise ValueError(
+                "`loss_balance` looks at all prompts of a step at once: leave out `gradient_accumulation_steps`, got "
+                f"{optimization.gradient_accumulation_steps}."
+            )
+        if optimization.average_decay is not None and not 0 < optimization.average_decay < 1:
+            raise ValueError(f"`average_decay` must be in (0, 1), got {optimization.average_decay}.")
         if min(optimization.warmup_steps, optimization.decay_steps) < 0:
             raise ValueError("`warmup_steps` and `decay_steps` must be >= 0.")
         if optimization.warmup_steps + optimization.decay_steps > optimization.max_steps:
@@ -158,9 +184,10 @@ class Arguments:
 
     @property
     def config(self) -> LoopedGPT2Config:
-        """The model's configuration, but for the attention implementation, which depends on the machine."""
+        """The model's configuration; the attention implementation depends on the machine and is no part of it."""
         settings = asdict(self.model)
-        settings.pop("attn_implementation")
+        for name in ("attn_implementation", "initial_model"):
+            settings.pop(name)
         settings["n_positions"] = settings["n_positions"] or 2 * self.task.n_points
         return LoopedGPT2Config(**settings, n_dims=self.task.n_dims)
 

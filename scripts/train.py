@@ -77,6 +77,8 @@ def connect(arguments: Arguments) -> PartialState:
             f"`batch_size` must be a multiple of the processes times `gradient_accumulation_steps`, {n_parts}, got "
             f"{arguments.optimization.batch_size}."
         )
+    if arguments.optimization.average_decay is not None and os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        raise RunError("`average_decay` needs whole weights on every process, got FSDP: use multi_gpu.yaml.")
     if state.device.type == "cpu":
         use_all_cores(int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     return state

@@ -8,10 +8,13 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from huggingface_hub.errors import HFValidationError
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
+from modeling_looped_gpt2.modeling_looped_gpt2_in_context import LoopedGPT2InContextRegressionOutput
 from scripts.arguments import Arguments
 from scripts.checkpoints import RunError, RunFolder
 from scripts.optimizers import build_optimizers, set_learning_rates
@@ -39,19 +42,43 @@ class StopRequest:
         return bool(accelerator.reduce(flag, reduction="sum") > 0)
 
 
+def build_model(arguments: Arguments) -> LoopedGPT2ForInContextRegression:
+    """
+    The model that a run starts from: freshly initialised, or with the weights of `initial_model`.
+
+    Raises:
+        `RunError`: there is no such model, or one of other shapes.
+    """
+    initial_model = arguments.model.initial_model
+    if initial_model is None:
+        model = LoopedGPT2ForInContextRegression(arguments.config)
+    else:
+        try:
+            model = LoopedGPT2ForInContextRegression.from_pretrained(initial_model, config=arguments.config)
+        except (OSError, RuntimeError, HFValidationError) as error:
+            raise RunError(f"`initial_model` {initial_model} cannot be the start of this run: {error}") from None
+    model.set_attn_implementation(arguments.model.attn_implementation)
+    return model
+
+
 class Trainer:
     """One run: the prepared model and optimizers, its stream and its folder."""
 
     def __init__(self, accelerator: Accelerator, arguments: Arguments, folder: RunFolder):
         self.accelerator, self.arguments, self.folder = accelerator, arguments, folder
         self.stream = arguments.stream
-        set_seed(arguments.optimization.seed)
-        model = LoopedGPT2ForInContextRegression(arguments.config)
-        model.set_attn_implementation(arguments.model.attn_implementation)
-        optimizers = build_optimizers(model, arguments.optimization)
-        if arguments.optimization.compile != "no":
+        optimization = arguments.optimization
+        set_seed(optimization.seed)
+        model = build_model(arguments)
+        self.average = None
+        if optimization.average_decay is not None:
+            average = get_ema_multi_avg_fn(optimization.average_decay)
+            self.average = AveragedModel(model, accelerator.device, multi_avg_fn=average)
+            accelerator.register_for_checkpointing(self.average)
+        optimizers = build_optimizers(model, optimization)
+        if optimization.compile != "no":
             for block in model.transformer.h:  # the blocks alone, so that a new loop count compiles nothing
-                block.compile(mode=arguments.optimization.compile)
+                block.compile(mode=optimization.compile)
         self.model, *self.optimizers = accelerator.prepare(model, *optimizers)
         self.stop_request = StopRequest()
         self.first_step = folder.load(accelerator)
@@ -114,8 +141,8 @@ class Trainer:
         for part in range(n_parts):
             prompts = {name: values[part] for name, values in parts.items()}
             with accelerator.accumulate(self.model):
-                outputs = self.model(**prompts, n_loops=n_loops, loop_window=loop_window)
-                accelerator.backward(outputs.loss)
+                outputs = self.model(**prompts, n_loops=n_loops, loop_window=loop_window, output_loop_predictions=True)
+                accelerator.backward(self.balanced_loss(outputs, prompts["labels"]))
                 if accelerator.sync_gradients:
                     max_norm = optimization.max_grad_norm or float("inf")
                     measured[2] = accelerator.clip_grad_norm_(self.model.parameters(), max_norm)
@@ -124,7 +151,24 @@ class Trainer:
                     optimizer.zero_grad()
             last_error = (outputs.predictions[:, -1].detach() - prompts["labels"][:, -1]).square().mean()
             measured[:2] += torch.stack((outputs.loss.detach(), last_error)) / n_parts
+        if self.average is not None:
+            self.average.update_parameters(accelerator.unwrap_model(self.model))
         return measured
+
+    def balanced_loss(self, outputs: LoopedGPT2InContextRegressionOutput, labels: torch.Tensor) -> torch.Tensor:
+        """The loss that is minimised: with `loss_balance` b, mean error / (mean error of all processes)^b."""
+        balance = self.arguments.optimization.loss_balance
+        if not balance:
+            return outputs.loss
+        # (loops, points): the mean over the prompts alone
+        errors = (outputs.loop_predictions.float() - labels.unsqueeze(1)).square().mean(dim=0)
+        scale = self.accelerator.reduce(errors.detach(), reduction="mean")
+        return (errors / scale.clamp_min(torch.finfo(scale.dtype).tiny) ** balance).mean()
+
+    @property
+    def result(self) -> LoopedGPT2ForInContextRegression:
+        """The model that is evaluated and exported: the average of the weights where one is kept."""
+        return self.accelerator.unwrap_model(self.model) if self.average is None else self.average.module
 
     def report(self, step: int, measured: torch.Tensor, seconds: float, bar: tqdm):
         """Log the means since the last report over all processes; refuse to go on when one is not finite."""
@@ -156,7 +200,7 @@ class Trainer:
         task, run = self.stream.task, self.arguments.run
         generator = make_generator("validation", self.arguments.optimization.seed)
         prompts = task.sample(run.n_eval_prompts, self.arguments.task.n_points, generator)
-        model = self.accelerator.unwrap_model(self.model).eval()
+        model = self.result.eval()
         batch_size = self.arguments.optimization.batch_size
         errors = []
         for start in range(0, run.n_eval_prompts, batch_size):
@@ -177,7 +221,7 @@ class Trainer:
 
     def export(self):
         """Leave a folder that `AutoModel.from_pretrained(folder, trust_remote_code=True)` loads."""
-        model = self.accelerator.unwrap_model(self.model)
-        state_dict = self.accelerator.get_state_dict(self.model)
+        model = self.result
+        state_dict = self.accelerator.get_state_dict(self.model) if self.average is None else model.state_dict()
         if self.accelerator.is_main_process:
             self.folder.finish(lambda path: model.save_pretrained(path, state_dict=state_dict))

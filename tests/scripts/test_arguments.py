@@ -51,6 +51,12 @@ BAD_FIELDS = {
         {"warmup_steps": 60, "decay_steps": 41},
         "`warmup_steps` + `decay_steps` must be <= `max_steps` = 100",
     ),
+    "balance": ({"loss_balance": 1.5}, "`loss_balance` must be in [0, 1], got 1.5"),
+    "balance of parts": (
+        {"loss_balance": 0.5, "gradient_accumulation_steps": 2},
+        "`loss_balance` looks at all prompts of a step at once",
+    ),
+    "average": ({"average_decay": 1.0}, "`average_decay` must be in (0, 1), got 1.0"),
     "seed": ({"seed": -1}, "`seed` must be >= 0"),
     "log": ({"log_every": 0}, "`log_every` must be >= 1, got 0"),
     "sparse": ({"task": "sparse_linear_regression", "n_dims_start": 2}, "`sparsity`"),

@@ -5,12 +5,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import safetensors.torch
 import torch
 import yaml
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
+from scripts.trainer import Trainer
 
 
 ROOT = str(Path(__file__).parents[2])
@@ -51,7 +54,7 @@ def assert_same_bits(weights, folder, other):
 def test_a_finished_run_leaves_a_complete_folder(finished, run_isolated):
     assert {file.name for file in finished.iterdir()} == EXPECTED_FILES
     recipe = yaml.safe_load((finished / "recipe.yaml").read_text())
-    assert recipe["mixed_precision"] in ("no", "bf16")
+    assert recipe["attn_implementation"] in ("eager", "sdpa")
     assert recipe["n_loops"] == 4
     environment = json.loads((finished / "environment.json").read_text())
     assert environment["processes"] == 1
@@ -99,9 +102,11 @@ def test_two_processes_give_the_result_of_one(finished, finished_by_two, weights
         assert line == pytest.approx(other, rel=1e-3)
 
 
-def test_gradient_accumulation_gives_the_result_of_one_part(train, finished, tmp_path, weights):
-    assert train(tmp_path / "run", "--gradient_accumulation_steps", "4").returncode == 0
-    one, four = weights(finished), weights(tmp_path / "run")
+def test_gradient_accumulation_gives_the_result_of_one_part(train, tmp_path, weights):
+    for n_parts in ("1", "4"):
+        flags = ("--gradient_accumulation_steps", n_parts, "--loss_balance", "0")
+        assert train(tmp_path / n_parts, *flags).returncode == 0
+    one, four = weights(tmp_path / "1"), weights(tmp_path / "4")
     for name in one:
         torch.testing.assert_close(one[name], four[name], rtol=1e-3, atol=1e-4, msg=name)
 
@@ -134,6 +139,53 @@ def test_two_resumed_processes_end_with_the_same_bits(accident, train, finished_
     second = train(folder, n_processes=2)
     assert second.returncode == 0, second.stderr
     assert_same_bits(weights, folder, finished_by_two)
+
+
+def test_the_average_follows_the_weights(train, tmp_path):
+    folder = tmp_path / "run"
+    assert train(folder, "--save_every", "1", interrupt="terminate:6").returncode == 0
+    weights = safetensors.torch.load_file(folder / "checkpoints/step_000000006/model.safetensors")
+    before, after = (
+        torch.load(folder / f"checkpoints/step_00000000{step}/custom_checkpoint_0.pkl") for step in (5, 6)
+    )
+    assert after["n_averaged"] == 6
+    for name, value in weights.items():
+        expected = 0.9 * before[f"module.{name}"] + 0.1 * value
+        torch.testing.assert_close(after[f"module.{name}"], expected, msg=name)
+        assert not torch.equal(after[f"module.{name}"], value), name
+    assert train(folder, "--save_every", "1").returncode == 0
+
+
+def test_a_run_starts_from_another_model(train, finished, tmp_path, weights):
+    start = ("--initial_model", str(finished), "--learning_rate", "1e-12", "--muon_learning_rate", "1e-12")
+    result = train(tmp_path / "run", *start)
+    assert result.returncode == 0, result.stderr
+    for name, value in weights(finished).items():
+        torch.testing.assert_close(weights(tmp_path / "run")[name], value, rtol=0, atol=1e-9)
+    for folder, message in ((finished, "c_attn.weight"), (tmp_path / "none", "none")):
+        bad = train(tmp_path / f"from_{folder.name}", "--initial_model", str(folder), "--n_embd", "32")
+        assert bad.returncode == 1
+        assert f"`initial_model` {folder} cannot be the start of this run" in bad.stderr
+        assert message in bad.stderr
+        assert "Traceback" not in bad.stderr
+
+
+@pytest.mark.parametrize("balance", [0.5, 1.0])
+def test_balanced_errors_count_by_their_own_size(balance):
+    trainer = SimpleNamespace(
+        accelerator=SimpleNamespace(reduce=lambda tensor, reduction: tensor),
+        arguments=SimpleNamespace(optimization=SimpleNamespace(loss_balance=balance)),
+    )
+    predictions, labels = torch.randn(7, 3, 5, requires_grad=True), torch.randn(7, 5)
+    outputs = SimpleNamespace(loop_predictions=predictions)
+    (gradient,) = torch.autograd.grad(Trainer.balanced_loss(trainer, outputs, labels), predictions)
+    total = 0.0
+    for loop in range(3):
+        for point in range(5):
+            error = sum((predictions[i, loop, point] - labels[i, point]) ** 2 for i in range(7)) / 7
+            total = total + (error.log() if balance == 1 else error ** (1 - balance) / (1 - balance)) / 15
+    (expected,) = torch.autograd.grad(total, predictions)
+    torch.testing.assert_close(gradient, expected)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(train, tmp_path):
@@ -186,6 +238,16 @@ def test_a_compiled_run_follows_the_eager_one(train, finished, tmp_path, weights
     compiled = [line for line in log_without_times(tmp_path / "run") if "loss" in line]
     for line, eager in zip(compiled, log_without_times(finished), strict=False):
         assert line == pytest.approx(eager, rel=1e-3)
+
+
+def test_a_run_in_bfloat16_follows_the_one_in_float32(train, finished, tmp_path):
+    result = train(tmp_path / "run", "--mixed_precision", "bf16", "--max_steps", "4", "--decay_steps", "0")
+    assert result.returncode == 0, result.stderr
+    assert "mixed precision bf16" in result.stdout
+    rounded = [line for line in log_without_times(tmp_path / "run") if "loss" in line]
+    for line, exact in zip(rounded, log_without_times(finished), strict=False):
+        assert line == pytest.approx(exact, rel=0.05)
+        assert line["loss"] != exact["loss"]
 
 
 def test_a_tracker_receives_the_metrics(train, tmp_path):
