@@ -168,20 +168,18 @@ def build_page(model: LoopedGPT2ForInContextRegression, task: Task):
     def headers(n_dims: int) -> list[str]:
         return [*(f"x{i + 1}" for i in range(n_dims)), "y"]
 
-    def sample(n_dims: int, n_points: int, noise: float, seed: float, shown: int):
+    def sample(n_dims: int, n_points: int, noise: float, seed: float):
         try:
             rows, truth = draw_points(task, n_dims, n_points, noise, int(seed))
         except ValueError as error:
             raise gr.Error(str(error)) from None
-        state = compute(model, task, torch.tensor(rows), truth)
-        return gr.Dataframe(rows, headers=headers(n_dims)), state, *draw(state, shown)
+        return gr.Dataframe(rows, headers=headers(n_dims)), compute(model, task, torch.tensor(rows), truth)
 
-    def type_points(table, shown: int):
+    def type_points(table):
         try:
-            state = compute(model, task, read_points(table, model), None)
+            return compute(model, task, read_points(table, model), None)
         except ValueError as error:
             raise gr.Error(str(error)) from None
-        return state, *draw(state, shown)
 
     with gr.Blocks(title="Looped GPT-2") as page:
         gr.Markdown(
@@ -202,13 +200,12 @@ def build_page(model: LoopedGPT2ForInContextRegression, task: Task):
             with gr.Column(scale=3):
                 loops = gr.Slider(1, LOOPS_SHOWN * n_loops, value=n_loops, step=1, label="Loops")
                 picture, sentence = gr.Plot(show_label=False), gr.Markdown()
-        sampled = {
-            "inputs": [n_dims, n_points, noise, seed, loops],
-            "outputs": [table, state, picture, sentence],
-        }
-        gr.on([button.click, page.load, n_dims.change, n_points.release, noise.release], sample, **sampled)
-        table.input(type_points, [table, loops], [state, picture, sentence])
-        loops.change(draw, [state, loops], [picture, sentence], show_progress="hidden", trigger_mode="always_last")
+        # "always_last": by default an action is lost that comes while the one before is still being answered
+        drawn = [button.click, page.load, n_dims.change, n_points.release, noise.release]
+        gr.on(drawn, sample, [n_dims, n_points, noise, seed], [table, state], trigger_mode="always_last")
+        table.input(type_points, table, state, trigger_mode="always_last")
+        shown = {"show_progress": "hidden", "trigger_mode": "always_last"}
+        gr.on([state.change, loops.change], draw, [state, loops], [picture, sentence], **shown)
     return page
 
 

@@ -132,8 +132,8 @@ def test_a_visitor_moves_the_loops_and_the_points(browser, served, make_model):
     page = browser.new_page()
     broken = []
     page.on("pageerror", lambda error: broken.append(error))
-    page.goto(served)
     page.set_default_timeout(60_000)
+    page.goto(served)
     sentence = page.get_by_text("Trained with 4 loops")
     sentence.wait_for()
 
@@ -152,16 +152,19 @@ def test_a_visitor_moves_the_loops_and_the_points(browser, served, make_model):
     page.get_by_text(f"After 9 loops the error against the function is {expected['errors'][8]:.3g};").wait_for()
     assert picture.get_attribute("src") != before
 
-    def type_into(cell, text):
-        page.get_by_text(f"{cell:g}", exact=True).last.dblclick()
-        page.keyboard.press("Control+A")
-        page.keyboard.type(text)
-        page.keyboard.press("Enter")
+    def type_into(row, text):
+        cell = page.get_by_test_id(f"cell-{row}-1")
+        cell.dblclick()
+        cell.get_by_role("textbox").fill(text)
+        cell.get_by_role("textbox").press("Enter")
 
-    type_into(rows[0][-1], "1.5")
-    typed = demo.compute(make_model(), TASK, torch.tensor([[rows[0][0], 1.5], *rows[1:]]), None)
+    # the second number comes while the first is still being answered
+    type_into(0, "1.5")
+    type_into(1, "2.5")
+    points = [[rows[0][0], 1.5], [rows[1][0], 2.5], *rows[2:]]
+    typed = demo.compute(make_model(), TASK, torch.tensor(points), None)
     page.get_by_text(f"the least squares is {typed['errors'][8]:.3g};").wait_for()
-    type_into(rows[1][-1], "abc")
+    type_into(1, "abc")
     page.get_by_text("Every cell of a point must be a number.").first.wait_for()
 
     page.get_by_role("radio", name=re.compile("^2$")).check()
