@@ -2,8 +2,8 @@
 
     python scripts/demo.py --model runs/quickstart --task linear_regression
 
-Type points or draw a function of the class, and move the loops. As a Space of the Hub: this repository with
-`app_file: scripts/demo.py` and the model in the variable LOOPED_GPT2_MODEL.
+Click or type points, or sample a function of the class, and move the loops. As a Space of the Hub: this repository
+with `app_file: scripts/demo.py` and the model in the variable LOOPED_GPT2_MODEL.
 """
 
 import argparse
@@ -11,13 +11,9 @@ import os
 import sys
 from typing import Any
 
-import matplotlib
-
-
-matplotlib.use("Agg")
-
 import numpy as np
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
@@ -32,6 +28,7 @@ SOLVERS = {
     "relu_2nn_regression": ("3-nearest neighbours", predict_3_nearest_neighbours),
 }
 LOOPS_SHOWN = 4  # times the trained count
+REACH = 12  # pixels of the picture within which a click means a point
 
 
 def draw_points(
@@ -130,7 +127,7 @@ def _on_grid(n_dims: int) -> torch.Tensor:
 
 def draw(state: dict[str, Any], n_loops: int) -> tuple[Figure, str]:
     """The curve after `n_loops` loops beside the error by loop, and a sentence that says the same."""
-    figure = Figure(figsize=(9.5, 4), layout="constrained")
+    figure = Figure(figsize=(9.5, 4), dpi=150, layout="constrained")
     left, right = figure.subplots(1, 2)
     name, solution = state["solver"]
     if state["truth"] is not None:
@@ -152,11 +149,38 @@ def draw(state: dict[str, Any], n_loops: int) -> tuple[Figure, str]:
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25, linewidth=0.6)
+    FigureCanvasAgg(figure).draw()  # which places the axes too
     best = int(np.argmin(errors)) + 1
     return figure, (
         f"After **{n_loops}** loops the error against the {against} is **{errors[n_loops - 1]:.3g}**; "
         f"it is least after {best} ({errors[best - 1]:.3g}). Trained with {state['n_loops']} loops."
     )
+
+
+def click_points(state: dict[str, Any], n_loops: int, pixel: tuple[int, int]) -> list[list[float]] | None:
+    """
+    Points after a click into the picture: one less where there was one, or else one more, whose x_2 is 0.
+
+    Args:
+        state (`dict`), n_loops (`int`):
+            What the picture shows.
+        pixel (`tuple[int, int]`):
+            Column and row of the click, from the upper left corner.
+
+    Returns:
+        Rows `[x_1, ..., y]`, or `None` where the click was beside the curves.
+    """
+    axes, points = draw(state, n_loops)[0].axes[0], np.array(state["points"])
+    click = pixel[0], axes.figure.bbox.height - pixel[1]
+    if not axes.bbox.contains(*click):
+        return None
+    distances = np.hypot(*(axes.transData.transform(points[:, [0, -1]]) - click).T)
+    if distances.min() < REACH:
+        points = np.delete(points, distances.argmin(), axis=0)
+    else:
+        x, y = axes.transData.inverted().transform(click).round(3)
+        points = np.vstack((points, [x, *[0] * (points.shape[1] - 2), y]))
+    return points.round(6).tolist()  # as typed: they were float32
 
 
 def build_page(model: LoopedGPT2ForInContextRegression, task: Task):
@@ -181,10 +205,19 @@ def build_page(model: LoopedGPT2ForInContextRegression, task: Task):
         except ValueError as error:
             raise gr.Error(str(error)) from None
 
+    def click(state: dict[str, Any], n_loops: int, event: gr.SelectData):
+        rows = click_points(state, n_loops, event.index)
+        return gr.skip() if rows is None else (rows, type_points(rows))
+
+    def show(state: dict[str, Any], n_loops: int):
+        figure, text = draw(state, n_loops)
+        return np.asarray(figure.canvas.buffer_rgba()), text
+
     with gr.Blocks(title="Looped GPT-2") as page:
         gr.Markdown(
             "# Looped GPT-2\nOne block, applied again and again, learns a function from its points. Move the loops "
-            "and see the curve settle; change a number in the table, or draw another function of the class."
+            "and see the curve settle. Click beside the curve to add a point, on a point to take it away; change a "
+            "number in the table; or sample another function of the class."
         )
         state = gr.State()
         with gr.Row():
@@ -193,19 +226,21 @@ def build_page(model: LoopedGPT2ForInContextRegression, task: Task):
                 n_points = gr.Slider(1, max_points, value=min(6, max_points), step=1, label="Points")
                 noise = gr.Slider(0, 1, value=0.0, step=0.05, label="Noise")
                 seed = gr.Number(0, precision=0, minimum=0, label="Seed")
-                button = gr.Button("Draw a function", variant="primary")
+                button = gr.Button("Sample a function", variant="primary")
                 table = gr.Dataframe(
                     headers=headers(1), datatype="str", type="array", interactive=True, label="Points, editable"
                 )
             with gr.Column(scale=3):
                 loops = gr.Slider(1, LOOPS_SHOWN * n_loops, value=n_loops, step=1, label="Loops")
-                picture, sentence = gr.Plot(show_label=False), gr.Markdown()
+                picture = gr.Image(show_label=False, interactive=False, buttons=[], format="png", alt_text="curves")
+                sentence = gr.Markdown()
         # "always_last": by default an action is lost that comes while the one before is still being answered
-        drawn = [button.click, page.load, n_dims.change, n_points.release, noise.release]
-        gr.on(drawn, sample, [n_dims, n_points, noise, seed], [table, state], trigger_mode="always_last")
+        sampled = [button.click, page.load, n_dims.change, n_points.release, noise.release]
+        gr.on(sampled, sample, [n_dims, n_points, noise, seed], [table, state], trigger_mode="always_last")
         table.input(type_points, table, state, trigger_mode="always_last")
+        picture.select(click, [state, loops], [table, state], trigger_mode="multiple")
         shown = {"show_progress": "hidden", "trigger_mode": "always_last"}
-        gr.on([state.change, loops.change], draw, [state, loops], [picture, sentence], **shown)
+        gr.on([state.change, loops.change], show, [state, loops], [picture, sentence], **shown)
     return page
 
 

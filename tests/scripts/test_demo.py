@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import httpx2
+import numpy as np
 import pytest
 import torch
 
@@ -59,6 +60,30 @@ def test_typed_points_are_judged_by_the_solver_and_the_sentence_says_so(make_mod
     lines = {line.get_label(): list(line.get_ydata()) for line in figure.axes[0].get_lines()}
     assert lines["model, loop 3"] == state["by_loop"][2]
     assert lines["least squares"] == state["solver"][1]
+
+
+def leftmost_point(state, n_loops):
+    """Column and row of the picture where the leftmost of the blue points is, found by its colour."""
+    image = np.asarray(demo.draw(state, n_loops)[0].canvas.buffer_rgba())
+    rows, columns = np.nonzero((image[..., :3] == (0x00, 0x72, 0xB2)).all(axis=-1))
+    near = columns < columns.min() + 10
+    return round(columns[near].mean()), round(rows[near].mean())
+
+
+@pytest.mark.parametrize("n_dims", [1, 2])
+def test_a_click_adds_a_point_where_it_fell_and_a_click_on_one_takes_it_away(make_model, n_dims):
+    rows, truth = demo.draw_points(TASK, n_dims, 5, noise=1.0, seed=0)
+    state = demo.compute(make_model(), TASK, torch.tensor(rows), truth)
+    leftmost = min(rows)
+    column, row = leftmost_point(state, 3)
+    assert demo.click_points(state, 3, (column, row)) == [point for point in rows if point != leftmost]
+    *others, added = demo.click_points(state, 3, (column, row + 60))
+    assert others == rows
+    assert added[0] == pytest.approx(leftmost[0], abs=0.02)
+    assert added[1:-1] == [0] * (n_dims - 1)
+    assert added[-1] < leftmost[-1] - 0.1
+    for beside in ((2, 2), (1200, 300)):
+        assert demo.click_points(state, 3, beside) is None
 
 
 @pytest.mark.parametrize(
@@ -143,7 +168,7 @@ def test_a_visitor_moves_the_loops_and_the_points(browser, served, make_model):
 
     rows, expected = state(1)
     assert f"the function is {expected['errors'][3]:.3g};" in sentence.inner_text()
-    picture = page.get_by_role("img", name="plot")
+    picture = page.get_by_role("img", name="curves")
     before = picture.get_attribute("src")
 
     loops = page.get_by_label("number input for Loops")
@@ -166,6 +191,18 @@ def test_a_visitor_moves_the_loops_and_the_points(browser, served, make_model):
     page.get_by_text(f"the least squares is {typed['errors'][8]:.3g};").wait_for()
     type_into(1, "abc")
     page.get_by_text("Every cell of a point must be a number.").first.wait_for()
+
+    # the picture still shows the points before that cell
+    column, row = leftmost_point(typed, 9)
+    scale = picture.bounding_box()["width"] / picture.evaluate("image => image.naturalWidth")
+    picture.click(position={"x": column * scale, "y": row * scale})
+    points.remove(min(points))
+    fewer = demo.compute(make_model(), TASK, torch.tensor(points), None)
+    page.get_by_text(f"the least squares is {fewer['errors'][8]:.3g};").wait_for()
+    picture.click(position={"x": column * scale, "y": (row + 60) * scale})
+    cell = page.get_by_test_id("cell-5-0")
+    cell.wait_for()
+    assert float(cell.inner_text()) == pytest.approx(rows[1][0], abs=0.03)
 
     page.get_by_role("radio", name=re.compile("^2$")).check()
     page.get_by_text(f"the function is {state(2)[1]['errors'][8]:.3g};").wait_for()
