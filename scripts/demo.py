@@ -259,7 +259,7 @@ def main():
         model = LoopedGPT2ForInContextRegression.from_pretrained(arguments.model).eval()
         page = build_page(model, make_task(arguments.task, model.config.n_dims))
         page.launch(server_port=arguments.port)
-    except (OSError, ValueError) as error:
+    except (OSError, OverflowError, ValueError) as error:
         sys.exit(f"demo.py: error: {error}")
     except ImportError as error:
         sys.exit(f"demo.py: error: {error}: run `pip install -c constraints.txt -e '.[demo]'`.")

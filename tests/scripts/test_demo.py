@@ -128,7 +128,7 @@ def served(make_model, tmp_path):
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(240):
+        for _ in range(600):
             assert process.poll() is None, (tmp_path / "log").read_text()
             try:
                 httpx2.get(address)
@@ -137,8 +137,8 @@ def served(make_model, tmp_path):
                 time.sleep(0.5)
         yield address
     finally:
-        process.terminate()
-        process.wait(30)
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_a_visitor_moves_the_loops_and_the_points(browser, served, make_model):
     page = browser.new_page()
     broken = []
     page.on("pageerror", lambda error: broken.append(error))
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(180_000)  # a loaded machine
     page.goto(served)
     sentence = page.get_by_text("Trained with 4 loops")
     sentence.wait_for()
