@@ -128,7 +128,8 @@ def untouched_evaluated(tmp_path_factory):
         path.write_text("raise AssertionError")
     curve = {"error": [1.03, 0.52, 0.26, 0.13, 0.0654], "low": [0.93, 0.42, 0.16, 0.03, 0.0554]}
     curve["high"] = [error + 0.1 for error in curve["error"]]
-    zero = {name: [value] * 5 for name, value in (("error", 1.01), ("low", 0.91), ("high", 1.11))}
+    zero = {"error": [1.01, 1.02, 0.98, 0.97, 0.99], "low": [0.91, 0.92, 0.88, 0.87, 0.89]}
+    zero["high"] = [error + 0.1 for error in zero["error"]]
     settings = {
         "model": "evaluated",
         "task": "linear_regression",
