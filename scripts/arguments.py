@@ -261,15 +261,18 @@ def parse_arguments(argv: Sequence[str] | None = None, description: str | None =
 def load_recipe(path: str) -> list[str]:
     """Turn a YAML recipe into flags; raises `ValueError` naming the file, and the key that is no field."""
     try:
-        recipe = yaml.safe_load(Path(path).read_text())
+        text = Path(path).read_text()
+        recipe = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"recipe {path} cannot be read: {error}") from None
     if not isinstance(recipe, dict):
         raise ValueError(f"recipe {path} must be a mapping of fields to values, got {type(recipe).__name__}")
-    flags = []
+    flags, keys = [], [key.value for key, _ in yaml.compose(text).value]
     for name, value in recipe.items():
         if name not in _field_names():
             raise ValueError(f"recipe {path}: {_unknown_field(str(name))}")
+        if keys.count(name) > 1:
+            raise ValueError(f"recipe {path} gives `{name}` {keys.count(name)} times: keep one of them")
         if value is not None:
             flags += [f"--{name}", str(value)]
     return flags

@@ -81,9 +81,14 @@ def test_a_bad_flag_is_refused(flags, write_recipe, capsys):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [("- a\n- b\n", "must be a mapping"), ("a: [", "recipe.yaml cannot be read: ")]
+    ("content", "message"),
+    [
+        ("- a\n- b\n", "must be a mapping"),
+        ("a: [", "recipe.yaml cannot be read: "),
+        ("seed: 1\ntask: linear_regression\nseed: 2\n", "gives `seed` 2 times"),
+    ],
 )
-def test_a_recipe_that_is_no_mapping_is_refused(content, message, write_recipe, capsys):
+def test_a_recipe_that_is_no_clear_mapping_is_refused(content, message, write_recipe, capsys):
     with pytest.raises(SystemExit):
         parse_arguments(["--recipe", write_recipe(content)])
     assert message in capsys.readouterr().err
