@@ -5,6 +5,8 @@ checkpoint carries it, and scikit-learn is needed by those alone who import it.
 """
 
 import copy
+import os
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -47,13 +49,21 @@ class _InContextEstimator(BaseEstimator):
             return self.model_.predict(queries.expand(self.n_contexts_, -1, -1), self.context_)
 
     def _load(self) -> LoopedGPT2InContextPreTrainedModel:
-        if self.max_contexts < 1:
-            raise ValueError(f"`max_contexts` must be >= 1, got {self.max_contexts}.")
+        if not isinstance(self.max_contexts, Integral) or self.max_contexts < 1:
+            raise ValueError(f"`max_contexts` must be an integer >= 1, got {self.max_contexts!r}.")
         if isinstance(self.model, torch.nn.Module):
             model = copy.deepcopy(self.model)  # which the estimator may move and the caller may train on
-        else:
+            names = [base.__name__ for base in type(model).__mro__]  # its class may be that of a checkpoint's own code
+        elif isinstance(self.model, str | os.PathLike):
             hub_arguments = {"revision": self.revision} if self.revision else {}
             model = self.model_class.from_pretrained(self.model, **hub_arguments)
+            names = model.config.architectures or [None]
+        else:
+            raise ValueError(f"`model` must be a folder, a Hub repository or a model, got {self.model!r}.")
+        if self.model_class.__name__ not in names:
+            raise ValueError(
+                f"`model` must be a {self.model_class.__name__} for {type(self).__name__}, got a {names[0]}."
+            )
         return model.eval().to(self.device or model.device)
 
     def _deal(self, n: int) -> np.ndarray:
@@ -149,8 +159,10 @@ class InContextRegressor(RegressorMixin, _InContextEstimator):
             `ValueError`: X, y or an argument of the estimator is not as above.
         """
         X, y = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
-        if self.y_std is not None and not 0 < self.y_std < np.inf:
-            raise ValueError(f"`y_std` must be a finite number > 0, got {self.y_std}.")
+        if y.dtype.kind not in "biuf":
+            raise ValueError(f"y must be numbers, got an array of {y.dtype}: InContextClassifier takes labels.")
+        if self.y_std is not None and not (isinstance(self.y_std, Real) and 0 < self.y_std < np.inf):
+            raise ValueError(f"`y_std` must be a finite number > 0, got {self.y_std!r}.")
         self.model_ = self._load()
         y_std = X.shape[1] ** 0.5 if self.y_std is None else self.y_std
         self.y_mean_, self.y_scale_ = y.mean(), _std(y) / y_std

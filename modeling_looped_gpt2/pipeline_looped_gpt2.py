@@ -1,5 +1,6 @@
 """The pipeline `in-context-regression`: examples and queries in, predictions and the loops they took out."""
 
+import reprlib
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
@@ -74,13 +75,20 @@ class InContextRegressionPipeline(Pipeline):
         xs, ys = _read_examples(input_["examples"])
         queries = _read_queries(input_["queries"], _columns(input_["examples"]))
         if queries.shape[1] != xs.shape[1]:
-            raise ValueError(f"`queries` have {queries.shape[1]} features and `examples` {xs.shape[1]}.")
+            raise ValueError(
+                f"`queries` must have the features of `examples`, {xs.shape[1]} of them, got {queries.shape[1]}."
+            )
         max_examples = (self.model.config.n_positions - 1) // 2
         if len(xs) > max_examples:
-            raise ValueError(f"`examples` must be at most {max_examples} for this model, got {len(xs)}.")
+            raise ValueError(
+                f"`examples` must be at most {max_examples} for this model, got {len(xs)}: give fewer, or use the "
+                "project's InContextRegressor, which deals them into several prompts."
+            )
         n_dims, n_features = self.model.config.n_dims, xs.shape[1]
         if n_features > n_dims:
-            raise ValueError(f"`examples` must have at most `n_dims` = {n_dims} features, got {n_features}.")
+            raise ValueError(
+                f"`examples` must have at most `n_dims` = {n_dims} features, got {n_features}: select or project them."
+            )
         xs, queries = (torch.nn.functional.pad(x, (0, n_dims - n_features)) for x in (xs, queries))
         return {"xs": xs, "ys": ys, "queries": queries}
 
@@ -90,6 +98,8 @@ class InContextRegressionPipeline(Pipeline):
     def get_iterator(
         self, inputs, num_workers: int, batch_size: int, preprocess_params, forward_params, postprocess_params
     ) -> Iterator[dict]:
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"`batch_size` must be an integer >= 1, got {batch_size!r}.")
         # the base class batches what a tokenizer has padded; requests are not padded but grouped
         if isinstance(inputs, Sized):
             inputs = map(inputs.__getitem__, range(len(inputs)))
@@ -181,20 +191,22 @@ def _read_xs(name: str, xs: Any) -> torch.Tensor:
 def _read(name: str, values: Any, n_axes: int | None) -> torch.Tensor:
     """Numbers in any container to a finite float32 tensor that is not empty."""
     try:
-        if isinstance(values, str):
-            raise TypeError("text")
-        values = values.to_numpy() if hasattr(values, "to_numpy") else values
+        numbers = values.to_numpy() if hasattr(values, "to_numpy") else values
         # a copy: torch warns of arrays that it could write to and must not
-        values = (values if isinstance(values, torch.Tensor) else torch.tensor(values)).to(torch.float32)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        numbers = numbers if isinstance(numbers, torch.Tensor) else torch.tensor(numbers)
+        if numbers.is_complex():
+            raise TypeError
+        numbers = numbers.to(torch.float32)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         raise ValueError(
-            f"`{name}` must be numbers in lists of equal lengths, an array or a data frame: {error}"
+            f"`{name}` must be real numbers in lists of equal lengths, an array or a data frame, "
+            f"got {reprlib.repr(values)}."
         ) from None
-    if values.numel() == 0:
+    if numbers.numel() == 0:
         raise ValueError(f"`{name}` must not be empty.")
-    if not values.isfinite().all():
+    if not numbers.isfinite().all():
         raise ValueError(f"`{name}` must be finite, got NaN or infinity: drop or impute those.")
-    return values if n_axes is None else _check_ndim(name, values, n_axes)
+    return numbers if n_axes is None else _check_ndim(name, numbers, n_axes)
 
 
 def _check_ndim(name: str, values: torch.Tensor, n_axes: int) -> torch.Tensor:

@@ -107,7 +107,15 @@ BAD = {
     "no example": ({}, np.ones((0, 3)), np.ones(0), "0 sample"),
     "unequal lengths": ({}, np.ones((4, 3)), np.ones(5), "inconsistent numbers of samples"),
     "no loops": ({"n_loops": 0}, np.eye(3), np.ones(3), "`n_loops` must be an integer >= 1, got 0"),
-    "no contexts": ({"max_contexts": 0}, np.eye(3), np.ones(3), "`max_contexts` must be >= 1, got 0"),
+    "no contexts": ({"max_contexts": 0}, np.eye(3), np.ones(3), "`max_contexts` must be an integer >= 1, got 0"),
+    "half a context": (
+        {"max_contexts": 1.5},
+        np.eye(3),
+        np.ones(3),
+        "`max_contexts` must be an integer >= 1, got 1.5",
+    ),
+    "labels": ({}, np.eye(3), np.array(["a", "b", "c"]), "y must be numbers, .*InContextClassifier takes labels"),
+    "text as scale": ({"y_std": "1"}, np.eye(3), np.ones(3), "`y_std` must be a finite number > 0, got '1'"),
     "no scale": ({"y_std": 0.0}, np.eye(3), np.ones(3), "`y_std` must be a finite number > 0, got 0.0"),
 }
 
@@ -117,6 +125,17 @@ def test_bad_input_is_refused_by_name(name, make_model):
     options, X, y, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         InContextRegressor(make_model(), **options).fit(X, y)
+
+
+def test_a_model_of_another_class_is_refused(make_model, tmp_path):
+    make_model().save_pretrained(tmp_path)
+    message = "`model` must be a LoopedGPT2ForInContextClassification .* got a LoopedGPT2ForInContextRegression"
+    for model in (make_model(), tmp_path):
+        with pytest.raises(ValueError, match=message):
+            InContextClassifier(model).fit(np.eye(3), [0, 1, 0])
+    for model in (None, 3):
+        with pytest.raises(ValueError, match=f"`model` must be a folder, a Hub repository or a model, got {model}"):
+            InContextRegressor(model).fit(np.eye(3), np.ones(3))
 
 
 def test_a_model_that_is_not_there_is_named(hub):

@@ -96,11 +96,15 @@ BAD_REQUESTS = {
     "no examples": ({"examples": [], "queries": QUERIES}, "`examples` must not be empty"),
     "an empty array": ({"examples": np.zeros((0, 4)), "queries": QUERIES}, "`examples` must not be empty"),
     "no query": (REQUEST | {"queries": []}, "`queries` must not be empty"),
-    "text": ({"examples": [["a", 1]], "queries": [1]}, "`examples` must be numbers"),
-    "text as y": ({"examples": [[1, "a"]], "queries": [1]}, "`examples` must be numbers"),
-    "text as examples": ({"examples": "abc", "queries": [1]}, "`examples` must be numbers"),
-    "text in a frame": ({"examples": pd.DataFrame({"x": ["a"], "y": [1]}), "queries": [1]}, "`examples` must be numb"),
-    "None": (REQUEST | {"queries": None}, "`queries` must be numbers"),
+    "text": ({"examples": [["a", 1]], "queries": [1]}, "`examples` must be real numbers"),
+    "complex numbers": ({"examples": np.ones((2, 3)) * 1j, "queries": [[1, 1]]}, "must be real numbers"),
+    "text as y": ({"examples": [[1, "a"]], "queries": [1]}, "`examples` must be real numbers"),
+    "text as examples": ({"examples": "abc", "queries": [1]}, "`examples` must be real numbers"),
+    "text in a frame": (
+        {"examples": pd.DataFrame({"x": ["abc"], "y": [1]}), "queries": [1]},
+        r"`examples` must be real numbers.*, got\s.*\s.*abc",
+    ),
+    "None": (REQUEST | {"queries": None}, "`queries` must be real numbers"),
     "NaN in x": ({"examples": [[[NAN, 1], 1]], "queries": [[1, 1]]}, "`examples` must be finite"),
     "NaN in y": ({"examples": [[[1, 1], NAN]], "queries": [[1, 1]]}, "`examples` must be finite"),
     "infinity": (REQUEST | {"queries": [[1, 2, float("inf")]]}, "`queries` must be finite"),
@@ -111,7 +115,10 @@ BAD_REQUESTS = {
     "ragged examples": ({"examples": [[[1], 2], [[1, 2], 3]], "queries": [1]}, "one number of features"),
     "ragged queries": (REQUEST | {"queries": [[1, 2, 3], [1]]}, r"`queries` must have one number of features"),
     "a cube": (REQUEST | {"queries": np.ones((2, 2, 2))}, r"`queries` must be rows of numbers.*\(2, 2, 2\)"),
-    "unequal features": (REQUEST | {"queries": [[1, 2]]}, "`queries` have 2 features and `examples` 3"),
+    "unequal features": (
+        REQUEST | {"queries": [[1, 2]]},
+        "`queries` must have the features of `examples`, 3 of them, got 2",
+    ),
     "too many features": (
         {"examples": np.ones((2, 6)), "queries": np.ones((1, 5))},
         "`examples` must have at most `n_dims` = 3 features, got 5",
@@ -138,9 +145,11 @@ def test_a_bad_request_is_refused_by_name(name, regress):
         ({"n_loops": 0}, ValueError, "`n_loops` must be an integer >= 1, got 0"),
         ({"n_loops": "2"}, ValueError, "`n_loops`"),
         ({"exit_tolerance": 0}, ValueError, "`exit_tolerance` must be a finite number > 0"),
+        ({"batch_size": 0}, ValueError, "`batch_size` must be an integer >= 1, got 0"),
+        ({"batch_size": "2"}, ValueError, "`batch_size` must be an integer >= 1, got '2'"),
         ({"loops": 3}, TypeError, "loops"),
     ],
 )
 def test_a_bad_option_is_refused(options, error, message, regress):
     with pytest.raises(error, match=message):
-        regress(REQUEST, **options)
+        regress([REQUEST], **options)
