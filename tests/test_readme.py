@@ -55,7 +55,7 @@ def test_the_commands_run_one_after_another(tmp_path):
         environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_MODULES_CACHE": str(tmp_path / "modules")}
         environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
         result = subprocess.run(
-            [*words, *SMALL[script].split()], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+            [*words, *SMALL[script].split()], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900
         )
         assert result.returncode == 0, f"{shlex.join(command)}\n{result.stderr}"
         ran.append(script)
