@@ -49,7 +49,7 @@ OPTIONAL_CURVES = {"limit": "limit", "excess_over_limit": "excess over the limit
 RECIPE_ROWS = (
     *("task", "n_dims", "n_points", "n_loops", "n_loops_start", "n_loops_min", "loop_window", "input_injection"),
     *("max_steps", "batch_size", "optimizer", "learning_rate", "muon_learning_rate", "weight_decay"),
-    *("warmup_steps", "decay_steps", "seed"),
+    *("warmup_steps", "decay_steps", "loss_balance", "average_decay", "initial_model", "seed"),
 )
 
 
@@ -208,7 +208,7 @@ def card_values(record: dict[str, Any], repo_id: str) -> dict[str, Any]:
 
 
 def _versions(versions: dict[str, Any]) -> str:
-    names = [name for name in versions if name not in ("device", "threads", "processes")]
+    names = [name for name in versions if name not in ("device", "threads", "processes", "flops")]
     return ", ".join(f"{name} {versions[name]}" for name in names)
 
 

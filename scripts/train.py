@@ -38,6 +38,7 @@ from scripts.devices import (
     uses_cpu,
 )
 from scripts.trainer import Trainer
+from scripts.training_cost import training_flops
 
 
 def environment(accelerator: Accelerator) -> dict[str, str | int]:
@@ -126,7 +127,8 @@ def run(arguments: Arguments):
         return
     accelerator = build_accelerator(arguments)
     if accelerator.is_main_process:
-        write_atomically(folder.path / "environment.json", json.dumps(environment(accelerator), indent=2))
+        record = environment(accelerator) | {"flops": training_flops(arguments)}
+        write_atomically(folder.path / "environment.json", json.dumps(record, indent=2))
     trainer = Trainer(accelerator, arguments, folder)
     if trainer.first_step:
         accelerator.print(f"Going on from step {trainer.first_step}.")

@@ -147,6 +147,7 @@ def untouched_evaluated(tmp_path_factory):
         "versions": {"python": "3.11.7", "torch": "2.13.0"},
     }
     environment = {"python": "3.11.8", "torch": "2.14.0", "device": "x86_64", "threads": 2, "processes": 1}
+    environment["flops"] = 1.35e14
     log = [
         {"step": 10, "loss": 0.9, "seconds_per_step": 2.5},
         {"step": 10, "eval_error": 0.8},

@@ -82,7 +82,7 @@ def one_at_a_time(record):
 def numbers(card):
     """The numbers of the card's lines, by line, but for its code."""
     prose = re.sub(r"```.*?```", "", card, flags=re.DOTALL)
-    return [re.findall(r"\d[\d,]*(?:\.\d+)*(?:e-?\d+)?", line) for line in prose.splitlines()]
+    return [re.findall(r"\d[\d,]*(?:\.\d+)*(?:e[+-]?\d+)?", line) for line in prose.splitlines()]
 
 
 def test_every_number_of_the_card_follows_its_record(evaluated, monkeypatch):

@@ -58,7 +58,7 @@ def test_a_finished_run_leaves_a_complete_folder(finished, run_isolated):
     assert recipe["n_loops"] == 4
     environment = json.loads((finished / "environment.json").read_text())
     assert environment["processes"] == 1
-    assert {"python", "torch", "transformers", "accelerate", "datasets", "device"} <= environment.keys()
+    assert {"python", "torch", "transformers", "accelerate", "datasets", "device", "flops"} <= environment.keys()
     run_isolated(f"""
 import torch
 from transformers import AutoModel

@@ -1,0 +1,31 @@
+import pytest
+from torch.utils.flop_counter import FlopCounterMode
+
+from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
+from scripts.arguments import parse_arguments
+from scripts.training_cost import training_flops
+from tasks.curriculum import draw_n_loops
+
+
+@pytest.mark.parametrize("flags", [[], ["--n_layer", "2", "--seed", "1"]])
+def test_operations_are_those_that_torch_counts(recipe, flags):
+    sizes = ["--n_embd", "128", "--n_head", "2", "--n_points_start", "5", "--max_steps", "1", "--decay_steps", "0"]
+    schedule = ["--n_loops", "4", "--n_loops_start", "4", "--warmup_steps", "0"]
+    arguments = parse_arguments(["--recipe", str(recipe), "--output_dir", "x", *sizes, *schedule, *flags])
+    model = LoopedGPT2ForInContextRegression(arguments.config)
+    model.set_attn_implementation("eager")
+    batch = next(iter(arguments.stream.iterable()))
+    n_loops = draw_n_loops(arguments.optimization.seed, 0, arguments.loops.n_loops_min, 4)
+    with FlopCounterMode(display=False) as counter:
+        model(**batch, n_loops=n_loops, loop_window=2).loss.backward()
+    assert training_flops(arguments) == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+def test_operations_follow_the_schedules(recipe):
+    def flops(*flags):
+        return training_flops(parse_arguments(["--recipe", str(recipe), "--output_dir", "x", *flags]))
+
+    assert flops("--n_points_start", "5") > flops() > flops("--loop_window", "1")
+    assert flops("--batch_size", "16") == 2 * flops()
+    constant = ("--n_points_start", "5", "--n_loops_start", "4", "--n_loops_min", "4")
+    assert flops(*constant, "--max_steps", "12") == 2 * flops(*constant, "--max_steps", "6", "--decay_steps", "0")
