@@ -15,9 +15,9 @@ All predictors answer the same fresh prompts. Errors are squared errors divided 
     shifts                by shift (Garg et al., section 4), curves of "model", "limit" and some baselines; linear only
     published             curves of the papers that are complete, where their size is this one
     published_shifts      those of Garg et al.'s standard transformer, null where the drawn line is hidden
-    seconds_of_the_model, versions
+    versions
 
-The baselines' predictions are kept in --cache_dir, so an interrupted run goes on and a second model is quick.
+All predictions are kept in --cache_dir: an interrupted run goes on, and the baselines serve the next model too.
 """
 
 import argparse
@@ -25,8 +25,9 @@ import json
 import os
 import platform
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 # run as a file, Python puts scripts/ first on the path, where this very file would hide the `evaluate` library
@@ -41,7 +42,14 @@ from tqdm import tqdm
 
 from scripts.checkpoints import weights_digest, write_atomically
 from scripts.devices import prepare_device
-from scripts.model_predictions import load_model, predict_at_queries, predict_by_loop, trained_points
+from scripts.model_predictions import (
+    describe,
+    load_model,
+    predict_at_queries,
+    predict_by_loop,
+    predict_points,
+    recipe_of,
+)
 from tasks import TASKS, Task, make_task
 from tasks.baselines import BASELINES, LASSO_ALPHAS, baselines_of
 from tasks.in_context_error import InContextError
@@ -83,7 +91,7 @@ def parse_arguments() -> argparse.Namespace:
         "--cache_dir",
         type=Path,
         default=Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "looped_gpt2",
-        help="Folder of the baselines' predictions. Default: looped_gpt2 in the user's cache folder.",
+        help="Folder of all predictions. Default: looped_gpt2 in the user's cache folder.",
     )
     arguments = parser.parse_args()
     for name in ("n_prompts", "n_points", "n_loops", "max_loops", "n_loop_prompts", "batch_size"):
@@ -94,6 +102,21 @@ def parse_arguments() -> argparse.Namespace:
         if getattr(arguments, name) < 0:
             parser.error(f"`{name}` must be >= 0, got {getattr(arguments, name)}")
     return arguments
+
+
+def predict_by_model(
+    predict: Callable[..., np.ndarray],
+    model: torch.nn.Module,
+    prompts: dict[str, torch.Tensor],
+    n_loops: int,
+    arguments: argparse.Namespace,
+) -> np.ndarray:
+    """Answers of a function of scripts.model_predictions, kept under the model's weights, settings and code."""
+    about = [predict.__name__, *describe(model), n_loops, arguments.batch_size]
+    with tqdm(total=n_chunks(len(prompts["xs"])), desc=f"model, {n_loops} loops") as bar:
+        return PredictionCache(arguments.cache_dir).recall(
+            lambda chunk: predict(model, chunk, n_loops, arguments.batch_size), about, prompts, bar.update
+        )
 
 
 def predict_classically(
@@ -156,7 +179,7 @@ def measure_shifts(
         generator = make_generator("shift", arguments.seed)
         prompts = sample_shifted(task, shift, arguments.n_shift_prompts, n_points, generator)
         labels = prompts["labels"].numpy()
-        predictions = {"model": predict_at_queries(model, prompts, n_loops, arguments.batch_size)}
+        predictions = {"model": predict_by_model(predict_at_queries, model, prompts, n_loops, arguments)}
         predictors = {"limit": shift_limit(shift)} | {name: BASELINES[name] for name in SHIFT_BASELINES}
         predictions |= {name: cache.predict(predictor, prompts) for name, predictor in predictors.items()}
         curves[shift] = {
@@ -208,39 +231,40 @@ def print_table(metrics: dict):
             print(f"{shift:>38}" + "".join(f"{error:>10}" for error in errors))
 
 
-def main():
-    """Load, predict, measure, write."""
-    arguments = parse_arguments()
-    device = prepare_device()
-    try:
-        arguments.output_dir.mkdir(parents=True, exist_ok=True)
-        model = load_model(arguments.model, device)
-        n_loops = arguments.n_loops or model.config.n_loops
-        max_loops = arguments.max_loops or 5 * n_loops
-        if max_loops < n_loops:
-            raise ValueError(f"`max_loops` must be >= the loops of the model, {n_loops}, got {max_loops}")
-        task = make_task(arguments.task, model.config.n_dims)
-        n_points = arguments.n_points or (model.config.n_positions + 1) // 2
-        prompts = task.sample(arguments.n_prompts, n_points, make_generator("evaluation", arguments.seed))
-        some = {name: values[: arguments.n_loop_prompts] for name, values in prompts.items()}
-        started = time.perf_counter()
-        by_model = predict_by_loop(model, prompts, n_loops, arguments.batch_size)[:, -1]
-        seconds = time.perf_counter() - started
-        by_loop = predict_by_loop(model, some, max_loops, arguments.batch_size)
-    except (ValueError, OSError) as error:
-        sys.exit(f"evaluate.py: error: {error}")
+def say_where_trained(arguments: argparse.Namespace):
+    """Say on the standard error when the model's recipe names another function class than that of the prompts."""
+    trained_on = recipe_of(arguments.model).get("task", arguments.task)
+    if trained_on != arguments.task:
+        print(
+            f"evaluate.py: note: {arguments.model} was trained on {trained_on} and is measured on {arguments.task}.",
+            file=sys.stderr,
+        )
 
-    loop_errors = normalised_squared_error(
-        by_loop, np.broadcast_to(some["labels"].numpy()[:, None], by_loop.shape), task.normaliser
-    ).mean(axis=0)
+
+def measure(model: torch.nn.Module, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The content of metrics.json; raises `ValueError` before any work where the model cannot be measured so."""
+    n_loops = arguments.n_loops or model.config.n_loops
+    max_loops = arguments.max_loops or 5 * n_loops
+    if max_loops < n_loops:
+        raise ValueError(f"`max_loops` must be >= the loops of the model, {n_loops}, got {max_loops}")
+    task = make_task(arguments.task, model.config.n_dims)
+    n_points = arguments.n_points or (model.config.n_positions + 1) // 2
+    prompts = task.sample(arguments.n_prompts, n_points, make_generator("evaluation", arguments.seed))
+    some = {name: values[: arguments.n_loop_prompts] for name, values in prompts.items()}
+    by_model = predict_by_model(predict_points, model, prompts, n_loops, arguments)
+    by_loop = predict_by_model(predict_by_loop, model, some, max_loops, arguments)
+    loop_labels = np.broadcast_to(some["labels"].numpy()[:, None], by_loop.shape)
+    loop_errors = normalised_squared_error(by_loop, loop_labels, task.normaliser).mean(axis=0)
     shifted = task.name == "linear_regression" and arguments.n_shift_prompts > 0
-    metrics = {
+    recipe = recipe_of(arguments.model)
+    return {
         "settings": {
             "model": os.path.basename(os.path.normpath(arguments.model)),
             "task": task.name,
+            "task_trained": recipe.get("task"),
             "n_dims": task.n_dims,
             "n_points": n_points,
-            "n_points_trained": trained_points(arguments.model),
+            "n_points_trained": recipe.get("n_points"),
             "n_prompts": arguments.n_prompts,
             "n_loop_prompts": len(by_loop),
             "n_shift_prompts": arguments.n_shift_prompts if shifted else 0,
@@ -257,13 +281,25 @@ def main():
         "shifts": measure_shifts(model, task, n_points, n_loops, arguments) if shifted else {},
         "published": published_for(task, n_points),
         "published_shifts": published()["shifts"]["curves"] if shifted and task.n_dims == 20 else {},
-        "seconds_of_the_model": seconds,
         "versions": {
             "python": platform.python_version(),
             **{library.__name__: library.__version__ for library in (torch, transformers, datasets, evaluate, np)},
         },
     }
-    write_atomically(arguments.output_dir / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
+
+
+def main():
+    """Load, measure, write."""
+    arguments = parse_arguments()
+    device = prepare_device()
+    try:
+        arguments.output_dir.mkdir(parents=True, exist_ok=True)
+        model = load_model(arguments.model, device)
+        say_where_trained(arguments)
+        metrics = measure(model, arguments)
+        write_atomically(arguments.output_dir / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
+    except (ValueError, OSError) as error:
+        sys.exit(f"evaluate.py: error: {error}")
     print_table(metrics)
     print(f"\nwritten to {arguments.output_dir / 'metrics.json'}")
 

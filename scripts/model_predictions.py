@@ -2,18 +2,30 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import yaml
-from tqdm import tqdm
 from transformers import AutoModel
 
+from scripts.checkpoints import RECIPE_FILE, weights_digest
 from scripts.devices import fastest_attention
+from tasks.prediction_cache import code_digest
 
 
 def load_model(name: str, device: torch.device) -> torch.nn.Module:
-    """Load an in-context regression model, its code included, in float32 for evaluation."""
+    """
+    Load an in-context regression model, its code included, in float32 for evaluation.
+
+    Raises:
+        `OSError`: `name` is neither a folder nor a repository of the Hub, which is not asked where only a folder can
+            be meant: no repository has such a name, or its parent is a folder here.
+    """
+    path = Path(name)
+    is_path = name.startswith(".") or path.is_absolute() or len(path.parts) > 2
+    if not path.is_dir() and (is_path or (len(path.parts) == 2 and path.parent.is_dir())):
+        raise FileNotFoundError(f"there is no folder {name}; a repository of the Hub is named owner/model")
     model = AutoModel.from_pretrained(
         name, trust_remote_code=True, dtype=torch.float32, attn_implementation=fastest_attention(device)
     )
@@ -25,10 +37,28 @@ def load_model(name: str, device: torch.device) -> torch.nn.Module:
     return model.to(device).eval()
 
 
-def trained_points(name: str) -> int | None:
-    """Points of the longest prompts in training, from the recipe in the model's folder; `None` without one."""
-    recipe = Path(name) / "recipe.yaml"
-    return yaml.safe_load(recipe.read_text()).get("n_points") if recipe.exists() else None
+def recipe_of(name: str) -> dict[str, Any]:
+    """The recipe in the model's folder, that of its training; empty without one."""
+    recipe = Path(name) / RECIPE_FILE
+    return yaml.safe_load(recipe.read_text()) if recipe.exists() else {}
+
+
+def describe(model: torch.nn.Module) -> list[Any]:
+    """All that a model's predictions depend on besides the prompts, as `json` can write it."""
+    settings = model.config.to_dict() | {"attention": model.config._attn_implementation}
+    return [weights_digest(model), settings, code_digest(type(model)), str(model.device)]
+
+
+@torch.inference_mode()
+def predict_points(
+    model: torch.nn.Module, prompts: dict[str, torch.Tensor], n_loops: int, batch_size: int
+) -> np.ndarray:
+    """Predictions `(n_prompts, n_points)` after `n_loops` loops."""
+    batches = zip(prompts["xs"].split(batch_size), prompts["ys"].split(batch_size), strict=True)
+    predictions = [
+        model(xs.to(model.device), ys.to(model.device), n_loops=n_loops).predictions.cpu() for xs, ys in batches
+    ]
+    return torch.cat(predictions).numpy()
 
 
 @torch.inference_mode()
@@ -37,7 +67,7 @@ def predict_by_loop(
 ) -> np.ndarray:
     """Predictions `(n_prompts, n_loops, n_points)` after every one of `n_loops` loops."""
     predictions = []
-    for start in tqdm(range(0, len(prompts["xs"]), batch_size), desc=f"model, {n_loops} loops"):
+    for start in range(0, len(prompts["xs"]), batch_size):
         xs, ys = (prompts[name][start : start + batch_size].to(model.device) for name in ("xs", "ys"))
         predictions.append(model(xs, ys, n_loops=n_loops, output_loop_predictions=True).loop_predictions.cpu())
     return torch.cat(predictions).numpy()

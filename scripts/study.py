@@ -2,7 +2,7 @@
 
     python scripts/study.py injection --output_dir runs/injection
 
-The default size is that of `make demo`, a few minutes a variant on two CPU cores; `--full` takes the paper's settings
+The default size, scripts/recipes/study.yaml, takes minutes a variant on a laptop; `--full` takes the paper's settings
 (500,000 steps a variant). Any field of a recipe can follow and holds for every variant: `--max_steps 2000 --n_dims 3`.
 Started again, the command goes on where it was; `study.json` holds the numbers, `study.png` and `.svg` the picture.
 """
@@ -28,7 +28,7 @@ from tasks.streams import make_generator
 
 
 ROOT = Path(__file__).parents[1]
-SMALL, FULL = ROOT / "scripts/recipes/quickstart.yaml", ROOT / "scripts/recipes/linear_regression_paper.yaml"
+SMALL, FULL = ROOT / "scripts/recipes/study.yaml", ROOT / "scripts/recipes/linear_regression_paper.yaml"
 N_PROMPTS = 256
 # Okabe and Ito's colours; variants beyond them come again with dashes
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#000000", "#999999")
@@ -43,24 +43,36 @@ def vary_injection(full: bool) -> Variants:
 
 def vary_loops(full: bool) -> Variants:
     """Figure 4: loops b at the end of training and the last T of them with loss and gradient."""
-    loops, windows = ((12, 20, 30, 40, 50), (5, 10, 15)) if full else ((4, 8), (2, 4))
+    loops, windows = ((12, 20, 30, 40, 50), (5, 10, 15)) if full else ((6, 12), (3, 6, 12))
     grid = [(b, window) for b in loops for window in windows if window <= b]
-    return {f"b={b}, T={window}": {"n_loops": b, "loop_window": window, "n_loops_start": window} for b, window in grid}
+    return {
+        f"b={b}, T={window}": {"n_loops": b, "loop_window": window} | ({"n_loops_start": window} if full else {})
+        for b, window in grid
+    }
 
 
 def vary_pool(full: bool) -> Variants:
-    """Figure 5: the number of distinct training prompts, met again and again."""
-    sizes = (64 * 10**3, 64 * 10**4, None) if full else (64, 640, 6400, None)
-    return {"endless" if size is None else f"{size:,} prompts": {"n_distinct_prompts": size} for size in sizes}
+    """Figure 5: the number of distinct training prompts, met again and again, of looped and standard models."""
+    sizes = (64 * 10**3, 64 * 10**4, None) if full else (256, 1024, 4096, None)
+    kinds = {"looped": {}, "standard": standard(12)}
+    return {
+        f"{kind}, {'endless' if size is None else f'{size:,} prompts'}": {"n_distinct_prompts": size, **overrides}
+        for kind, overrides in kinds.items()
+        for size in sizes
+    }
 
 
 def vary_architecture(full: bool) -> Variants:
     """Figure 7: blocks in the loop, width and heads of looped models, and standard ones of several depths."""
-    width, depths = (256, (1, 2, 4, 8, 12)) if full else (128, (2, 6))
+    width, depths = (256, (1, 2, 4, 8, 12)) if full else (128, (2, 6, 12))
     looped = {"looped": {}, "looped, L=2": {"n_layer": 2}, "looped, half as wide": {"n_embd": width // 2}}
     looped["looped, one head"] = {"n_head": 1}
-    one_loop = {"n_loops": 1, "n_loops_start": None, "loop_window": None}
-    return looped | {f"standard, L={depth}": {"n_layer": depth, **one_loop} for depth in depths}
+    return looped | {f"standard, L={depth}": standard(depth) for depth in depths}
+
+
+def standard(n_layer: int) -> dict[str, Any]:
+    """The fields of a standard transformer: its blocks are different ones, each run once."""
+    return {"n_layer": n_layer, "n_loops": 1, "n_loops_start": None, "loop_window": None}
 
 
 def vary_schedule(full: bool) -> Variants:

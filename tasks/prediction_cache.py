@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +20,12 @@ from .baselines import Predictor, predict_prefixes
 CHUNK = 128  # prompts of an entry: a run that is killed loses no more than these
 LIBRARIES = ("torch", "numpy", "numba", "scikit-learn")
 
+Prompts = dict[str, torch.Tensor]
+
 
 class PredictionCache:
     """
-    A folder of predictions of classical predictors.
+    A folder of predictions.
 
     An entry is a file named after the SHA-256 of the prompts' bytes, the predictor with its settings, the code
     of this package and the versions of the libraries, and begins with the checksum of its content. One that does
@@ -36,24 +39,48 @@ class PredictionCache:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
 
-    def predict(
-        self, predictor: Predictor, prompts: dict[str, torch.Tensor], step: Callable[[], object] = lambda: None
-    ) -> np.ndarray:
+    def predict(self, predictor: Predictor, prompts: Prompts, step: Callable[[], object] = lambda: None) -> np.ndarray:
         """
         [`~tasks.baselines.predict_prefixes`] on `prompts["xs"]`, `["ys"]` and, where there are some, `["queries"]`.
 
         Calls `step` after each of the [`n_chunks`] chunks of prompts.
         """
-        predictions = []
+
+        def answer(chunk: Prompts) -> np.ndarray:
+            return predict_prefixes(predictor, chunk["xs"], chunk["ys"], chunk["queries"]).cpu().numpy()
+
+        return self.recall(answer, _describe(predictor), prompts, step)
+
+    def recall(
+        self,
+        answer: Callable[[Prompts], np.ndarray],
+        about: Any,
+        prompts: Prompts,
+        step: Callable[[], object] = lambda: None,
+    ) -> np.ndarray:
+        """
+        What `answer` returns for the prompts, computed for those chunks alone that are not kept.
+
+        Args:
+            answer (`Callable`):
+                From a chunk of the prompts, `"queries"` among them, to an array of one row a prompt.
+            about (anything `json` can write):
+                All that the answers depend on besides the prompts, this package and the libraries.
+            prompts (`dict`):
+                `xs`, `ys` and possibly `queries`.
+            step (`Callable`, *optional*):
+                Called after each of the [`n_chunks`] chunks.
+        """
+        answers = []
         for chunk in chunks(prompts):
-            path = self.folder / f"{_fingerprint(predictor, chunk)}.predictions"
+            path = self.folder / f"{_fingerprint(about, chunk)}.predictions"
             values = _read(path)
             if values is None:
-                values = predict_prefixes(predictor, chunk["xs"], chunk["ys"], chunk["queries"]).cpu().numpy()
+                values = answer(chunk)
                 _write(path, values)
-            predictions.append(values)
+            answers.append(values)
             step()
-        return np.concatenate(predictions)
+        return np.concatenate(answers)
 
 
 def n_chunks(n_prompts: int) -> int:
@@ -61,19 +88,30 @@ def n_chunks(n_prompts: int) -> int:
     return -(-n_prompts // CHUNK)
 
 
-def chunks(prompts: dict[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
+def chunks(prompts: Prompts) -> Iterator[Prompts]:
     """The prompts in parts of at most `CHUNK`, `"queries"` defaulting to `"xs"`."""
     prompts = {"queries": prompts["xs"]} | prompts
     for start in range(0, len(prompts["xs"]), CHUNK):
         yield {name: values[start : start + CHUNK] for name, values in prompts.items()}
 
 
-def _fingerprint(predictor: Predictor, prompts: dict[str, torch.Tensor]) -> str:
+def code_digest(of: Any) -> str:
+    """SHA-256 of the Python files of the folder that holds the code of this function or class."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(inspect.getfile(of)).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _describe(predictor: Predictor) -> list:
     settings = {}
     while isinstance(predictor, functools.partial):
         settings, predictor = predictor.keywords | settings, predictor.func
-    about = [predictor.__module__, predictor.__qualname__, settings, _environment()]
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    return [predictor.__module__, predictor.__qualname__, settings]
+
+
+def _fingerprint(about: Any, prompts: Prompts) -> str:
+    digest = hashlib.sha256(json.dumps([about, _environment()], sort_keys=True).encode())
     for name in ("xs", "ys", "queries"):
         values = prompts[name].detach().cpu().contiguous().numpy()
         digest.update(f"{name} {values.shape} {values.dtype}".encode())
@@ -84,10 +122,8 @@ def _fingerprint(predictor: Predictor, prompts: dict[str, torch.Tensor]) -> str:
 @functools.cache
 def _environment() -> list[str]:
     """The code of this package and the versions of the libraries it computes with."""
-    code = hashlib.sha256()
-    for path in sorted(Path(inspect.getfile(predict_prefixes)).parent.glob("*.py")):
-        code.update(path.read_bytes())
-    return [code.hexdigest(), *(f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES)]
+    versions = (f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES)
+    return [code_digest(predict_prefixes), *versions]
 
 
 def _read(path: Path) -> np.ndarray | None:

@@ -143,7 +143,6 @@ def untouched_evaluated(tmp_path_factory):
         "settings": settings | {"weights_sha256": weights_digest(model)},
         "error_by_example": {"model": curve, "zero": zero},
         "error_by_loop": {"last_point": [0.81, 0.0654, 0.0604, 0.0721], "mean": [0.92, 0.401, 0.402, 0.45]},
-        "seconds_of_the_model": 0.1,
         "versions": {"python": "3.11.7", "torch": "2.13.0"},
     }
     environment = {"python": "3.11.8", "torch": "2.14.0", "device": "x86_64", "threads": 2, "processes": 1}

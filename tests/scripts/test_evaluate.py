@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 from functools import partial
 
@@ -107,13 +108,41 @@ def test_an_interrupted_evaluation_goes_on(run, model_folder, tmp_path, monkeypa
         evaluate_small(run, model_folder, tmp_path / "out", *flags)
     assert not (tmp_path / "out" / "metrics.json").exists()
     computed.append(None)
+    for name in ("predict_points", "predict_by_loop"):
+        monkeypatch.setattr(evaluate, name, never(name))
     assert evaluate_small(run, model_folder, tmp_path / "out", *flags)["error_by_example"] == expected
     assert [getattr(predictor, "func", predictor) for predictor in computed[5:]] == [BASELINES["ridge"]] * 2
 
 
+def never(name):
+    """A function of that name that must not be called."""
+
+    def fail(*arguments):
+        pytest.fail(f"{name} was called")
+
+    fail.__name__ = name
+    return fail
+
+
+CHANGES = {
+    "weights": lambda model: model.read_out.weight.data.mul_(2),
+    "settings": lambda model: setattr(model.config, "input_injection", "multiply"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_predictions_of_another_model_are_never_taken(change, run, model_folder, tmp_path):
+    first = evaluate_small(run, model_folder, tmp_path)
+    model = LoopedGPT2ForInContextRegression.from_pretrained(model_folder)
+    CHANGES[change](model)
+    model.save_pretrained(tmp_path / "changed")
+    second = evaluate_small(run, tmp_path / "changed", tmp_path)
+    assert first["error_by_example"]["model"] != second["error_by_example"]["model"]
+    assert first["error_by_example"]["zero"] == second["error_by_example"]["zero"]
+
+
 def test_two_evaluations_give_the_same_numbers(run, model_folder, tmp_path):
     first, second = (evaluate_small(run, model_folder, tmp_path / name, "--seed", 3) for name in "ab")
-    first.pop("seconds_of_the_model"), second.pop("seconds_of_the_model")
     assert first == second
     assert (
         evaluate_small(run, model_folder, tmp_path / "c", "--seed", 4)["error_by_example"] != first["error_by_example"]
@@ -127,7 +156,9 @@ BAD_FLAGS = {
     "negative seed": (["--seed", "-1"], 2, "`seed` must be >= 0, got -1"),
     "too many points": (["--n_points", "7"], "`n_positions` = 12", None),
     "too few loops": (["--max_loops", "3"], "`max_loops` must be >= the loops of the model, 4, got 3", None),
-    "no model": (["--model", "/nowhere"], "/nowhere", None),
+    "no model": (["--model", "/nowhere"], "there is no folder /nowhere", None),
+    "a misspelt folder": (["--model", "tests/script"], "there is no folder tests/script;", None),
+    "a misspelt folder deep down": (["--model", "runs/linear/chekpoint"], "there is no folder runs/linear/ch", None),
 }
 
 
@@ -142,6 +173,18 @@ def test_a_bad_flag_is_refused_and_nothing_is_written(name, run, model_folder, t
         assert exit.value.code == code
         assert message in capsys.readouterr().err
     assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_a_model_of_another_function_class_is_measured_and_said_to_be_one(run, model_folder, tmp_path, capsys):
+    folder = shutil.copytree(model_folder, tmp_path / "trained")
+    (folder / "recipe.yaml").write_text("task: decision_tree\nn_points: 4\n")
+    metrics = evaluate_small(run, folder, tmp_path / "out")
+    note = "was trained on decision_tree and is measured on noisy_linear_regression"
+    assert note in capsys.readouterr().err
+    assert metrics["settings"].items() >= {"task_trained": "decision_tree", "n_points_trained": 4}.items()
+    (folder / "recipe.yaml").write_text("task: noisy_linear_regression\n")
+    evaluate_small(run, folder, tmp_path / "out")
+    assert "was trained on" not in capsys.readouterr().err
 
 
 def test_an_output_folder_that_is_a_file_is_refused_at_once(run, model_folder, tmp_path):

@@ -32,11 +32,33 @@ def test_queries_that_are_the_points_give_the_plain_predictions(make_model):
     torch.testing.assert_close(torch.from_numpy(at_queries), torch.from_numpy(by_loop[:, -1]), rtol=1e-4, atol=1e-5)
 
 
-def test_the_trained_points_come_from_the_recipe(make_model, tmp_path):
-    assert model_predictions.trained_points(str(tmp_path)) is None
+def test_the_last_loop_is_what_a_model_answers(make_model):
+    model, prompts = make_model(), shifted("scale_x_2")
+    by_loop = model_predictions.predict_by_loop(model, prompts, 4, batch_size=2)
+    last = model_predictions.predict_points(model, prompts, 4, batch_size=3)
+    torch.testing.assert_close(torch.from_numpy(last), torch.from_numpy(by_loop[:, -1]), rtol=1e-4, atol=1e-5)
+
+
+def test_the_recipe_of_a_model_and_the_model_are_read(make_model, tmp_path):
+    assert model_predictions.recipe_of(str(tmp_path)) == {}
     (tmp_path / "recipe.yaml").write_text("n_points: 11\n")
-    assert model_predictions.trained_points(str(tmp_path)) == 11
+    assert model_predictions.recipe_of(str(tmp_path)) == {"n_points": 11}
     make_model().save_pretrained(tmp_path)
     loaded = model_predictions.load_model(str(tmp_path), torch.device("cpu"))
     assert type(loaded).__name__ == LoopedGPT2ForInContextRegression.__name__
     assert not loaded.training
+
+
+def test_what_can_only_be_a_folder_is_not_looked_up_on_the_hub(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(model_predictions.AutoModel, "from_pretrained", lambda name, **settings: asked.append(name))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    for name in (str(tmp_path / "linear"), "./linear", "../linear", "runs/liner", "a/b/c"):
+        with pytest.raises(FileNotFoundError, match="there is no folder"):
+            model_predictions.load_model(name, torch.device("cpu"))
+    assert not asked
+    for name in ("owner/model", "model"):
+        with pytest.raises(SystemExit):  # what the Hub would have returned is no model
+            model_predictions.load_model(name, torch.device("cpu"))
+    assert asked == ["owner/model", "model"]
