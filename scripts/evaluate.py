@@ -112,10 +112,11 @@ def predict_by_model(
     arguments: argparse.Namespace,
 ) -> np.ndarray:
     """Answers of a function of scripts.model_predictions, kept under the model's weights, settings and code."""
-    about = [predict.__name__, *describe(model), n_loops, arguments.batch_size]
-    with tqdm(total=n_chunks(len(prompts["xs"])), desc=f"model, {n_loops} loops") as bar:
+    size = arguments.batch_size
+    about = [predict.__name__, *describe(model), n_loops]
+    with tqdm(total=n_chunks(len(prompts["xs"]), size), desc=f"model, {n_loops} loops") as bar:
         return PredictionCache(arguments.cache_dir).recall(
-            lambda chunk: predict(model, chunk, n_loops, arguments.batch_size), about, prompts, bar.update
+            lambda batch: predict(model, batch, n_loops, size), about, prompts, bar.update, size
         )
 
 
@@ -250,9 +251,13 @@ def measure(model: torch.nn.Module, arguments: argparse.Namespace) -> dict[str, 
     task = make_task(arguments.task, model.config.n_dims)
     n_points = arguments.n_points or (model.config.n_positions + 1) // 2
     prompts = task.sample(arguments.n_prompts, n_points, make_generator("evaluation", arguments.seed))
-    some = {name: values[: arguments.n_loop_prompts] for name, values in prompts.items()}
-    by_model = predict_by_model(predict_points, model, prompts, n_loops, arguments)
+    parts = (slice(arguments.n_loop_prompts), slice(arguments.n_loop_prompts, None))
+    some, others = ({name: values[part] for name, values in prompts.items()} for part in parts)
     by_loop = predict_by_model(predict_by_loop, model, some, max_loops, arguments)
+    by_model = by_loop[:, n_loops - 1]
+    if len(others["xs"]):
+        by_others = predict_by_model(predict_points, model, others, n_loops, arguments)
+        by_model = np.concatenate((by_model, by_others))
     loop_labels = np.broadcast_to(some["labels"].numpy()[:, None], by_loop.shape)
     loop_errors = normalised_squared_error(by_loop, loop_labels, task.normaliser).mean(axis=0)
     shifted = task.name == "linear_regression" and arguments.n_shift_prompts > 0

@@ -38,7 +38,9 @@ Variants = dict[str, dict[str, Any]]
 
 def vary_injection(full: bool) -> Variants:
     """Figure 3: the prompt added to every loop, or seen once and the weights merely tied."""
-    return {"add": {}, "none": {"input_injection": "none", "loop_window": None}}
+    # twelve loops that all have to carry the prompt along do not leave the plateau at the default size
+    few = {} if full else {"n_loops": 6, "n_loops_interval": 50}
+    return {"add": few, "none": {"input_injection": "none", "loop_window": None, **few}}
 
 
 def vary_loops(full: bool) -> Variants:
@@ -53,7 +55,7 @@ def vary_loops(full: bool) -> Variants:
 
 def vary_pool(full: bool) -> Variants:
     """Figure 5: the number of distinct training prompts, met again and again, of looped and standard models."""
-    sizes = (64 * 10**3, 64 * 10**4, None) if full else (256, 1024, 4096, None)
+    sizes = (64 * 10**3, 64 * 10**4, None) if full else (256, 4096, None)
     kinds = {"looped": {}, "standard": standard(12)}
     return {
         f"{kind}, {'endless' if size is None else f'{size:,} prompts'}": {"n_distinct_prompts": size, **overrides}

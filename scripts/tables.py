@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextClassification
 from scripts.checkpoints import write_atomically
-from scripts.devices import fastest_attention, prepare_device
+from scripts.devices import fastest_attention, has_bfloat16, prepare_device
 from tasks.metrics import bootstrap_interval
 
 
@@ -108,7 +108,8 @@ def train(tables: list[Table], arguments: argparse.Namespace, device: torch.devi
     for _ in bar:
         prompts = [draw_prompt(tables[rng.integers(len(tables))], *size, rng) for _ in range(32)]
         xs, ys = (values.to(device) for values in stack(prompts + [draw_rule(*size, rng) for _ in range(32)]))
-        loss = model(xs, ys, labels=ys).loss
+        with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
+            loss = model(xs, ys, labels=ys).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -137,7 +138,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--output_dir", type=Path, required=True, help="Folder tables.json is written to.")
     parser.add_argument("--openml", action="store_true", help="The paper's data sets instead of the bundled ones.")
-    counts = {"n_steps": 600, "n_points": 41, "n_dims": 20, "n_loops": 8, "n_embd": 128, "n_prompts": 500, "seed": 1}
+    counts = {"n_steps": 500, "n_points": 41, "n_dims": 20, "n_loops": 6, "n_embd": 128, "n_prompts": 500, "seed": 1}
     for name, default in counts.items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"Default: {default}.")
     arguments = parser.parse_args()

@@ -17,7 +17,7 @@ import torch
 from .baselines import Predictor, predict_prefixes
 
 
-CHUNK = 128  # prompts of an entry: a run that is killed loses no more than these
+CHUNK = 128  # prompts of a baseline's entry: a run that is killed loses no more than these
 LIBRARIES = ("torch", "numpy", "numba", "scikit-learn")
 
 Prompts = dict[str, torch.Tensor]
@@ -57,6 +57,7 @@ class PredictionCache:
         about: Any,
         prompts: Prompts,
         step: Callable[[], object] = lambda: None,
+        size: int = CHUNK,
     ) -> np.ndarray:
         """
         What `answer` returns for the prompts, computed for those chunks alone that are not kept.
@@ -70,9 +71,11 @@ class PredictionCache:
                 `xs`, `ys` and possibly `queries`.
             step (`Callable`, *optional*):
                 Called after each of the [`n_chunks`] chunks.
+            size (`int`, defaults to 128):
+                Prompts of a chunk, >= 1.
         """
         answers = []
-        for chunk in chunks(prompts):
+        for chunk in chunks(prompts, size):
             path = self.folder / f"{_fingerprint(about, chunk)}.predictions"
             values = _read(path)
             if values is None:
@@ -83,16 +86,16 @@ class PredictionCache:
         return np.concatenate(answers)
 
 
-def n_chunks(n_prompts: int) -> int:
-    """Chunks that so many prompts are predicted in."""
-    return -(-n_prompts // CHUNK)
+def n_chunks(n_prompts: int, size: int = CHUNK) -> int:
+    """Chunks of at most `size` prompts that so many are predicted in."""
+    return -(-n_prompts // size)
 
 
-def chunks(prompts: Prompts) -> Iterator[Prompts]:
-    """The prompts in parts of at most `CHUNK`, `"queries"` defaulting to `"xs"`."""
+def chunks(prompts: Prompts, size: int = CHUNK) -> Iterator[Prompts]:
+    """The prompts in parts of at most `size`, `"queries"` defaulting to `"xs"`."""
     prompts = {"queries": prompts["xs"]} | prompts
-    for start in range(0, len(prompts["xs"]), CHUNK):
-        yield {name: values[start : start + CHUNK] for name, values in prompts.items()}
+    for start in range(0, len(prompts["xs"]), size):
+        yield {name: values[start : start + size] for name, values in prompts.items()}
 
 
 def code_digest(of: Any) -> str:
