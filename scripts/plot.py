@@ -133,6 +133,7 @@ def shift_figure(metrics: dict[str, Any]) -> Figure:
         finish(axes)
         axes.set_ylim(1e-3, 20)
         axes.set_xlim(0, metrics["settings"]["n_points"] - 1)
+        axes.xaxis.get_major_locator().set_params(integer=True)
     for axes in grid.flat[len(shifts) :]:
         axes.axis("off")
     figure.supxlabel("in-context examples", fontsize=9)

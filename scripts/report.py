@@ -28,10 +28,17 @@ body {{ font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 62rem; 
 h1 {{ font-size: 1.5rem; line-height: 1.25; }} h2 {{ font-size: 1.15rem; margin-top: 2rem; }}
 figure {{ margin: 0; overflow-x: auto; }} figure svg {{ width: 100%; min-width: 34rem; height: auto; }}
 .table {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }}
+table {{ border-collapse: collapse; font-size: .95rem; font-variant-numeric: tabular-nums; }}
+th, td {{ padding: .25rem .5rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }}
 th:first-child, td:first-child {{ text-align: left; position: sticky; left: 0; background: #fff; }}
 tr.model td {{ font-weight: 600; color: #a84300; }}
+table.settings td:last-child {{ text-align: left; white-space: normal; overflow-wrap: anywhere; }}
+@media (max-width: 40rem) {{
+  table {{ font-size: .85rem; }}
+  th, td {{ padding: .25rem .4rem; }}
+  th:first-child, td:first-child {{ white-space: normal; min-width: 6.5rem; max-width: 8rem; }}
+  table.settings td:first-child {{ max-width: none; overflow-wrap: anywhere; }}
+}}
 .note {{ color: #555; }}
 </style>
 </head>
@@ -43,6 +50,9 @@ tr.model td {{ font-weight: 600; color: #a84300; }}
 """
 
 
+ROUND_OFF = 1e-9  # below it an error is that of an exact solver: none
+
+
 def svg_of(figure: Figure) -> str:
     """The figure as an `<svg>` element to stand in a page."""
     buffer = io.StringIO()
@@ -51,11 +61,18 @@ def svg_of(figure: Figure) -> str:
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]
 
 
+def shown(value: Any) -> str:
+    """A number to three significant digits, 0 where it is round-off; anything else as it is."""
+    if not isinstance(value, float):
+        return str(value)
+    return "0" if abs(value) < ROUND_OFF else f"{value:.3g}"
+
+
 def table(header: list[Any], rows: dict[str, list[Any]]) -> str:
-    """An HTML table of one named row a predictor; numbers get three significant digits."""
+    """An HTML table of one named row a predictor."""
     lines = ["<tr>" + "".join(f"<th>{escape(str(cell))}</th>" for cell in header) + "</tr>"]
     for name, values in rows.items():
-        cells = [name, *(f"{value:.3g}" if isinstance(value, float) else str(value) for value in values)]
+        cells = [name, *map(shown, values)]
         kind = ' class="model"' if name.startswith("model") else ""
         lines.append(f"<tr{kind}>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
     return '<div class="table"><table>' + "\n".join(lines) + "</table></div>"
@@ -105,7 +122,8 @@ def page(metrics: dict[str, Any]) -> str:
     if "shifts" in drawn:
         parts += ["<h2>Shifted prompts</h2>", f"<figure>{drawn['shifts']}</figure>", shift_table(metrics)]
     about = settings | {f"version of {name}": version for name, version in metrics.get("versions", {}).items()}
-    parts += ["<h2>Settings</h2>", table(["", ""], {name: [str(value)] for name, value in about.items()})]
+    rows = (f"<tr><td>{escape(name)}</td><td>{escape(str(value))}</td></tr>" for name, value in about.items())
+    parts += ["<h2>Settings</h2>", '<table class="settings">' + "\n".join(rows) + "</table>"]
     return PAGE.format(title=escape(title), body="\n".join(parts))
 
 

@@ -2,7 +2,6 @@
 
 import datasets
 import evaluate
-import numpy as np
 
 from .metrics import bootstrap_interval, normalised_squared_error
 
@@ -25,6 +24,6 @@ class InContextError(evaluate.Metric):
         )
 
     def _compute(self, predictions: list, references: list, normaliser: float) -> dict[str, list[float]]:
-        errors = normalised_squared_error(np.array(predictions), np.array(references), normaliser)
+        errors = normalised_squared_error(predictions, references, normaliser)
         low, high = bootstrap_interval(errors)
         return {"error": errors.mean(axis=0).tolist(), "low": low.tolist(), "high": high.tolist()}

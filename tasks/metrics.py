@@ -19,15 +19,12 @@ def normalised_squared_error(predictions: np.ndarray, labels: np.ndarray, normal
     Raises:
         `ValueError`: shapes differ, nothing is given, a value is not finite or the normaliser is not > 0.
     """
-    predictions, labels = np.asarray(predictions, np.float64), np.asarray(labels, np.float64)
+    predictions, labels = _array("predictions", predictions), _array("labels", labels)
     if predictions.shape != labels.shape or predictions.size == 0:
         raise ValueError(
             f"`predictions` and `labels` must have one shape and not be empty, got {predictions.shape} and "
             f"{labels.shape}."
         )
-    for name, values in (("predictions", predictions), ("labels", labels)):
-        if not np.isfinite(values).all():
-            raise ValueError(f"`{name}` must be finite, got NaN or infinity.")
     if not normaliser > 0:
         raise ValueError(f"`normaliser` must be > 0, got {normaliser}.")
     return (predictions - labels) ** 2 / normaliser
@@ -49,15 +46,30 @@ def bootstrap_interval(
 
     Returns:
         Low and high end, each of shape `values.shape[1:]`.
+
+    Raises:
+        `ValueError`: no prompt is given, a value is not finite, or a setting is out of its range.
     """
-    values = np.asarray(values, np.float64)
+    values = _array("values", values)
     if values.ndim == 0 or values.shape[0] == 0:
         raise ValueError(f"`values` must hold at least one prompt, got shape {values.shape}.")
     if not 0 < confidence < 1:
         raise ValueError(f"`confidence` must be in (0, 1), got {confidence}.")
+    if n_resamples < 1:
+        raise ValueError(f"`n_resamples` must be >= 1, got {n_resamples}.")
     n_prompts = values.shape[0]
     # how often each prompt is drawn in each resample
     counts = np.random.default_rng(seed).multinomial(n_prompts, np.full(n_prompts, 1 / n_prompts), size=n_resamples)
     means = (counts @ values.reshape(n_prompts, -1) / n_prompts).reshape(n_resamples, *values.shape[1:])
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
     return low, high
+
+
+def _array(name: str, values: np.ndarray) -> np.ndarray:
+    try:
+        array = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"`{name}` must be numbers, all rows of one length, got something else.") from None
+    if not np.isfinite(array).all():
+        raise ValueError(f"`{name}` must be finite, got NaN or infinity.")
+    return array

@@ -75,6 +75,13 @@ def test_the_report_needs_no_more_than_the_first_keys(metrics):
     assert report.page(metrics).count("<svg") == 1
 
 
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.12345, "0.123"), (-3e-14, "0"), (2e-9, "2e-09"), (7, "7"), ("", ""), (0.0, "0")]
+)
+def test_the_report_shows_no_round_off(value, text):
+    assert report.shown(value) == text
+
+
 def test_both_pictures_are_written_and_show_every_curve(metrics, tmp_path):
     png, svg = plot.draw(metrics, tmp_path / "new")
     pixels = image.imread(png)

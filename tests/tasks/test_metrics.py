@@ -50,6 +50,8 @@ BAD_INPUT = {
     "empty": (np.zeros((0, 3)), np.zeros((0, 3)), 1.0, "not be empty"),
     "NaN": (np.full((2, 3), np.nan), np.zeros((2, 3)), 1.0, "`predictions` must be finite"),
     "infinite label": (np.zeros((2, 3)), np.full((2, 3), np.inf), 1.0, "`labels` must be finite"),
+    "rows": ([[1.0, 2.0], [3.0]], [[1.0, 2.0], [3.0]], 1.0, "`predictions` must be numbers, all rows of one length"),
+    "text": (np.zeros((1, 2)), [["a", "b"]], 1.0, "`labels` must be numbers"),
     "normaliser": (np.zeros((2, 3)), np.zeros((2, 3)), 0.0, "`normaliser` must be > 0, got 0.0"),
 }
 
@@ -61,8 +63,19 @@ def test_bad_input_is_refused(name):
         normalised_squared_error(predictions, labels, normaliser)
 
 
+@pytest.mark.parametrize("name", [name for name in BAD_INPUT if name != "text"])
+def test_the_evaluate_module_refuses_the_same(name):
+    predictions, labels, normaliser, message = BAD_INPUT[name]
+    with pytest.raises(ValueError, match="not be empty" if name == "empty" else message):
+        InContextError().compute(predictions=predictions, references=labels, normaliser=normaliser)
+
+
 def test_a_bad_interval_is_refused():
     with pytest.raises(ValueError, match="`values` must hold at least one prompt"):
         bootstrap_interval(np.zeros((0, 2)))
     with pytest.raises(ValueError, match=r"`confidence` must be in \(0, 1\), got 1"):
         bootstrap_interval(np.zeros((3, 2)), confidence=1)
+    with pytest.raises(ValueError, match="`values` must be finite"):
+        bootstrap_interval(np.array([1.0, np.nan]))
+    with pytest.raises(ValueError, match="`n_resamples` must be >= 1, got 0"):
+        bootstrap_interval(np.ones(3), n_resamples=0)
