@@ -166,6 +166,12 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
 
     def _prepare_cache_for_generation(self, generation_config: GenerationConfig, model_kwargs: dict, *args, **kwargs):
         """Have transformers build the cache for the loops of this call; it knows those of `self.config` only."""
+        implementation = generation_config.cache_implementation or ""
+        if implementation.startswith("offloaded") and self.device.type == "cpu":
+            raise ValueError(
+                f"`cache_implementation` {implementation!r} keeps the slots of a model on a GPU in the processor's "
+                "memory, and this model is on the processor: leave it out, or move the model to a GPU."
+            )
         n_loops = model_kwargs.get("n_loops", self.config.n_loops)
         config = self.config
         self.config = config.with_loops(n_loops, model_kwargs.get("loops_per_slot", 1))

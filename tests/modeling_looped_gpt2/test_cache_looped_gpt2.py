@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch.testing._internal.two_tensor import TwoTensor
 from transformers import DynamicCache, StaticCache
 
 from modeling_looped_gpt2 import LoopedGPT2Model
+from modeling_looped_gpt2.cache_looped_gpt2 import cache_bytes
 
 
 CACHES = {
@@ -70,3 +72,14 @@ def test_checkpointed_training_fills_no_cache(make_config):
     cache = DynamicCache()
     model(input_ids=torch.zeros(1, 3, dtype=torch.long), past_key_values=cache).last_hidden_state.sum().backward()
     assert cache.get_seq_length() == 0
+
+
+def test_bytes_of_quantised_slots_are_those_of_their_parts(model):
+    cache = model(input_ids=torch.zeros(2, 5, dtype=torch.long), use_cache=True, n_loops=1).past_key_values
+    empty = cache_bytes(cache)
+    whole = torch.zeros(10)
+    # as the backends of transformers keep them: a tensor with its scales, or a tensor that is made of others
+    cache.layers[0]._quantized_keys = (torch.zeros(100, dtype=torch.uint8), {"scale": torch.zeros(4), "axis": 1})
+    cache.layers[1]._quantized_keys = TwoTensor(whole, torch.zeros(10))
+    cache.layers[1].views = [whole[:3], whole[3:]]  # of the same memory
+    assert cache_bytes(cache) - empty == 100 + 4 * 4 + 2 * 10 * 4

@@ -54,7 +54,7 @@ class UnrolledGPT2(nn.Module):
 
 
 class ExactLayer(QuantizedLayer):
-    """A quantised layer that keeps every digit: its backends are no dependency, its bookkeeping is what is tested."""
+    """A quantised layer that keeps every digit: its bookkeeping is what is tested here."""
 
     def _quantize(self, tensor, axis):
         return tensor.clone()
