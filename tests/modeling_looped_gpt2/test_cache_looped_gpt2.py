@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch.testing._internal.two_tensor import TwoTensor
-from transformers import DynamicCache, StaticCache
+from transformers import DynamicCache, EncoderDecoderCache, StaticCache
 
 from modeling_looped_gpt2 import LoopedGPT2Model
 from modeling_looped_gpt2.cache_looped_gpt2 import cache_bytes
@@ -62,6 +62,12 @@ def test_a_cache_of_another_depth_is_refused(model):
     for cache in (model(input_ids=ids, use_cache=True, n_loops=3).past_key_values, StaticCache(model.config, 8)):
         with pytest.raises(ValueError, match=r"slots, . loops of 2 block\(s\), .* `n_loops` = 5: go on with as many"):
             model(input_ids=ids, past_key_values=cache, n_loops=5)
+
+
+def test_what_is_no_cache_is_refused(model):
+    for cache in (((torch.zeros(1), torch.zeros(1)),), EncoderDecoderCache(DynamicCache(), DynamicCache())):
+        with pytest.raises(ValueError, match=f"`past_key_values` must be a cache .* got {type(cache).__name__}"):
+            model(input_ids=torch.zeros(1, 2, dtype=torch.long), past_key_values=cache)
 
 
 def test_checkpointed_training_fills_no_cache(make_config):

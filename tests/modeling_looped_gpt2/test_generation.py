@@ -299,6 +299,18 @@ class TestCheapCaches:
         )  # floats, k and v, slots, rows
 
 
+@pytest.mark.parametrize("cache", ["by default", "static"])
+def test_a_text_ends_with_the_last_position(make_lm, batch, cache):
+    model = make_lm(n_positions=10)
+    settings = CACHES[cache](model.config)
+    # the padded row has three positions left, and the last token needs none
+    row = {name: values[1:] for name, values in batch.items()}
+    assert generate(model, row, max_new_tokens=7, **settings).shape == (1, 14)
+    assert generate(model, batch, max_new_tokens=4, **settings).shape == (2, 11)
+    with pytest.raises(ValueError, match="`n_positions` is 10 tokens, and the text has grown to 11: ask for fewer"):
+        generate(model, batch, max_new_tokens=5, **settings)
+
+
 @pytest.mark.parametrize("call", ["generate_batch", "paged"])
 def test_continuous_batching_is_refused(make_lm, batch, call):
     model = make_lm()
