@@ -4,8 +4,8 @@
 
 Trains two models from nothing on the prompts of tasks/pointer_chains.py, chains of up to `max_hops` pointers: a looped
 one, whose loops grow with the longest chain, and a standard transformer, whose blocks do not. Then asks for chains of
-up to twice as many pointers with every number of loops. Takes about twenty minutes of one CPU core; writes metrics.json,
-chains.png and the looped model.
+up to twice as many pointers with every number of loops. Takes about twenty minutes of one CPU core; writes
+metrics.json, chains.png and the looped model.
 """
 
 import argparse
