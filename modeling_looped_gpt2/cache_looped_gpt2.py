@@ -1,6 +1,9 @@
 """How loops share a stock transformers cache: one slot for every loop and block, in the order in which they run."""
 
+from collections.abc import Iterator
+
 import torch
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers.cache_utils import Cache, DynamicLayer, StaticLayer
 
 
@@ -122,11 +125,25 @@ def freeze(cache: Cache) -> Cache:
 
 def cache_bytes(cache: Cache) -> int:
     """Bytes of the tensors that a stock cache holds, on any device: what it reserves, not only what is filled."""
-    tensors = {}
+    storages = {}
     for layer in cache.layers:
-        for value in vars(layer).values():
-            for tensor in value if isinstance(value, tuple) else (value,):
-                if isinstance(tensor, torch.Tensor):
-                    storage = tensor.untyped_storage()
-                    tensors[storage.data_ptr()] = storage.nbytes()
-    return sum(tensors.values())
+        for tensor in _plain_tensors(vars(layer)):
+            storage = tensor.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+    return sum(storages.values())
+
+
+def _plain_tensors(value: object) -> Iterator[torch.Tensor]:
+    """The tensors in a value, those that a quantised tensor consists of in its place."""
+    if isinstance(value, torch.Tensor) and not is_traceable_wrapper_subclass(value):
+        yield value
+        return
+    parts = ()
+    if isinstance(value, torch.Tensor):
+        parts = [getattr(value, name) for name in value.__tensor_flatten__()[0]]
+    elif isinstance(value, dict):
+        parts = value.values()
+    elif isinstance(value, tuple | list):
+        parts = value
+    for part in parts:
+        yield from _plain_tensors(part)

@@ -329,6 +329,11 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
     def _check_cache(self, past_key_values: Cache | None, n_loops: int, loops_per_slot: int):
         if past_key_values is None:
             return
+        if not hasattr(past_key_values, "layers"):
+            raise ValueError(
+                "`past_key_values` must be a cache of transformers for a decoder, e.g. `DynamicCache`, got "
+                f"{type(past_key_values).__name__}."
+            )
         n_slots, n_layer = len(past_key_values.layers), self.config.n_layer
         expected = self.config.with_loops(n_loops, loops_per_slot).num_hidden_layers
         grows = past_key_values.layer_class_to_replicate is not None and not past_key_values.get_seq_length()

@@ -164,8 +164,27 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
         self.transformer._check_loops(model_kwargs.get("n_loops"), None, model_kwargs.get("loops_per_slot", 1))
         return generation_config, model_kwargs
 
+    def prepare_inputs_for_generation(
+        self, input_ids: torch.LongTensor, *args, inputs_embeds: torch.FloatTensor | None = None, **kwargs
+    ) -> dict[str, Any]:
+        """As in transformers; refuses texts that have grown past the positions that the model has."""
+        inputs = super().prepare_inputs_for_generation(input_ids, *args, inputs_embeds=inputs_embeds, **kwargs)
+        positions = inputs.get("position_ids")
+        if positions is not None and positions.max() >= self.config.n_positions:
+            raise ValueError(
+                f"`n_positions` is {self.config.n_positions} tokens, and the text has grown to "
+                f"{positions.max() + 1}: ask for fewer `max_new_tokens`."
+            )
+        return inputs
+
     def _prepare_cache_for_generation(self, generation_config: GenerationConfig, model_kwargs: dict, *args, **kwargs):
         """Have transformers build the cache for the loops of this call; it knows those of `self.config` only."""
+        implementation = generation_config.cache_implementation or ""
+        if implementation.startswith("offloaded") and self.device.type == "cpu":
+            raise ValueError(
+                f"`cache_implementation` {implementation!r} keeps the slots of a model on a GPU in the processor's "
+                "memory, and this model is on the processor: leave it out, or move the model to a GPU."
+            )
         n_loops = model_kwargs.get("n_loops", self.config.n_loops)
         config = self.config
         self.config = config.with_loops(n_loops, model_kwargs.get("loops_per_slot", 1))
@@ -220,10 +239,10 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
                 Indices of its blocks that run once before and after the loops. Blocks in none of the three are left
                 out.
             changes:
-                Fields of [`LoopedGPT2Config`], e.g. `n_loops=4`; one loop by default.
+                Fields of [`LoopedGPT2Config`] that change no shape, e.g. `n_loops=4`; one loop by default.
 
         Raises:
-            `ValueError`: an index is no block of the model, or the loop is empty.
+            `ValueError`: an index is no block of the model, the loop is empty, or a change is of a shape.
 
         Example:
 
@@ -242,7 +261,10 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
         if not parts["h"]:
             raise ValueError("`loop` must hold at least one block, got none.")
         sizes = {"n_prelude": len(parts["prelude"]), "n_layer": len(parts["h"]), "n_coda": len(parts["coda"])}
-        config = LoopedGPT2Config.from_gpt2(source.config, **(sizes | changes))
+        for name in (*sizes, "n_embd", "n_inner", "n_positions", "vocab_size"):
+            if name in changes:
+                raise ValueError(f"`{name}` follows from the model and its blocks: leave it out, got {changes[name]}.")
+        config = LoopedGPT2Config.from_gpt2(source.config, **sizes, **changes)
         looped = cls(config).to(source.dtype)
         for name in ("wte", "wpe", "ln_f"):
             getattr(looped.transformer, name).load_state_dict(getattr(source.transformer, name).state_dict())

@@ -70,6 +70,20 @@ class LoopArguments:
         None, "Draw each step's loops uniformly from n_loops_min to the scheduled count. Default: no draw."
     )
 
+    def schedule(self, n_loops: int) -> Schedule:
+        """Loops at every step, before any draw, for a model of `n_loops`."""
+        return _schedule("n_loops", self.n_loops_start, n_loops, self.n_loops_increment, self.n_loops_interval)
+
+    def check(self, config: LoopedGPT2Config):
+        """Refuse what a model of this configuration cannot be trained with."""
+        n_loops, start = config.n_loops, self.schedule(config.n_loops).start
+        if self.loop_window is not None and not 1 <= self.loop_window <= n_loops:
+            raise ValueError(f"`loop_window` must be in 1 ... `n_loops` = {n_loops}, got {self.loop_window}.")
+        if self.n_loops_min is not None and not 1 <= self.n_loops_min <= start:
+            raise ValueError(f"`n_loops_min` must be in 1 ... the first loop count {start}, got {self.n_loops_min}.")
+        if config.input_injection == "none" and self.loop_window not in (None, n_loops):
+            raise ValueError("`loop_window` must be left out with `input_injection: none`, which trains all loops.")
+
 
 @dataclass
 class OptimizationArguments:
@@ -93,21 +107,46 @@ class OptimizationArguments:
     compile: Literal["auto", "no", "default", "reduce-overhead"] = described(
         "auto", "Mode of torch.compile for the blocks; auto: reduce-overhead (CUDA graphs) on a GPU, no on a CPU."
     )
+    average_decay: float | None = described(
+        None, "Keep, evaluate and export an exponential moving average of the weights with this decay. Default: none."
+    )
     seed: int = described(42, "Seed of the initial weights, the prompts and the drawn loop counts.")
+
+    def __post_init__(self):
+        _check_positive(self, "max_steps", "gradient_accumulation_steps")
+        for name in ("learning_rate", "muon_learning_rate", "weight_decay", "max_grad_norm"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"`{name}` must be a finite number >= 0, got {getattr(self, name)}.")
+        if self.average_decay is not None and not 0 < self.average_decay < 1:
+            raise ValueError(f"`average_decay` must be in (0, 1), got {self.average_decay}.")
+        if min(self.warmup_steps, self.decay_steps) < 0:
+            raise ValueError("`warmup_steps` and `decay_steps` must be >= 0.")
+        if self.warmup_steps + self.decay_steps > self.max_steps:
+            raise ValueError(
+                f"`warmup_steps` + `decay_steps` must be <= `max_steps` = {self.max_steps}, got "
+                f"{self.warmup_steps} + {self.decay_steps}."
+            )
 
 
 @dataclass
 class InContextOptimizationArguments(OptimizationArguments):
-    """What is minimised on prompts of examples, and which weights the run leaves."""
+    """Steps, learning rates and precision, and what is minimised on prompts of examples."""
 
     loss_balance: float = described(
         0.0,
         "The loss of every loop and point is divided by this power of its own mean error in the batch: 0 is the "
         "paper's plain mean, 1 makes relative errors count alike.",
     )
-    average_decay: float | None = described(
-        None, "Keep, evaluate and export an exponential moving average of the weights with this decay. Default: none."
-    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.loss_balance <= 1:
+            raise ValueError(f"`loss_balance` must be in [0, 1], got {self.loss_balance}.")
+        if self.loss_balance and self.gradient_accumulation_steps > 1:
+            raise ValueError(
+                "`loss_balance` looks at all prompts of a step at once: leave out `gradient_accumulation_steps`, got "
+                f"{self.gradient_accumulation_steps}."
+            )
 
 
 @dataclass
@@ -120,6 +159,11 @@ class RunArguments:
     n_eval_prompts: int = described(256, "Held-out prompts of an evaluation.")
     save_every: int = described(100, "Steps between two checkpoints.")
     log_with: str | None = described(None, "Tracker beside log.jsonl by its Accelerate name, e.g. tensorboard.")
+
+    def __post_init__(self):
+        _check_positive(self, "log_every", "n_eval_prompts", "save_every")
+        if self.eval_every < 0:
+            raise ValueError(f"`eval_every` must be >= 0, got {self.eval_every}.")
 
 
 GROUPS = (ModelArguments, TaskArguments, LoopArguments, InContextOptimizationArguments, RunArguments)
@@ -136,51 +180,13 @@ class Arguments:
     run: RunArguments
 
     def __post_init__(self):
-        optimization, run = self.optimization, self.run
-        positive = {name: getattr(optimization, name) for name in ("max_steps", "gradient_accumulation_steps")}
-        positive |= {name: getattr(run, name) for name in ("log_every", "n_eval_prompts", "save_every")}
-        for name, value in positive.items():
-            if value < 1:
-                raise ValueError(f"`{name}` must be >= 1, got {value}.")
-        for name in ("learning_rate", "muon_learning_rate", "weight_decay", "max_grad_norm"):
-            if not 0 <= getattr(optimization, name) < float("inf"):
-                raise ValueError(f"`{name}` must be a finite number >= 0, got {getattr(optimization, name)}.")
-        if not 0 <= optimization.loss_balance <= 1:
-            raise ValueError(f"`loss_balance` must be in [0, 1], got {optimization.loss_balance}.")
-        if optimization.loss_balance and optimization.gradient_accumulation_steps > 1:
-            raise ValueError(
-                "`loss_balance` looks at all prompts of a step at once: leave out `gradient_accumulation_steps`, got "
-                f"{optimization.gradient_accumulation_steps}."
-            )
-        if optimization.average_decay is not None and not 0 < optimization.average_decay < 1:
-            raise ValueError(f"`average_decay` must be in (0, 1), got {optimization.average_decay}.")
-        if min(optimization.warmup_steps, optimization.decay_steps) < 0:
-            raise ValueError("`warmup_steps` and `decay_steps` must be >= 0.")
-        if optimization.warmup_steps + optimization.decay_steps > optimization.max_steps:
-            raise ValueError(
-                f"`warmup_steps` + `decay_steps` must be <= `max_steps` = {optimization.max_steps}, got "
-                f"{optimization.warmup_steps} + {optimization.decay_steps}."
-            )
-        if run.eval_every < 0:
-            raise ValueError(f"`eval_every` must be >= 0, got {run.eval_every}.")
         config, _ = self.config, self.stream
         if config.n_positions < 2 * self.task.n_points - 1:
             raise ValueError(
                 f"`n_positions` must be >= 2 * `n_points` - 1 = {2 * self.task.n_points - 1}, "
                 f"got {config.n_positions}."
             )
-        self._check_loops()
-
-    def _check_loops(self):
-        n_loops, schedule = self.model.n_loops, self.n_loops_schedule
-        if self.loops.loop_window is not None and not 1 <= self.loops.loop_window <= n_loops:
-            raise ValueError(f"`loop_window` must be in 1 ... `n_loops` = {n_loops}, got {self.loops.loop_window}.")
-        if self.loops.n_loops_min is not None and not 1 <= self.loops.n_loops_min <= schedule.start:
-            raise ValueError(
-                f"`n_loops_min` must be in 1 ... the first loop count {schedule.start}, got {self.loops.n_loops_min}."
-            )
-        if self.model.input_injection == "none" and self.loops.loop_window not in (None, n_loops):
-            raise ValueError("`loop_window` must be left out with `input_injection: none`, which trains all loops.")
+        self.loops.check(config)
 
     @property
     def config(self) -> LoopedGPT2Config:
@@ -209,10 +215,7 @@ class Arguments:
     @property
     def n_loops_schedule(self) -> Schedule:
         """Loops at every step, before any draw."""
-        loops = self.loops
-        return _schedule(
-            "n_loops", loops.n_loops_start, self.model.n_loops, loops.n_loops_increment, loops.n_loops_interval
-        )
+        return self.loops.schedule(self.model.n_loops)
 
     @classmethod
     def from_dict(cls, recipe: dict[str, Any]) -> "Arguments":
@@ -222,6 +225,12 @@ class Arguments:
     def as_dict(self) -> dict[str, Any]:
         """All fields in one flat mapping, as a recipe holds them."""
         return {name: value for group in vars(self).values() for name, value in asdict(group).items()}
+
+
+def _check_positive(group: object, *names: str):
+    for name in names:
+        if getattr(group, name) < 1:
+            raise ValueError(f"`{name}` must be >= 1, got {getattr(group, name)}.")
 
 
 def _schedule(name: str, start: int | None, end: int, *growth: int) -> Schedule:

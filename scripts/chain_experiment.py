@@ -4,8 +4,8 @@
 
 Trains two models from nothing on the prompts of tasks/pointer_chains.py, chains of up to `max_hops` pointers: a looped
 one, whose loops grow with the longest chain, and a standard transformer, whose blocks do not. Then asks for chains of
-up to twice as many pointers with every number of loops. Takes about ten minutes of one CPU core; writes metrics.json,
-chains.png and the looped model.
+up to twice as many pointers with every number of loops. Takes about twenty minutes of one CPU core; writes
+metrics.json, chains.png and the looped model.
 """
 
 import argparse
@@ -185,7 +185,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read and check the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--output_dir", type=Path, required=True, help="Folder of metrics.json, chains.png and model.")
-    sizes = {"max_steps": 1000, "batch_size": 64, "max_hops": 4, "n_prompts": 1000, "blocks": 8, "seed": 0}
+    sizes = {"max_steps": 1000, "batch_size": 64, "max_hops": 4, "n_prompts": 1000, "blocks": 12, "seed": 0}
     for name, default in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"Default: {default}.")
     arguments = parser.parse_args()

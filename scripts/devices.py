@@ -28,6 +28,15 @@ def fastest_attention(device: torch.device) -> str:
     return "eager" if device.type == "cpu" else "sdpa"
 
 
+def choices_for(device: torch.device) -> dict[str, str]:
+    """What the fields of a run that are "auto" stand for on `device`."""
+    return {
+        "mixed_precision": "bf16" if has_bfloat16(device) else "no",
+        "attn_implementation": fastest_attention(device),
+        "compile": "reduce-overhead" if device.type == "cuda" else "no",
+    }
+
+
 def uses_cpu() -> bool:
     """Whether training runs on the CPU: there is no accelerator, or `ACCELERATE_USE_CPU` asks for it."""
     return not torch.accelerator.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true")

@@ -16,6 +16,7 @@ import logging
 import os
 import platform
 import sys
+from collections.abc import Callable
 
 import accelerate
 import datasets
@@ -30,15 +31,13 @@ from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from scripts.arguments import Arguments, parse_arguments
 from scripts.checkpoints import RunError, RunFolder, write_atomically
 from scripts.devices import (
-    fastest_attention,
-    has_bfloat16,
+    choices_for,
     keep_freed_memory,
     stop_with_launcher,
     use_all_cores,
     uses_cpu,
 )
 from scripts.trainer import Trainer
-from scripts.training_cost import training_flops
 
 
 def environment(accelerator: Accelerator) -> dict[str, str | int]:
@@ -89,13 +88,8 @@ def claim(folder: RunFolder, arguments: Arguments, state: PartialState) -> Argum
     """Claim the folder by the main process; all processes return the arguments that hold for the run."""
     recipe = [None]
     if state.is_main_process:
-        machine = {
-            "mixed_precision": "bf16" if has_bfloat16(state.device) else "no",
-            "attn_implementation": fastest_attention(state.device),
-            "compile": "reduce-overhead" if state.device.type == "cuda" else "no",
-        }
-        recipe = [folder.claim(arguments.as_dict(), machine)]
-    return Arguments.from_dict(broadcast_object_list(recipe)[0])
+        recipe = [folder.claim(arguments.as_dict(), choices_for(state.device))]
+    return type(arguments).from_dict(broadcast_object_list(recipe)[0])
 
 
 def build_accelerator(arguments: Arguments) -> Accelerator:
@@ -117,8 +111,8 @@ def build_accelerator(arguments: Arguments) -> Accelerator:
     return accelerator
 
 
-def run(arguments: Arguments):
-    """Train, from the last checkpoint where there is one, and export."""
+def run(arguments: Arguments, claim: Callable = claim, trainer_class: type[Trainer] = Trainer):
+    """Claim the folder, train, from the last checkpoint where there is one, and export."""
     state = connect(arguments)
     folder = RunFolder(arguments.run.output_dir)
     arguments = claim(folder, arguments, state)
@@ -127,14 +121,14 @@ def run(arguments: Arguments):
         return
     accelerator = build_accelerator(arguments)
     if accelerator.is_main_process:
-        record = environment(accelerator) | {"flops": training_flops(arguments)}
+        record = environment(accelerator) | trainer_class.cost(arguments)
         write_atomically(folder.path / "environment.json", json.dumps(record, indent=2))
-    trainer = Trainer(accelerator, arguments, folder)
+    trainer = trainer_class(accelerator, arguments, folder)
     if trainer.first_step:
         accelerator.print(f"Going on from step {trainer.first_step}.")
     if trainer.train():
         trainer.export()
-        accelerator.print(f"Finished: {folder.path} loads with AutoModel.from_pretrained.")
+        accelerator.print(f"Finished: {folder.path} loads with {trainer.auto_class}.from_pretrained.")
     accelerator.end_training()
 
 

@@ -7,7 +7,6 @@ Several devices need one of the files of scripts/accelerate_configs, as for scri
 from the last checkpoint. In the end the folder holds the model with its code, its tokenizer and log.jsonl.
 """
 
-import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -16,24 +15,22 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 from accelerate import Accelerator, PartialState
-from accelerate.utils import broadcast_object_list, set_seed
+from accelerate.utils import set_seed
 from huggingface_hub.errors import StrictDataclassError
 from tqdm import tqdm
 from transformers import AutoTokenizer, GPT2LMHeadModel, HfArgumentParser, PreTrainedTokenizerBase
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2LMHeadModel
+from scripts import train
 from scripts.arguments import LoopArguments, OptimizationArguments, RunArguments, described
-from scripts.checkpoints import RunError, RunFolder, write_atomically
-from scripts.devices import fastest_attention, has_bfloat16, keep_freed_memory, stop_with_launcher
-from scripts.optimizers import build_optimizers, set_learning_rates
+from scripts.checkpoints import RunError, RunFolder
+from scripts.devices import keep_freed_memory, stop_with_launcher
 from scripts.text_stream import TextStream, build_tokenizer
-from scripts.train import build_accelerator, connect, environment
-from scripts.trainer import StopRequest, Trainer
-from tasks.curriculum import Schedule, draw_n_loops
+from scripts.trainer import Trainer
+from tasks.curriculum import Schedule
 
 
 TOKENIZER_FOLDER = "tokenizer"
@@ -74,7 +71,6 @@ class LMOptimizationArguments(OptimizationArguments):
     """Steps, learning rates and precision."""
 
     batch_size: int = described(32, "Sequences of an optimizer step, over all processes and accumulation steps.")
-    compile: bool = described(False, "Compile the blocks with torch.compile.")
 
 
 GROUPS = (ModelArguments, TextArguments, LoopArguments, LMOptimizationArguments, RunArguments)
@@ -91,22 +87,9 @@ class LMArguments:
     run: RunArguments
 
     def __post_init__(self):
-        _ = self.config  # checks itself
-        positive = {name: getattr(self.optimization, name) for name in ("max_steps", "gradient_accumulation_steps")}
-        positive |= {name: getattr(self.run, name) for name in ("log_every", "n_eval_prompts", "save_every")}
-        for name, value in positive.items():
-            if value < 1:
-                raise ValueError(f"`{name}` must be >= 1, got {value}.")
+        self.loops.check(self.config)
         if self.text.n_positions < 2:
             raise ValueError(f"`n_positions` must be >= 2, got {self.text.n_positions}: the next token is predicted.")
-        window, n_loops = self.loops.loop_window, self.model.n_loops
-        if window is not None and not 1 <= window <= n_loops:
-            raise ValueError(f"`loop_window` must be in 1 ... `n_loops` = {n_loops}, got {window}.")
-        lowest = self.loops.n_loops_min
-        if lowest is not None and not 1 <= lowest <= self.n_loops_schedule.start:
-            raise ValueError(
-                f"`n_loops_min` must be in 1 ... the first loop count {self.n_loops_schedule.start}, got {lowest}."
-            )
 
     @property
     def config(self) -> LoopedGPT2Config:
@@ -119,9 +102,7 @@ class LMArguments:
     @property
     def n_loops_schedule(self) -> Schedule:
         """Loops at every step, before any draw."""
-        loops, n_loops = self.loops, self.model.n_loops
-        start = n_loops if loops.n_loops_start is None else loops.n_loops_start
-        return Schedule(start, n_loops, loops.n_loops_increment, loops.n_loops_interval)
+        return self.loops.schedule(self.model.n_loops)
 
     @classmethod
     def from_dict(cls, recipe: dict[str, Any]) -> "LMArguments":
@@ -157,6 +138,8 @@ def build_model(arguments: LMArguments, tokenizer: PreTrainedTokenizerBase) -> L
 class LMTrainer(Trainer):
     """One run of a language model: the steps, checkpoints and signals of the in-context trainer on text."""
 
+    auto_class = "AutoModelForCausalLM"
+
     def __init__(self, accelerator: Accelerator, arguments: LMArguments, folder: RunFolder):
         self.accelerator, self.arguments, self.folder = accelerator, arguments, folder
         text, optimization = arguments.text, arguments.optimization
@@ -170,48 +153,21 @@ class LMTrainer(Trainer):
         set_seed(optimization.seed)
         model = build_model(arguments, self.tokenizer)
         model.set_attn_implementation(arguments.model.attn_implementation)
-        optimizers = build_optimizers(model, optimization)
-        if optimization.compile:
-            for block in model.transformer.h:  # the blocks alone, so that a new loop count compiles nothing
-                block.compile()
-        self.model, *self.optimizers = accelerator.prepare(model, *optimizers)
-        self.stop_request = StopRequest()
-        self.first_step = folder.load(accelerator)
-        if accelerator.is_main_process:
-            folder.truncate_log(self.first_step)
+        self.prepare(model)
 
-    def training_step(self, index: int, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """One optimizer step on batch `index`; returns loss, zero and gradient norm."""
-        accelerator, loops, optimization = self.accelerator, self.arguments.loops, self.arguments.optimization
-        n_loops = self.arguments.n_loops_schedule.at(index)
-        if loops.n_loops_min is not None:
-            n_loops = draw_n_loops(optimization.seed, index, loops.n_loops_min, n_loops)
-        loop_window = None if loops.loop_window is None else min(loops.loop_window, n_loops)
-        set_learning_rates(self.optimizers, index, optimization)
-        self.model.train()
-        measured = torch.zeros(3, device=accelerator.device)
-        n_parts = optimization.gradient_accumulation_steps
-        for ids in batch["input_ids"].to(accelerator.device).chunk(n_parts):
-            with accelerator.accumulate(self.model):
-                loss = self.model(ids, labels=ids, n_loops=n_loops, loop_window=loop_window, use_cache=False).loss
-                accelerator.backward(loss)
-                if accelerator.sync_gradients:
-                    max_norm = optimization.max_grad_norm or float("inf")
-                    measured[2] = accelerator.clip_grad_norm_(self.model.parameters(), max_norm)
-                for optimizer in self.optimizers:
-                    optimizer.step()
-                    optimizer.zero_grad()
-            measured[0] += loss.detach() / n_parts
-        return measured
+    @staticmethod
+    def cost(arguments: LMArguments) -> dict[str, int]:
+        """Nothing: what the vocabulary costs is not counted."""
+        return {}
+
+    def losses(self, prompts: dict[str, torch.Tensor], **loops: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss of a part of a batch, and what is logged: the loss and nothing else."""
+        loss = self.model(**prompts, **loops, use_cache=False).loss
+        return loss, torch.stack((loss.detach(), torch.zeros_like(loss)))
 
     def report(self, step: int, measured: torch.Tensor, seconds: float, bar: tqdm):
-        """Log the means since the last report over all processes; refuse to go on when one is not finite."""
-        loss, _, grad_norm = self.accelerator.reduce(measured, reduction="mean").tolist()
-        if not np.isfinite(loss) or not np.isfinite(grad_norm):
-            raise RunError(
-                f"the loss or its gradient was not finite in the steps up to {step}; the newest checkpoint before "
-                f"that is {self.folder.latest()}. Lower the learning rate or lengthen the warm-up, in a new folder."
-            )
+        """Log the means since the last report."""
+        loss, _, grad_norm = self.finite_means(step, measured)
         n_tokens = self.arguments.optimization.batch_size * self.arguments.text.n_positions
         metrics = {
             "step": step,
@@ -229,11 +185,11 @@ class LMTrainer(Trainer):
         """Mean loss in nats a token on the held-out text with the final loop count."""
         if not self.held_out:
             return
-        self.model.eval()
+        model = self.result.eval()
         size, total = self.arguments.optimization.batch_size, 0.0
         for start in range(0, len(self.held_out), size):
             ids = torch.tensor(self.held_out[start : start + size], device=self.accelerator.device)
-            total += self.model(ids, labels=ids, use_cache=False).loss.item() * len(ids)
+            total += model(ids, labels=ids, use_cache=False).loss.item() * len(ids)
         loss = total / len(self.held_out)
         self.write({"step": step, "eval_loss": loss})
         if self.accelerator.is_main_process:
@@ -247,41 +203,17 @@ class LMTrainer(Trainer):
 
 
 def claim(folder: RunFolder, arguments: LMArguments, state: PartialState) -> LMArguments:
-    """Claim the folder and make the tokenizer by the main process; all return the arguments that hold for the run."""
-    recipe = [None]
-    if state.is_main_process:
-        machine = {
-            "mixed_precision": "bf16" if has_bfloat16(state.device) else "no",
-            "attn_implementation": fastest_attention(state.device),
-        }
-        text = arguments.text
-        tokenizer = None
-        if not (folder.path / TOKENIZER_FOLDER).exists():
-            tokenizer = build_tokenizer(text.tokenizer, Path(text.train_file), text.text_column)
-        recipe = [folder.claim(arguments.as_dict(), machine)]
-        if tokenizer is not None:
-            tokenizer.save_pretrained(folder.path / TOKENIZER_FOLDER)
-    return LMArguments.from_dict(broadcast_object_list(recipe)[0])
-
-
-def run(arguments: LMArguments):
-    """Train, from the last checkpoint where there is one, and export."""
-    state = connect(arguments)
-    folder = RunFolder(arguments.run.output_dir)
-    arguments = claim(folder, arguments, state)
-    if folder.is_finished:
-        state.print(f"The run in {folder.path} is finished.")
-        return
-    accelerator = build_accelerator(arguments)
-    if accelerator.is_main_process:
-        write_atomically(folder.path / "environment.json", json.dumps(environment(accelerator), indent=2))
-    trainer = LMTrainer(accelerator, arguments, folder)
-    if trainer.first_step:
-        accelerator.print(f"Going on from step {trainer.first_step}.")
-    if trainer.train():
-        trainer.export()
-        accelerator.print(f"Finished: {folder.path} loads with AutoModelForCausalLM.from_pretrained.")
-    accelerator.end_training()
+    """As for an in-context run; the main process also makes the tokenizer, before anything is written."""
+    tokenizer = None
+    if state.is_main_process and not (folder.path / TOKENIZER_FOLDER).exists():
+        tokenizer = build_tokenizer(
+            arguments.text.tokenizer, Path(arguments.text.train_file), arguments.text.text_column
+        )
+    arguments = train.claim(folder, arguments, state)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder.path / TOKENIZER_FOLDER)
+    state.wait_for_everyone()
+    return arguments
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> LMArguments:
@@ -302,7 +234,7 @@ def main():
     stop_with_launcher()
     transformers.logging.disable_progress_bar()
     try:
-        run(arguments)
+        train.run(arguments, claim, LMTrainer)
     except (RunError, OSError, ValueError) as error:
         sys.exit(f"train_lm.py: error: {error}")
 

@@ -12,12 +12,14 @@ from huggingface_hub.errors import HFValidationError
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
+from transformers import PreTrainedModel
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from modeling_looped_gpt2.modeling_looped_gpt2_in_context import LoopedGPT2InContextRegressionOutput
 from scripts.arguments import Arguments
 from scripts.checkpoints import RunError, RunFolder
 from scripts.optimizers import build_optimizers, set_learning_rates
+from scripts.training_cost import training_flops
 from tasks.curriculum import draw_n_loops
 from tasks.streams import make_generator
 
@@ -64,12 +66,22 @@ def build_model(arguments: Arguments) -> LoopedGPT2ForInContextRegression:
 class Trainer:
     """One run: the prepared model and optimizers, its stream and its folder."""
 
+    auto_class = "AutoModel"  # that loads what the run leaves
+
     def __init__(self, accelerator: Accelerator, arguments: Arguments, folder: RunFolder):
         self.accelerator, self.arguments, self.folder = accelerator, arguments, folder
         self.stream = arguments.stream
-        optimization = arguments.optimization
-        set_seed(optimization.seed)
-        model = build_model(arguments)
+        set_seed(arguments.optimization.seed)
+        self.prepare(build_model(arguments))
+
+    @staticmethod
+    def cost(arguments: Arguments) -> dict[str, int]:
+        """What a run takes, for the record of it."""
+        return {"flops": training_flops(arguments)}
+
+    def prepare(self, model: PreTrainedModel):
+        """Wrap the model and its optimizers for the machine, and take up the run where it stopped."""
+        accelerator, optimization = self.accelerator, self.arguments.optimization
         self.average = None
         if optimization.average_decay is not None:
             average = get_ema_multi_avg_fn(optimization.average_decay)
@@ -81,9 +93,9 @@ class Trainer:
                 block.compile(mode=optimization.compile)
         self.model, *self.optimizers = accelerator.prepare(model, *optimizers)
         self.stop_request = StopRequest()
-        self.first_step = folder.load(accelerator)
+        self.first_step = self.folder.load(accelerator)
         if accelerator.is_main_process:
-            folder.truncate_log(self.first_step)
+            self.folder.truncate_log(self.first_step)
 
     def train(self) -> bool:
         """Run the steps that are left; returns whether the last one was reached."""
@@ -123,7 +135,7 @@ class Trainer:
         return True
 
     def training_step(self, index: int, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """One optimizer step on batch `index`; returns loss, squared error at the last point and gradient norm."""
+        """One optimizer step on batch `index`; returns the two means of `losses` and the gradient norm."""
         accelerator, loops, optimization = self.accelerator, self.arguments.loops, self.arguments.optimization
         n_loops = self.arguments.n_loops_schedule.at(index)
         if loops.n_loops_min is not None:
@@ -141,19 +153,24 @@ class Trainer:
         for part in range(n_parts):
             prompts = {name: values[part] for name, values in parts.items()}
             with accelerator.accumulate(self.model):
-                outputs = self.model(**prompts, n_loops=n_loops, loop_window=loop_window, output_loop_predictions=True)
-                accelerator.backward(self.balanced_loss(outputs, prompts["labels"]))
+                loss, means = self.losses(prompts, n_loops=n_loops, loop_window=loop_window)
+                accelerator.backward(loss)
                 if accelerator.sync_gradients:
                     max_norm = optimization.max_grad_norm or float("inf")
                     measured[2] = accelerator.clip_grad_norm_(self.model.parameters(), max_norm)
                 for optimizer in self.optimizers:
                     optimizer.step()
                     optimizer.zero_grad()
-            last_error = (outputs.predictions[:, -1].detach() - prompts["labels"][:, -1]).square().mean()
-            measured[:2] += torch.stack((outputs.loss.detach(), last_error)) / n_parts
+            measured[:2] += means / n_parts
         if self.average is not None:
             self.average.update_parameters(accelerator.unwrap_model(self.model))
         return measured
+
+    def losses(self, prompts: dict[str, torch.Tensor], **loops: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss of a part of a batch, and what is logged: the plain loss, the squared error at the last point."""
+        outputs = self.model(**prompts, **loops, output_loop_predictions=True)
+        last_error = (outputs.predictions[:, -1].detach() - prompts["labels"][:, -1]).square().mean()
+        return self.balanced_loss(outputs, prompts["labels"]), torch.stack((outputs.loss.detach(), last_error))
 
     def balanced_loss(self, outputs: LoopedGPT2InContextRegressionOutput, labels: torch.Tensor) -> torch.Tensor:
         """The loss that is minimised: with `loss_balance` b, mean error / (mean error of all processes)^b."""
@@ -166,19 +183,24 @@ class Trainer:
         return (errors / scale.clamp_min(torch.finfo(scale.dtype).tiny) ** balance).mean()
 
     @property
-    def result(self) -> LoopedGPT2ForInContextRegression:
+    def result(self) -> PreTrainedModel:
         """The model that is evaluated and exported: the average of the weights where one is kept."""
         return self.accelerator.unwrap_model(self.model) if self.average is None else self.average.module
 
-    def report(self, step: int, measured: torch.Tensor, seconds: float, bar: tqdm):
-        """Log the means since the last report over all processes; refuse to go on when one is not finite."""
-        loss, last_error, grad_norm = self.accelerator.reduce(measured, reduction="mean").tolist()
-        if not all(map(np.isfinite, (loss, last_error, grad_norm))):
+    def finite_means(self, step: int, measured: torch.Tensor) -> list[float]:
+        """The means over all processes; refuses to go on when one is not finite."""
+        means = self.accelerator.reduce(measured, reduction="mean").tolist()
+        if not all(map(np.isfinite, means)):
             raise RunError(
-                f"the loss or its gradient was not finite in the steps up to {step} (loss {loss}, gradient norm "
-                f"{grad_norm}); the newest checkpoint before that is {self.folder.latest()}. Lower the learning rate, "
+                f"the loss or its gradient was not finite in the steps up to {step} (loss {means[0]}, gradient norm "
+                f"{means[2]}); the newest checkpoint before that is {self.folder.latest()}. Lower the learning rate, "
                 "lengthen the warm-up or set `mixed_precision` to no, in a new folder."
             )
+        return means
+
+    def report(self, step: int, measured: torch.Tensor, seconds: float, bar: tqdm):
+        """Log the means since the last report."""
+        loss, last_error, grad_norm = self.finite_means(step, measured)
         normaliser = self.stream.task.normaliser
         metrics = {
             "step": step,

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
-from transformers import DynamicCache, StaticCache
+from torch.testing._internal.two_tensor import TwoTensor
+from transformers import DynamicCache, EncoderDecoderCache, StaticCache
 
 from modeling_looped_gpt2 import LoopedGPT2Model
+from modeling_looped_gpt2.cache_looped_gpt2 import cache_bytes
 
 
 CACHES = {
@@ -62,6 +64,12 @@ def test_a_cache_of_another_depth_is_refused(model):
             model(input_ids=ids, past_key_values=cache, n_loops=5)
 
 
+def test_what_is_no_cache_is_refused(model):
+    for cache in (((torch.zeros(1), torch.zeros(1)),), EncoderDecoderCache(DynamicCache(), DynamicCache())):
+        with pytest.raises(ValueError, match=f"`past_key_values` must be a cache .* got {type(cache).__name__}"):
+            model(input_ids=torch.zeros(1, 2, dtype=torch.long), past_key_values=cache)
+
+
 def test_checkpointed_training_fills_no_cache(make_config):
     model = LoopedGPT2Model(make_config(vocab_size=11)).train()
     # renamed in transformers 5.23
@@ -70,3 +78,14 @@ def test_checkpointed_training_fills_no_cache(make_config):
     cache = DynamicCache()
     model(input_ids=torch.zeros(1, 3, dtype=torch.long), past_key_values=cache).last_hidden_state.sum().backward()
     assert cache.get_seq_length() == 0
+
+
+def test_bytes_of_quantised_slots_are_those_of_their_parts(model):
+    cache = model(input_ids=torch.zeros(2, 5, dtype=torch.long), use_cache=True, n_loops=1).past_key_values
+    empty = cache_bytes(cache)
+    whole = torch.zeros(10)
+    # as the backends of transformers keep them: a tensor with its scales, or a tensor that is made of others
+    cache.layers[0]._quantized_keys = (torch.zeros(100, dtype=torch.uint8), {"scale": torch.zeros(4), "axis": 1})
+    cache.layers[1]._quantized_keys = TwoTensor(whole, torch.zeros(10))
+    cache.layers[1].views = [whole[:3], whole[3:]]  # of the same memory
+    assert cache_bytes(cache) - empty == 100 + 4 * 4 + 2 * 10 * 4

@@ -54,7 +54,7 @@ class UnrolledGPT2(nn.Module):
 
 
 class ExactLayer(QuantizedLayer):
-    """A quantised layer that keeps every digit: its backends are no dependency, its bookkeeping is what is tested."""
+    """A quantised layer that keeps every digit: its bookkeeping is what is tested here."""
 
     def _quantize(self, tensor, axis):
         return tensor.clone()
@@ -297,6 +297,18 @@ class TestCheapCaches:
         assert (
             model.cache_bytes(cache) == 4 * 2 * (2 * 3) * 2 * 7 * model.config.n_embd
         )  # floats, k and v, slots, rows
+
+
+@pytest.mark.parametrize("cache", ["by default", "static"])
+def test_a_text_ends_with_the_last_position(make_lm, batch, cache):
+    model = make_lm(n_positions=10)
+    settings = CACHES[cache](model.config)
+    # the padded row has three positions left, and the last token needs none
+    row = {name: values[1:] for name, values in batch.items()}
+    assert generate(model, row, max_new_tokens=7, **settings).shape == (1, 14)
+    assert generate(model, batch, max_new_tokens=4, **settings).shape == (2, 11)
+    with pytest.raises(ValueError, match="`n_positions` is 10 tokens, and the text has grown to 11: ask for fewer"):
+        generate(model, batch, max_new_tokens=5, **settings)
 
 
 @pytest.mark.parametrize("call", ["generate_batch", "paged"])

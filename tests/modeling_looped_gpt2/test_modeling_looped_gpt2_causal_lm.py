@@ -102,6 +102,8 @@ class TestFromGPT2:
             ({"loop": [5]}, "`loop` must hold blocks 0 to 4, got"),
             ({"prelude": [-1]}, "`prelude` must hold blocks 0 to 4, got"),
             ({"loop": []}, "`loop` must hold at least one block, got none"),
+            ({"n_layer": 3}, "`n_layer` follows from the model and its blocks: leave it out, got 3"),
+            ({"n_embd": 64}, "`n_embd` follows from the model and its blocks: leave it out, got 64"),
         ],
     )
     def test_bad_parts_are_refused(self, gpt2, parts, message):

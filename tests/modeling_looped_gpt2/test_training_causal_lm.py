@@ -1,11 +1,19 @@
 """The language model in the tools that people train and ship with."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import peft
 import pytest
 import torch
-from transformers import Trainer, TrainingArguments
+from transformers import CompileConfig, Trainer, TrainingArguments
 
 from modeling_looped_gpt2 import LoopedGPT2LMHeadModel
+
+
+FOLDER = Path(__file__).parent
 
 
 @pytest.fixture
@@ -93,13 +101,40 @@ def test_a_fixed_depth_is_exported(make_lm, batch):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_compiled_step_on_a_static_cache_equals_eager(make_lm, batch):
-    model = make_lm()
-    expected = model.generate(**batch, max_new_tokens=5, do_sample=False, n_loops=3)
-    compiled = torch.compile(model.transformer.forward, backend="eager", fullgraph=True)
-    model.transformer.forward = compiled
-    settings = {"max_new_tokens": 5, "do_sample": False, "n_loops": 3, "cache_implementation": "static"}
-    assert torch.equal(model.generate(**batch, **settings), expected)
+def test_generation_compiles_once_for_every_depth(make_lm, batch, monkeypatch):
+    compiled = []
+    backend = torch._dynamo.lookup_backend("eager")
+    monkeypatch.setattr(CompileConfig, "_compile_all_devices", True)  # transformers compiles on GPUs by itself
+    model = make_lm(n_prelude=1)
+    settings = {"max_new_tokens": 5, "do_sample": False, "cache_implementation": "static"}
+    compile_config = CompileConfig(
+        fullgraph=True, dynamic=False, mode=None, backend=lambda *args: compiled.append(1) or backend(*args)
+    )
+    for n_loops in (3, 5, 3, 5):
+        expected = model.generate(**batch, max_new_tokens=5, do_sample=False, n_loops=n_loops)
+        outputs = model.generate(**batch, **settings, n_loops=n_loops, compile_config=compile_config)
+        assert torch.equal(outputs, expected)
+    assert len(compiled) == 2
+
+
+def test_sharded_over_two_processes_it_trains_the_same_model(make_lm, ids, tmp_path):
+    pytest.importorskip("transformers.distributed.fsdp")
+    model = make_lm(vocab_size=24, n_prelude=1, n_coda=1)
+    model.save_pretrained(tmp_path)
+    torch.save(ids, tmp_path / "ids.pt")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launcher, FOLDER / "sharded_training.py", tmp_path, tmp_path / "sharded"]
+    environment = os.environ | {"PYTHONPATH": str(FOLDER.parents[1]), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    optimizer = torch.optim.SGD(model.train().parameters(), lr=0.1)
+    for n_loops in (2, 4, 3):
+        model(ids, labels=ids, n_loops=n_loops, loop_window=2, use_cache=False).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    sharded = LoopedGPT2LMHeadModel.from_pretrained(tmp_path / "sharded").state_dict()
+    for name, weight in model.state_dict().items():
+        torch.testing.assert_close(sharded[name], weight, rtol=1e-4, atol=1e-5, msg=name)
 
 
 def test_fsdp_and_device_plans_name_real_modules(make_lm):

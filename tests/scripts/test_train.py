@@ -97,7 +97,8 @@ def test_training_learns(train, tmp_path):
 def test_two_processes_give_the_result_of_one(finished, finished_by_two, weights):
     one, two = weights(finished), weights(finished_by_two)
     for name in one:
-        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-4, msg=name)
+        # Muon orthogonalises in bfloat16 where the processor can, which turns round-off of 1e-7 into 2e-3
+        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=5e-3, msg=name)
     for line, other in zip(log_without_times(finished), log_without_times(finished_by_two), strict=True):
         assert line == pytest.approx(other, rel=1e-3)
 
@@ -289,7 +290,7 @@ def test_a_finished_run_is_left_alone(train, finished):
 
 
 def test_a_batch_that_cannot_be_shared_is_refused_before_anything_is_written(train, tmp_path):
-    result = train(tmp_path / "run", "--gradient_accumulation_steps", "3")
+    result = train(tmp_path / "run", "--gradient_accumulation_steps", "3", "--loss_balance", "0")
     assert result.returncode == 1
     assert (
         "`batch_size` must be a multiple of the processes times `gradient_accumulation_steps`, 3, got 8"

@@ -34,6 +34,7 @@ SMALL = {
     "log_every": 2,
     "eval_every": 3,
     "learning_rate": 1e-2,
+    "mixed_precision": "no",  # two processes round apart in bfloat16
 }
 
 
@@ -63,7 +64,7 @@ def train(corpus, monkeypatch):
             patch.setattr(train_lm, "keep_freed_memory", lambda: None)
             patch.setattr("scripts.train.use_all_cores", lambda n_local_processes: None)
             folder = train_lm.RunFolder(output_dir)
-            patch.setattr(train_lm, "RunFolder", lambda path: folder)
+            patch.setattr("scripts.train.RunFolder", lambda path: folder)
             try:
                 train_lm.main()
             finally:  # the lock of a run is closed by the end of its process
@@ -83,7 +84,7 @@ def log_of(folder):
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_stopped_run_goes_on_bit_for_bit(train, corpus, tmp_path, weights, monkeypatch):
-    settings = {"validation_file": corpus / "train.txt", "tokenizer": "bpe:270"}
+    settings = {"validation_file": corpus / "train.txt", "tokenizer": "bpe:270", "average_decay": 0.5}
     train(tmp_path / "whole", **settings)
     training_step = train_lm.LMTrainer.training_step
 
@@ -157,6 +158,10 @@ BAD = {
     "loops": ({"n_loops": 0}, "`n_loops` must be an integer >= 1, got 0"),
     "window": ({"loop_window": 4}, "`loop_window` must be in 1 ... `n_loops` = 3, got 4"),
     "steps": ({"max_steps": 0}, "`max_steps` must be >= 1, got 0"),
+    "rate": ({"learning_rate": -1}, "`learning_rate` must be a finite number >= 0, got -1"),
+    "warm-up": ({"warmup_steps": 7}, "`warmup_steps` . `decay_steps` must be <= `max_steps` = 6, got 7 . 0"),
+    "evaluation": ({"eval_every": -1}, "`eval_every` must be >= 0, got -1"),
+    "window without injection": ({"input_injection": "none"}, "`loop_window` must be left out with"),
 }
 
 
