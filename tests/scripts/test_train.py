@@ -86,12 +86,13 @@ def test_training_learns(train, tmp_path):
         "n_loops_start": 4,
         "max_steps": 300,
         "batch_size": 32,
+        "n_eval_prompts": 1024,
     }
     flags = [word for name, value in easy.items() for word in (f"--{name}", str(value))]
     result = train(tmp_path / "run", *flags, "--save_every", "1000", "--eval_every", "100")
     assert result.returncode == 0, result.stderr
     errors = [line["eval_error_at_last_point"] for line in log_without_times(tmp_path / "run") if "eval_error" in line]
-    assert errors[-1] < 0.5
+    assert errors[-1] < 0.8 < errors[0]
 
 
 def test_two_processes_give_the_result_of_one(finished, finished_by_two, weights):
