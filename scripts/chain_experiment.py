@@ -194,8 +194,8 @@ def parse_arguments() -> argparse.Namespace:
             parser.error(f"`{name}` must be >= 1 (`seed` >= 0), got {getattr(arguments, name)}")
     if arguments.max_hops >= N_NODES:
         parser.error(f"`max_hops` must be in 1 ... {N_NODES - 1}, got {arguments.max_hops}")
-    if arguments.max_steps < 100:
-        parser.error(f"`max_steps` must be >= 100, the warm-up, got {arguments.max_steps}")
+    if arguments.max_steps < 200:
+        parser.error(f"`max_steps` must be >= 200, for the warm-up and the decay, got {arguments.max_steps}")
     return arguments
 
 
