@@ -13,7 +13,7 @@ from transformers import HfArgumentParser
 
 from modeling_looped_gpt2 import LoopedGPT2Config
 from tasks import TASKS, make_task
-from tasks.curriculum import Schedule
+from tasks.curriculum import Schedule, draw_n_loops
 from tasks.streams import Stream
 
 
@@ -73,6 +73,13 @@ class LoopArguments:
     def schedule(self, n_loops: int) -> Schedule:
         """Loops at every step, before any draw, for a model of `n_loops`."""
         return _schedule("n_loops", self.n_loops_start, n_loops, self.n_loops_increment, self.n_loops_interval)
+
+    def at(self, step: int, n_loops: int, seed: int) -> tuple[int, int | None]:
+        """Loops and window of `step` in a run of finally `n_loops`; the window is `None` where it is all of them."""
+        n_loops = self.schedule(n_loops).at(step)
+        if self.n_loops_min is not None:
+            n_loops = draw_n_loops(seed, step, self.n_loops_min, n_loops)
+        return n_loops, None if self.loop_window is None else min(self.loop_window, n_loops)
 
     def check(self, config: LoopedGPT2Config):
         """Refuse what a model of this configuration cannot be trained with."""

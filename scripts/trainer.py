@@ -20,7 +20,6 @@ from scripts.arguments import Arguments
 from scripts.checkpoints import RunError, RunFolder
 from scripts.optimizers import build_optimizers, set_learning_rates
 from scripts.training_cost import training_flops
-from tasks.curriculum import draw_n_loops
 from tasks.streams import make_generator
 
 
@@ -136,11 +135,8 @@ class Trainer:
 
     def training_step(self, index: int, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """One optimizer step on batch `index`; returns the two means of `losses` and the gradient norm."""
-        accelerator, loops, optimization = self.accelerator, self.arguments.loops, self.arguments.optimization
-        n_loops = self.arguments.n_loops_schedule.at(index)
-        if loops.n_loops_min is not None:
-            n_loops = draw_n_loops(optimization.seed, index, loops.n_loops_min, n_loops)
-        loop_window = None if loops.loop_window is None else min(loops.loop_window, n_loops)
+        accelerator, optimization = self.accelerator, self.arguments.optimization
+        n_loops, loop_window = self.arguments.loops.at(index, self.arguments.model.n_loops, optimization.seed)
         set_learning_rates(self.optimizers, index, optimization)
 
         if optimization.compile == "reduce-overhead":

@@ -1,7 +1,6 @@
 """How many floating-point operations a training run takes, from its recipe alone."""
 
 from scripts.arguments import Arguments
-from tasks.curriculum import draw_n_loops
 
 
 def training_flops(arguments: Arguments) -> int:
@@ -16,15 +15,12 @@ def training_flops(arguments: Arguments) -> int:
         arguments ([`Arguments`]):
             The run; its curriculum and loop counts are followed step by step.
     """
-    loops, model, optimization = arguments.loops, arguments.model, arguments.optimization
-    n_points, n_loops_schedule = arguments.stream.n_points, arguments.n_loops_schedule
+    model, optimization = arguments.model, arguments.optimization
+    n_points = arguments.stream.n_points
     total = 0
     for step in range(optimization.max_steps):
-        n_loops = n_loops_schedule.at(step)
-        if loops.n_loops_min is not None:
-            n_loops = draw_n_loops(optimization.seed, step, loops.n_loops_min, n_loops)
-        n_in_window = n_loops if loops.loop_window is None else min(loops.loop_window, n_loops)
+        n_loops, loop_window = arguments.loops.at(step, model.n_loops, optimization.seed)
         n_tokens = 2 * n_points.at(step) - 1
         block = n_tokens * (24 * model.n_embd**2 + 4 * n_tokens * model.n_embd)
-        total += block * (n_loops + 2 * n_in_window)
+        total += block * (n_loops + 2 * (loop_window or n_loops))
     return total * optimization.batch_size * model.n_layer
