@@ -37,7 +37,7 @@ class ModelArguments:
     position_initializer_range: float = described(0.1, "Standard deviation of the initial position embeddings.")
     attn_implementation: str = described("auto", "eager, sdpa, ...; auto: eager on a CPU, sdpa on a GPU.")
     initial_model: str | None = described(
-        None, "Folder or Hub repository of a model of the same shapes whose weights the run starts from."
+        None, "Folder or Hub repository of a model of the same shapes, or fewer positions, that the run starts from."
     )
 
 

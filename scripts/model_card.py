@@ -11,7 +11,6 @@ import json
 import shutil
 import sys
 import tempfile
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from transformers import PreTrainedModel
 import modeling_looped_gpt2
 from modeling_looped_gpt2.pipeline_looped_gpt2 import InContextRegressionPipeline
 from scripts.checkpoints import weights_digest, write_atomically
+from scripts.training_cost import training_seconds
 
 
 TEMPLATE = Path(__file__).parents[1] / "model_cards" / "template.md"
@@ -95,14 +95,6 @@ def read_record(folder: Path) -> dict[str, Any]:
         if first != second:
             raise ValueError(f"they are of different models: `{name}` is {first} and {second}")
     return record
-
-
-def training_seconds(log: list[dict[str, float]]) -> float:
-    """Time of all steps, from the mean time of a step in every report."""
-    reports = [{"step": 0}] + [line for line in log if "seconds_per_step" in line]
-    if len(reports) == 1:
-        raise ValueError("log.jsonl reports no step")
-    return sum((now["step"] - before["step"]) * now["seconds_per_step"] for before, now in pairwise(reports))
 
 
 def error_rows(metrics: dict[str, Any], examples: list[int]) -> list[dict[str, Any]]:
@@ -202,13 +194,14 @@ def card_values(record: dict[str, Any], repo_id: str) -> dict[str, Any]:
         "recipe_rows": [(name, recipe[name]) for name in RECIPE_ROWS if recipe.get(name) is not None],
         "environment": environment,
         "cost": duration(training_seconds(record["log"])),
+        "initial": environment.get("initial_model"),
         "training_versions": _versions(environment),
         "evaluation_versions": _versions(metrics["versions"]),
     }
 
 
 def _versions(versions: dict[str, Any]) -> str:
-    names = [name for name in versions if name not in ("device", "threads", "processes", "flops")]
+    names = [name for name in versions if name not in ("device", "threads", "processes", "flops", "initial_model")]
     return ", ".join(f"{name} {versions[name]}" for name in names)
 
 
@@ -225,7 +218,7 @@ def render_card(folder: Path, repo_id: str) -> str:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    environment.filters |= {"number": number, "interval": interval}
+    environment.filters |= {"number": number, "interval": interval, "duration": duration}
     template = environment.from_string(TEMPLATE.read_text())
     try:
         record = read_record(folder)

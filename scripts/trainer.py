@@ -3,12 +3,12 @@
 import signal
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from huggingface_hub.errors import HFValidationError
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -19,7 +19,7 @@ from modeling_looped_gpt2.modeling_looped_gpt2_in_context import LoopedGPT2InCon
 from scripts.arguments import Arguments
 from scripts.checkpoints import RunError, RunFolder
 from scripts.optimizers import build_optimizers, set_learning_rates
-from scripts.training_cost import training_flops
+from scripts.training_cost import recorded_cost, training_flops
 from tasks.streams import make_generator
 
 
@@ -50,16 +50,37 @@ def build_model(arguments: Arguments) -> LoopedGPT2ForInContextRegression:
     Raises:
         `RunError`: there is no such model, or one of other shapes.
     """
+    model = LoopedGPT2ForInContextRegression(arguments.config)
     initial_model = arguments.model.initial_model
-    if initial_model is None:
-        model = LoopedGPT2ForInContextRegression(arguments.config)
-    else:
+    if initial_model is not None:
         try:
-            model = LoopedGPT2ForInContextRegression.from_pretrained(initial_model, config=arguments.config)
-        except (OSError, RuntimeError, HFValidationError) as error:
+            model.load_state_dict(initial_weights(initial_model, arguments.config.n_positions))
+        except (OSError, RuntimeError, ValueError) as error:
             raise RunError(f"`initial_model` {initial_model} cannot be the start of this run: {error}") from None
     model.set_attn_implementation(arguments.model.attn_implementation)
     return model
+
+
+def initial_weights(name: str, n_positions: int) -> dict[str, torch.Tensor]:
+    """
+    The weights of the model `name`, a folder or Hub repository, with at least `n_positions` position embeddings.
+
+    Positions that it lacks repeat its last x and y: a model of 41 points then still solves prompts of 101, if worse.
+
+    Raises:
+        `OSError`, `RuntimeError`, `ValueError`: there is no such model, or weights of it are missing.
+    """
+    model, report = LoopedGPT2ForInContextRegression.from_pretrained(name, output_loading_info=True)
+    if report["missing_keys"]:
+        raise ValueError(f"it has no {', '.join(sorted(report['missing_keys']))}.")
+    weights = model.state_dict()
+    positions = weights["transformer.wpe.weight"]
+    missing = n_positions - len(positions)
+    if missing > 0:
+        # an even number of positions ends with that of a y that no prediction needs, so it was never trained
+        tail = positions[-3:-1].repeat(missing // 2 + 1, 1)[: missing + 1]
+        weights["transformer.wpe.weight"] = torch.cat((positions[:-1], tail))
+    return weights
 
 
 class Trainer:
@@ -74,9 +95,11 @@ class Trainer:
         self.prepare(build_model(arguments))
 
     @staticmethod
-    def cost(arguments: Arguments) -> dict[str, int]:
-        """What a run takes, for the record of it."""
-        return {"flops": training_flops(arguments)}
+    def cost(arguments: Arguments) -> dict[str, Any]:
+        """What a run takes, and what the model took that it starts from, for the record of it."""
+        initial_model = arguments.model.initial_model
+        initial = recorded_cost(initial_model) if initial_model is not None else None
+        return {"flops": training_flops(arguments)} | ({"initial_model": initial} if initial else {})
 
     def prepare(self, model: PreTrainedModel):
         """Wrap the model and its optimizers for the machine, and take up the run where it stopped."""

@@ -1,4 +1,11 @@
-"""How many floating-point operations a training run takes, from its recipe alone."""
+"""What a training run takes: floating-point operations from its recipe alone, seconds from its log."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import cached_file
 
 from scripts.arguments import Arguments
 
@@ -24,3 +31,26 @@ def training_flops(arguments: Arguments) -> int:
         block = n_tokens * (24 * model.n_embd**2 + 4 * n_tokens * model.n_embd)
         total += block * (n_loops + 2 * (loop_window or n_loops))
     return total * optimization.batch_size * model.n_layer
+
+
+def training_seconds(log: list[dict[str, float]]) -> float:
+    """Time of all steps of a run's log, from the mean time of a step in every report."""
+    reports = [{"step": 0}] + [line for line in log if "seconds_per_step" in line]
+    if len(reports) == 1:
+        raise ValueError("log.jsonl reports no step")
+    return sum((now["step"] - before["step"]) * now["seconds_per_step"] for before, now in pairwise(reports))
+
+
+def recorded_cost(name: str) -> dict[str, float] | None:
+    """
+    What it took to train the model `name`, a folder or Hub repository: `flops` and `seconds`, the runs that its own
+    started from included; `None` where it brings no record.
+    """
+    try:
+        environment, log = (Path(cached_file(name, file)) for file in ("environment.json", "log.jsonl"))
+    except OSError:
+        return None
+    record: dict[str, Any] = json.loads(environment.read_text())
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    before = record.get("initial_model", {"flops": 0, "seconds": 0})
+    return {"flops": record["flops"] + before["flops"], "seconds": training_seconds(lines) + before["seconds"]}

@@ -100,6 +100,13 @@ def test_every_number_of_the_card_follows_its_record(evaluated, monkeypatch):
     assert unmoved == "2.0 2 0 2, 2 0 1 1 1 2 3 4 0 90 0 2.0"
 
 
+def test_what_the_model_started_from_is_shown_with_its_cost(evaluated, change):
+    change("recipe.yaml", lambda recipe: recipe.update(initial_model="runs/first"))
+    change("environment.json", lambda record: record.update(initial_model={"flops": 7.1e13, "seconds": 3000.0}))
+    card = model_card.render_card(evaluated, REPO)
+    assert "It started from the model `runs/first`, whose training had taken 7.1e+13 operations in 50 min." in card
+
+
 def test_no_number_of_the_results_is_in_the_template():
     template = model_card.TEMPLATE.read_text()
     typed = re.findall(r"\d+(?:\.\d+)?", re.sub(r"\{[{%].*?[%}]\}|```.*?```", "", template, flags=re.DOTALL))

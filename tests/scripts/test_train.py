@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
-from scripts.trainer import Trainer
+from scripts.trainer import Trainer, initial_weights
 
 
 ROOT = str(Path(__file__).parents[2])
@@ -164,12 +164,24 @@ def test_a_run_starts_from_another_model(train, finished, tmp_path, weights):
     assert result.returncode == 0, result.stderr
     for name, value in weights(finished).items():
         torch.testing.assert_close(weights(tmp_path / "run")[name], value, rtol=0, atol=1e-9)
+    records = [json.loads((folder / "environment.json").read_text()) for folder in (finished, tmp_path / "run")]
+    assert records[1]["initial_model"]["flops"] == records[0]["flops"]
     for folder, message in ((finished, "c_attn.weight"), (tmp_path / "none", "none")):
         bad = train(tmp_path / f"from_{folder.name}", "--initial_model", str(folder), "--n_embd", "32")
         assert bad.returncode == 1
         assert f"`initial_model` {folder} cannot be the start of this run" in bad.stderr
         assert message in bad.stderr
         assert "Traceback" not in bad.stderr
+
+
+def test_positions_that_the_initial_model_lacks_repeat_its_last_x_and_y(finished, weights):
+    own = weights(finished)["transformer.wpe.weight"]
+    for n_positions in (len(own), len(own) + 1, len(own) + 4):
+        positions = initial_weights(str(finished), n_positions)["transformer.wpe.weight"]
+        assert len(positions) == n_positions
+        assert torch.equal(positions[: len(own) - 1], own[:-1])
+    assert all(torch.equal(positions[at], positions[at - 2]) for at in range(len(own) - 1, len(positions)))
+    assert not torch.equal(positions[-1], positions[-2])
 
 
 @pytest.mark.parametrize("balance", [0.5, 1.0])

@@ -1,9 +1,11 @@
+import json
+
 import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from scripts.arguments import parse_arguments
-from scripts.training_cost import training_flops
+from scripts.training_cost import recorded_cost, training_flops
 from tasks.curriculum import draw_n_loops
 
 
@@ -29,3 +31,17 @@ def test_operations_follow_the_schedules(recipe):
     assert flops("--batch_size", "16") == 2 * flops()
     constant = ("--n_points_start", "5", "--n_loops_start", "4", "--n_loops_min", "4")
     assert flops(*constant, "--max_steps", "12") == 2 * flops(*constant, "--max_steps", "6", "--decay_steps", "0")
+
+
+def test_the_cost_of_a_model_holds_that_of_the_models_before_it(tmp_path):
+    reports = ((10, {"seconds_per_step": 2.0}), (10, {"eval_error": 1.0}), (15, {"seconds_per_step": 1.0}))
+    log = [{"step": step} | values for step, values in reports]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
+    assert recorded_cost(str(tmp_path)) is None
+    environment = {"flops": 100}
+    (tmp_path / "environment.json").write_text(json.dumps(environment))
+    assert recorded_cost(str(tmp_path)) == {"flops": 100, "seconds": 25.0}
+    environment["initial_model"] = recorded_cost(str(tmp_path))
+    (tmp_path / "environment.json").write_text(json.dumps(environment))
+    assert recorded_cost(str(tmp_path)) == {"flops": 200, "seconds": 50.0}
+    assert recorded_cost(str(tmp_path / "nowhere")) is None
