@@ -1,13 +1,15 @@
-"""Write what a checkpoint's Hub repository holds, less the code: weights, records, pictures and the card.
+"""Write what a checkpoint's Hub repository holds: weights, records, pictures, the card, and links to the code.
 
     python scripts/model_card.py --model runs/linear --repo_id ORG/NAME --output_dir model_cards/linear_regression
 
 The card is rendered from recorded data alone: `metrics.json` of scripts/evaluate.py, and `recipe.yaml`,
-`environment.json` and `log.jsonl` of scripts/train.py. The push adds the model's code.
+`environment.json` and `log.jsonl` of scripts/train.py. The model's code stays where it is: the folder links to it, so
+that it loads in place, and a push puts the files there.
 """
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -254,6 +256,14 @@ def write_repository(folder: Path, repo_id: str, output_dir: Path):
     write_atomically(output_dir / CARD_FILE, card)
 
 
+def link_code(path: Path):
+    """Link to this project's file of the same name; the code that a run left in the folder stays."""
+    if not path.exists():
+        source = Path(modeling_looped_gpt2.__file__).with_name(path.name)
+        path.unlink(missing_ok=True)  # a link whose target has moved
+        path.symlink_to(os.path.relpath(source, path.parent.resolve()))
+
+
 def load_checked(folder: Path) -> PreTrainedModel:
     """Load the model in `folder`; raises `ValueError` when it has no class here or was not the one evaluated."""
     config = json.loads((folder / "config.json").read_text())
@@ -295,7 +305,9 @@ def main():
             write_repository(arguments.model, arguments.repo_id, Path(staging))
             arguments.output_dir.mkdir(parents=True, exist_ok=True)
             for path in sorted(Path(staging).iterdir()):
-                if path.suffix != ".py":
+                if path.suffix == ".py":
+                    link_code(arguments.output_dir / path.name)
+                else:
                     shutil.copyfile(path, arguments.output_dir / path.name)
     except (OSError, ValueError) as error:
         sys.exit(f"model_card.py: error: {error}")

@@ -155,16 +155,35 @@ def test_a_trained_run_that_was_evaluated_and_drawn_has_a_card(finished, tmp_pat
     assert (tmp_path / "card" / "error.svg").exists()
 
 
-def test_the_folder_holds_everything_but_code(evaluated, tmp_path, monkeypatch):
+def test_the_folder_loads_in_place_by_links_to_the_code(evaluated, tmp_path, monkeypatch, run_isolated):
     target = tmp_path / "model_cards" / "linear_regression"
     run(monkeypatch, "--model", evaluated, "--repo_id", REPO, "--output_dir", target)
-    assert {path.name for path in target.iterdir()} == {*model_card.SOURCES, "README.md"}
+    code = {path for path in target.iterdir() if path.suffix == ".py"}
+    assert {path.name for path in set(target.iterdir()) - code} == {*model_card.SOURCES, "README.md"}
+    for path in code:
+        assert not path.readlink().is_absolute()
+        assert path.resolve() == ROOT / "modeling_looped_gpt2" / path.name
     assert (target / "model.safetensors").read_bytes() == (evaluated / "model.safetensors").read_bytes()
     assert (target / "README.md").read_text() == model_card.render_card(evaluated, REPO)
-    # once more from its own result, in place
+    run_isolated(f"""
+from transformers import AutoModel
+model = AutoModel.from_pretrained({str(target)!r}, trust_remote_code=True)
+assert type(model).__name__ == "LoopedGPT2ForInContextRegression"
+""")
+    # once more from its own result, in place, after the project was moved
     before = {path.name: path.read_bytes() for path in target.iterdir()}
+    broken = target / "modeling_looped_gpt2.py"
+    broken.unlink()
+    broken.symlink_to("nowhere.py")
     run(monkeypatch, "--model", target, "--repo_id", REPO, "--output_dir", target)
     assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+
+
+def test_the_code_that_a_run_left_stays(evaluated, monkeypatch):
+    run(monkeypatch, "--model", evaluated, "--repo_id", REPO, "--output_dir", evaluated)
+    code = evaluated / "modeling_looped_gpt2.py"
+    assert not code.is_symlink()
+    assert code.read_text() == "raise AssertionError"
 
 
 @pytest.mark.parametrize("name", model_card.SOURCES)
