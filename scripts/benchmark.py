@@ -1,4 +1,4 @@
-"""Time training steps, predictions and the data stream beside a naive loop over `transformers.GPT2Model`.
+"""Time training steps, predictions, generation and the stream beside a naive loop over `transformers.GPT2Model`.
 
     python scripts/benchmark.py --output_dir runs/benchmark
 
@@ -26,7 +26,7 @@ from scripts.checkpoints import write_atomically
 from scripts.devices import prepare_device
 from scripts.model_predictions import load_model
 from scripts.peak_memory import PeakMemory
-from scripts.workloads import Step, Workload
+from scripts.workloads import N_NEW_TOKENS, Step, Workload
 from tasks import TASKS, make_task
 from tasks.streams import make_generator
 
@@ -224,6 +224,7 @@ def main():
         rows["prediction"] = measure(workload.predictions(), device, repeats)
         rows[f"{arguments.n_queries} queries"] = measure(workload.queries(), device, repeats)
         rows["one more example"] = measure(workload.added_example(), device, repeats)
+        rows[f"{N_NEW_TOKENS} new tokens"] = measure(workload.generation(), device, repeats)
     rows["stream batch"] = measure(workload.stream_batches(), device, 20 * repeats)
     print_table(rows, peaks)
     memory = measure(workload.memory(), device, 1)

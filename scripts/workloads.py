@@ -12,6 +12,7 @@ from transformers import GPT2Config, GPT2Model
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
 from modeling_looped_gpt2.cache_looped_gpt2 import freeze
+from scripts.benchmark_lm import build_models, cases
 from scripts.devices import fastest_attention, has_bfloat16
 from tasks import make_task
 from tasks.curriculum import Schedule
@@ -19,6 +20,7 @@ from tasks.streams import Stream
 
 
 Step = Callable[[], Any]
+N_NEW_TOKENS = 64
 
 
 class NaiveLoop(nn.Module):
@@ -142,6 +144,14 @@ class Workload:
             return self.model.predict(xs[:, -1:], context)
 
         return {"LoopedGPT2": by_context, "naive": lambda: self.naive(xs, ys, n_loops, 1)}
+
+    def generation(self) -> dict[str, Step]:
+        """Greedy tokens after a short text, both with a cache, by the loop and by stock GPT-2 with a block for each."""
+        sizes = {"n_tokens": N_NEW_TOKENS, "n_loops": self.sizes.n_loops, "n_embd": self.sizes.n_embd}
+        sizes = argparse.Namespace(**sizes, vocab_size=1024, batch_size=1)
+        runs = cases(*build_models(sizes, self.device), sizes)
+        ours, naive = runs["looped"], runs["stock GPT-2"]
+        return {"LoopedGPT2": lambda: ours(N_NEW_TOKENS), "naive": lambda: naive(N_NEW_TOKENS)}
 
     def stream_batches(self) -> dict[str, Step]:
         """One batch of the training stream as the trainer reads it."""
