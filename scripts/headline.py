@@ -1,9 +1,10 @@
-"""Print the table of all released checkpoints: their errors beside the limit, a classical solver and the paper's models.
+"""Print the table of all released checkpoints: their errors beside the limit, a solver and the paper's models.
 
     python scripts/headline.py
 
-Every number comes from the records in `model_cards/<function class>/`, the published values of `tasks/published.json`
-and the recipes: parameters and floating-point operations of the paper's models are those of `<function class>_paper.yaml`.
+Every number comes from the records in `model_cards/<function class>/`, from the published values of
+`tasks/published.json` and, for parameters and floating-point operations of the paper's models, from
+`scripts/recipes/<function class>_paper.yaml`.
 """
 
 import json

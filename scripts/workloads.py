@@ -146,7 +146,7 @@ class Workload:
         return {"LoopedGPT2": by_context, "naive": lambda: self.naive(xs, ys, n_loops, 1)}
 
     def generation(self) -> dict[str, Step]:
-        """Greedy tokens after a short text, both with a cache, by the loop and by stock GPT-2 with a block for each."""
+        """Tokens after a short text, both with a cache, by the loop and by stock GPT-2 with a block for each."""
         sizes = {"n_tokens": N_NEW_TOKENS, "n_loops": self.sizes.n_loops, "n_embd": self.sizes.n_embd}
         sizes = argparse.Namespace(**sizes, vocab_size=1024, batch_size=1)
         runs = cases(*build_models(sizes, self.device), sizes)

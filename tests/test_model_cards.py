@@ -1,0 +1,97 @@
+"""The released checkpoints: each folder of model_cards/ is whole, loads as its card says and answers as it claims."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
+from scripts.headline import headline
+from scripts.model_card import load_checked, read_record, render_card
+from tasks import TASKS, make_task
+from tasks.streams import make_generator
+
+
+ROOT = Path(__file__).parents[1]
+CARDS = sorted(path.parent for path in ROOT.glob("model_cards/*/config.json"))
+by_name = pytest.mark.parametrize("folder", CARDS, ids=lambda folder: folder.name)
+
+
+def test_there_are_releases_and_each_is_of_a_class():
+    assert CARDS
+    assert {folder.name for folder in CARDS} <= set(TASKS)
+
+
+@by_name
+def test_its_card_and_weights_are_those_of_its_records(folder):
+    card = (folder / "README.md").read_text()
+    repo_id = f"looped-gpt2/{folder.name.replace('_', '-')}"
+    assert card == render_card(folder, repo_id)
+    assert load_checked(folder).num_parameters() < 948_000
+
+
+@by_name
+def test_its_code_is_that_of_the_project(folder):
+    code = [path for path in folder.iterdir() if path.suffix == ".py"]
+    assert "modeling_looped_gpt2_in_context.py" in {path.name for path in code}
+    for path in code:
+        assert path.is_symlink()
+        assert path.resolve() == ROOT / "modeling_looped_gpt2" / path.name
+
+
+@by_name
+def test_it_answers_as_well_as_it_claims_where_the_project_is_unknown(folder, tmp_path, run_isolated):
+    record = read_record(folder)
+    settings = record["metrics"]["settings"]
+    task = make_task(settings["task"], settings["n_dims"])
+    prompts = task.sample(64, settings["n_points"], make_generator("release", 1))
+    torch.save((prompts["xs"], prompts["ys"]), tmp_path / "prompts.pt")
+    run_isolated(f"""
+import torch
+from transformers import AutoModel
+xs, ys = torch.load({str(tmp_path / "prompts.pt")!r})
+model = AutoModel.from_pretrained({str(folder)!r}, trust_remote_code=True).eval()
+with torch.no_grad():
+    torch.save(model(xs, ys).predictions, {str(tmp_path / "predictions.pt")!r})
+""")
+    predictions = torch.load(tmp_path / "predictions.pt")
+    errors = (predictions - prompts["labels"]).square().mean(dim=0) / task.normaliser
+    claimed = torch.tensor(record["metrics"]["error_by_example"]["model"]["error"])
+    last = len(errors) // 5  # of 64 prompts, the mean over the last fifth of the points
+    assert errors[-last:].mean() < 2 * claimed[-last:].mean()
+    model = LoopedGPT2ForInContextRegression.from_pretrained(folder).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(prompts["xs"], prompts["ys"]).predictions, predictions, atol=1e-4, rtol=1e-4)
+
+
+@by_name
+def test_its_recipe_is_one_of_the_repository(folder):
+    record = read_record(folder)["recipe"]
+    recipes = [path.stem for path in (ROOT / "scripts" / "recipes").glob(f"{folder.name}*.yaml")]
+    assert any(_agrees(ROOT / "scripts" / "recipes" / f"{name}.yaml", record) for name in recipes)
+
+
+def _agrees(path, record):
+    fields = yaml.safe_load(path.read_text())
+    return all(type(record[name])(value) == record[name] for name, value in fields.items())
+
+
+def test_the_table_of_the_readme_is_that_of_the_records():
+    assert headline(ROOT / "model_cards") in (ROOT / "README.md").read_text()
+
+
+def test_the_table_shows_what_the_records_hold(tmp_path):
+    """A change of a record moves the table, and a class without a folder has no row."""
+    assert headline(tmp_path).count("\n") == 4
+    for folder in CARDS:
+        copy = tmp_path / folder.name
+        copy.mkdir()
+        for name in ("metrics.json", "environment.json", "log.jsonl"):
+            (copy / name).write_text((folder / name).read_text())
+    assert headline(tmp_path) == headline(ROOT / "model_cards")
+    metrics = json.loads((copy / "metrics.json").read_text())
+    metrics["error_by_example"]["model"]["error"] = [0.123] * 101
+    (copy / "metrics.json").write_text(json.dumps(metrics))
+    assert "**0.123**" in headline(tmp_path)
