@@ -5,7 +5,8 @@
 A probe is a learned average over the tokens and a 2-layer network, trained for each state and each number of examples
 to give the target; its squared error on fresh prompts, a mean over coordinates, is what the state does not tell. The
 control is a probe trained on prompts whose weights are all 1, so it cannot have learned to read any. `probe.json`
-holds the numbers, `probe.png` and `.svg` the picture. The paper's size is `--n_steps 10000 --n_prefixes 41`.
+holds the numbers, `probe.png` and `.svg` the picture. The paper's size is `--n_prompts 1280 --n_steps 10000
+--n_prefixes 41`; its probes see all prompts at every step and the states as they are.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from tasks.streams import make_generator
 
 TARGETS = {"xty": "X^T y / points", "least_squares": "least-squares weights"}
 HIDDEN = 64
+BATCH_SIZE, N_TEST_PROMPTS = 128, 1280
 
 
 def sample(n_prompts: int, n_points: int, n_dims: int, index: int, ones: bool) -> dict[str, torch.Tensor]:
@@ -38,12 +40,15 @@ def sample(n_prompts: int, n_points: int, n_dims: int, index: int, ones: bool) -
     return evaluate_function(lambda points: (points @ weights).squeeze(-1), xs)
 
 
-def targets_of(prompts: dict[str, torch.Tensor], prefixes: list[int]) -> dict[str, torch.Tensor]:
-    """For each prefix of n examples X^T y divided by all points, and the least-squares weights: `(K, B, D)` each."""
+def targets_of(prompts: dict[str, torch.Tensor], prefixes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
+    """X^T y of the first n examples divided by all points, and their least-squares weights: `(K, B, D)` each."""
     xs, ys = prompts["xs"].double(), prompts["ys"].double().unsqueeze(2)
-    products = [(xs[:, :n].mT @ ys[:, :n]).squeeze(2) / xs.shape[1] for n in prefixes]
-    solutions = [torch.linalg.lstsq(xs[:, :n], ys[:, :n], driver="gelsd").solution.squeeze(2) for n in prefixes]
-    return {"xty": torch.stack(products).float(), "least_squares": torch.stack(solutions).float()}
+    products = [xs[:, :n].mT @ ys[:, :n] / xs.shape[1] for n in prefixes["xty"]]
+    solutions = [torch.linalg.lstsq(xs[:, :n], ys[:, :n], driver="gelsd").solution for n in prefixes["least_squares"]]
+    return {
+        "xty": torch.stack(products).squeeze(3).float(),
+        "least_squares": torch.stack(solutions).squeeze(3).float(),
+    }
 
 
 @torch.inference_mode()
@@ -77,17 +82,24 @@ class Probes(torch.nn.Module):
 
 def probe(
     states: torch.Tensor, targets: torch.Tensor, fresh_states: torch.Tensor, fresh_targets: torch.Tensor, n_steps: int
-) -> float:
-    """Train a probe for each target on the whole batch by Adam; returns their mean squared error on the fresh ones."""
+) -> torch.Tensor:
+    """Train a probe for each of K targets by Adam on standardised states; returns the errors `(K,)` on fresh ones."""
     torch.manual_seed(0)
+    # an input token and the state after a loop differ in scale: without this the same rate does not suit both
+    deviation, mean = torch.std_mean(states, dim=(0, 1))
+    deviation = deviation.clamp(min=1e-6)
     probes = Probes(len(targets), states.shape[1], states.shape[2], targets.shape[2])
-    optimizer = torch.optim.Adam(probes.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(probes.parameters(), lr=3e-3, fused=True)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, n_steps)
     for _ in range(n_steps):
+        drawn = torch.randint(len(states), (BATCH_SIZE,))
+        errors = probes((states[drawn] - mean) / deviation) - targets[:, drawn]
         optimizer.zero_grad()
-        (probes(states) - targets).square().mean(dim=(1, 2)).sum().backward()
+        errors.square().mean(dim=(1, 2)).sum().backward()
         optimizer.step()
+        schedule.step()
     with torch.no_grad():
-        return (probes(fresh_states) - fresh_targets).square().mean().item()
+        return (probes((fresh_states - mean) / deviation) - fresh_targets).square().mean(dim=(1, 2))
 
 
 def draw(record: dict, output_dir: Path):
@@ -96,6 +108,7 @@ def draw(record: dict, output_dir: Path):
     for axes, (target, title) in zip(grid, TARGETS.items(), strict=True):
         axes.plot(record[target]["probe"], color="#D55E00", label="this model")
         axes.plot(record[target]["control"], "--", color="#999999", label="control")
+        axes.axhline(record[target]["zero"], color="#E69F00", linewidth=1, label="predicting 0")
         if record["n_dims"] == 20:
             for name, colour in (("looped transformer", "#0072B2"), ("standard transformer", "#000000")):
                 axes.plot(published()["probing"][target][name], ":", color=colour, label=f"{name}, published")
@@ -118,11 +131,15 @@ def main():
         "--output_dir", type=Path, required=True, help="Folder the numbers and picture are written to."
     )
     parser.add_argument("--n_loops", type=int, help="Loops of the model. Default: its trained count.")
-    parser.add_argument("--n_prompts", type=int, default=1280, help="Prompts of training and of test. Default: 1280.")
-    parser.add_argument("--n_steps", type=int, default=300, help="Steps of a probe. Default: 300; the paper: 10000.")
-    parser.add_argument("--n_prefixes", type=int, default=4, help="Numbers of examples that are probed. Default: 4.")
+    counts = {
+        "n_prompts": (5120, "Training prompts of a probe. Default: 5120; the paper: 1280."),
+        "n_steps": (1500, f"Steps of a probe, of {BATCH_SIZE} prompts each. Default: 1500; the paper: 10000."),
+        "n_prefixes": (4, "Numbers of examples that are probed. Default: 4; the paper: 41."),
+    }
+    for name, (default, text) in counts.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=text)
     arguments = parser.parse_args()
-    for name in ("n_loops", "n_prompts", "n_steps", "n_prefixes"):
+    for name in ("n_loops", *counts):
         value = getattr(arguments, name)
         if value is not None and value < 1:
             parser.error(f"`{name}` must be >= 1, got {value}")
@@ -138,26 +155,29 @@ def main():
     shares = [(i + 1) / arguments.n_prefixes for i in range(arguments.n_prefixes)]
     prefixes = {name: sorted({max(1, round(share * m)) for share in shares}) for name, m in most.items()}
 
-    splits = {"probe": (0, False), "control": (1, True), "test": (2, False)}
-    prompts = {key: sample(arguments.n_prompts, n_points, n_dims, *how) for key, how in splits.items()}
-    states = {key: states_of(model, values, n_loops) for key, values in prompts.items()}
-    record = {"n_loops": n_loops, "n_dims": n_dims, "n_steps": arguments.n_steps, "prefixes": prefixes}
-    depth = len(states["test"])
-    with tqdm(total=4 * depth, desc="probes") as bar:
-        for target in TARGETS:
-            goals = {key: targets_of(values, prefixes[target])[target] for key, values in prompts.items()}
-            record[target] = {"probe": [], "control": []}
-            for kind in ("probe", "control"):
-                for at in range(depth):
-                    fresh = (states["test"][at], goals["test"])
-                    error = probe(states[kind][at], goals[kind], *fresh, arguments.n_steps)
-                    record[target][kind].append(error)
-                    bar.update()
+    test = sample(N_TEST_PROMPTS, n_points, n_dims, 2, ones=False)
+    test_states, test_goals = states_of(model, test, n_loops), targets_of(test, prefixes)
+    settings = {"n_loops": n_loops, "n_dims": n_dims, "n_prompts": arguments.n_prompts, "n_steps": arguments.n_steps}
+    record = settings | {"prefixes": prefixes}
+    for target, goals in test_goals.items():
+        record[target] = {"zero": goals.square().mean().item(), "probe": [], "control": []}
+    with tqdm(total=2 * len(test_states), desc="probes") as bar:
+        for index, kind in enumerate(("probe", "control")):
+            prompts = sample(arguments.n_prompts, n_points, n_dims, index, ones=kind == "control")
+            goals = torch.cat(list(targets_of(prompts, prefixes).values()))
+            for states, fresh in zip(states_of(model, prompts, n_loops), test_states, strict=True):
+                errors = probe(states, goals, fresh, torch.cat(list(test_goals.values())), arguments.n_steps)
+                parts = errors.split([len(prefixes[target]) for target in TARGETS])
+                for target, part in zip(TARGETS, parts, strict=True):
+                    record[target][kind].append(part.mean().item())
+                bar.update()
     write_atomically(arguments.output_dir / "probe.json", json.dumps(record, indent=1))
     draw(record, arguments.output_dir)
-    for target in TARGETS:
-        best = min(record[target]["probe"])
-        print(f"{TARGETS[target]:>24}: {record[target]['probe'][0]:.3g} at the input, {best:.3g} at best")
+    for target, title in TARGETS.items():
+        errors = record[target]["probe"]
+        best = min(range(len(errors)), key=errors.__getitem__)
+        shown = f"{errors[0]:.3g} at the input, {errors[best]:.3g} after {best} blocks, {errors[-1]:.3g} at last"
+        print(f"{title:>24}: {shown}; predicting 0: {record[target]['zero']:.3g}")
     print(f"written to {arguments.output_dir / 'probe.json'}")
 
 

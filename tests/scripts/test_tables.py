@@ -1,3 +1,4 @@
+import argparse
 import json
 import sys
 
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from modeling_looped_gpt2 import LoopedGPT2ForInContextClassification
 from scripts import tables
 
 
@@ -21,9 +23,36 @@ def test_a_prompt_shows_two_classes_of_standardised_columns():
     assert few.shape == (30, 5)
 
 
-def test_a_rule_is_linear():
-    xs, ys = tables.draw_rule(15, 20, np.random.default_rng(0))
-    assert tables.LogisticRegression(C=1e6, max_iter=10_000).fit(xs, ys).score(xs, ys) == 1
+def test_random_tables_have_classes_that_can_mostly_be_told_apart():
+    rng = np.random.default_rng(0)
+    drawn = [tables.random_table(5, rng) for _ in range(50)]
+    assert {len(np.unique(classes)) for _, classes in drawn} == {2, 3, 4, 5}
+    assert all(rows.shape == (len(classes), 5) and set(np.bincount(classes)) == {50} for rows, classes in drawn)
+    prompts = [tables.draw_prompt(table, 41, 5, rng) for table in drawn]
+    scores = [tables.LogisticRegression().fit(x[:20], y[:20]).score(x[20:], y[20:]) for x, y in prompts]
+    assert min(scores) < 0.75 < np.mean(scores) < 0.95 < max(scores)
+    assert np.mean([abs(np.corrcoef(rows.T)[0, 1]) for rows, _ in drawn]) > 0.2
+
+
+def test_the_first_training_grows_and_ends_at_full_size():
+    arguments = argparse.Namespace(n_dims=20, n_points=41, n_loops=6, n_steps=400)
+    sizes = tables.growing(arguments)
+    assert [sizes[name].at(0) for name in ("n_dims", "n_points", "n_loops")] == [1, 10, 3]
+    assert [sizes[name].at(300) for name in ("n_dims", "n_points", "n_loops")] == [20, 41, 6]
+    few = tables.growing(argparse.Namespace(n_dims=1, n_points=10, n_loops=1, n_steps=1))
+    assert [few[name].at(0) for name in ("n_dims", "n_points", "n_loops")] == [1, 10, 1]
+
+
+def test_training_learns_to_classify():
+    flags = {"n_points": 10, "n_dims": 1, "n_loops": 2, "n_embd": 32, "n_steps": 60, "seed": 0}
+    arguments = argparse.Namespace(**flags)
+    model = tables.build_model(arguments, torch.device("cpu"))
+    fixed = {name: tables.Schedule(flags[name], flags[name]) for name in ("n_dims", "n_points", "n_loops")}
+    optimization = tables.OptimizationArguments(max_steps=60, learning_rate=3e-3, muon_learning_rate=0.04)
+    apart = (np.repeat([[-1.0], [1.0]], 20, axis=0), np.repeat([0, 1], 20))
+    tables.train(model, [apart], fixed, optimization)
+    prompts = [tables.draw_prompt(apart, 10, 1, np.random.default_rng(i)) for i in range(100)]
+    assert tables.right_answers({"model": model.eval()}, *tables.stack(prompts))["model"].mean() > 0.8
 
 
 def test_right_answers_are_counted_for_the_same_prompts():
@@ -38,7 +67,7 @@ def test_right_answers_are_counted_for_the_same_prompts():
             logits[2:, :, 0] = 1
             return type("Output", (), {"logits": logits})
 
-    right = tables.right_answers(Guess(), xs, ys)
+    right = tables.right_answers({"model": Guess()}, xs, ys)
     assert right["model"].tolist() == [1, 1, 0]
     assert right["logistic regression"].tolist() == right["3-nearest neighbours"].tolist() == [1, 1, 1]
 
@@ -46,16 +75,17 @@ def test_right_answers_are_counted_for_the_same_prompts():
 def test_every_table_is_left_out_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tables, "bundled_tables", lambda: dict(list(all_tables.items())[:2]))
     all_tables = {name: (np.random.randn(40, 3), np.arange(40) % 2) for name in "ab"}
-    flags = {"n_steps": 2, "n_points": 10, "n_dims": 4, "n_loops": 2, "n_embd": 8, "n_prompts": 10}
-    words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-    monkeypatch.setattr(sys, "argv", ["tables.py", "--output_dir", str(tmp_path), *words])
+    sizes = "--n_steps 2 --n_tuning_steps 2 --n_points 10 --n_dims 4 --n_loops 2 --n_embd 8 --n_prompts 10"
+    monkeypatch.setattr(sys, "argv", ["tables.py", "--output_dir", str(tmp_path), *sizes.split()])
     tables.main()
     record = json.loads((tmp_path / "tables.json").read_text())
     assert list(record["tables"]) == ["a", "b"]
     for entry in record["tables"].values():
-        assert list(entry) == ["model", "logistic regression", "3-nearest neighbours"]
+        assert list(entry) == ["random tables", "and the others", "logistic regression", "3-nearest neighbours"]
         assert all(0 <= value["low"] <= value["accuracy"] <= value["high"] <= 1 for value in entry.values())
     assert "logistic regression" in capsys.readouterr().out
+    model = LoopedGPT2ForInContextClassification.from_pretrained(tmp_path)
+    assert model.config.n_dims == 4
     monkeypatch.setattr(sys, "argv", ["tables.py", "--output_dir", str(tmp_path), "--n_points", "5"])
     with pytest.raises(SystemExit):
         tables.main()
