@@ -279,4 +279,4 @@ def test_a_folder_of_model_cards_is_pushed_as_it_stands(push, hub, evaluated, mo
     files = hub.repositories[REPO].files
     for path in (tmp_path / "cards").iterdir():
         assert files.pop(path.name) == path.read_bytes(), path.name
-    assert set(files) == CODE | {".gitattributes"}
+    assert set(files) == {".gitattributes"}
