@@ -129,6 +129,7 @@ def run(arguments: Arguments, claim: Callable = claim, trainer_class: type[Train
     if trainer.train():
         trainer.export()
         accelerator.print(f"Finished: {folder.path} loads with {trainer.auto_class}.from_pretrained.")
+    accelerator.wait_for_everyone()  # no process takes the connections down while another still uses them
     accelerator.end_training()
 
 
