@@ -16,7 +16,10 @@ def main():
     parser.add_argument("--model", required=True, help="Folder or Hub repository of an in-context regression model.")
     arguments = parser.parse_args()
 
-    model = AutoModel.from_pretrained(arguments.model, trust_remote_code=True).eval()
+    try:
+        model = AutoModel.from_pretrained(arguments.model, trust_remote_code=True).eval()
+    except OSError as error:
+        parser.error(f"`--model` must be the folder of a finished run or a Hub repository, got {arguments.model}: {error}")
     n_dims, n_points = model.config.n_dims, model.config.n_positions // 2
     generator = torch.Generator().manual_seed(0)
     weights = torch.randn(256, n_dims, 1, generator=generator)

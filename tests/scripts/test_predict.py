@@ -8,6 +8,14 @@ from pathlib import Path
 SCRIPT = Path(__file__).parents[2] / "scripts" / "predict.py"
 
 
+def test_a_missing_model_is_named(tmp_path):
+    command = [sys.executable, str(SCRIPT), "--model", str(tmp_path / "none")]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 2
+    assert "`--model` must be the folder of a finished run or a Hub repository, got" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_it_answers_where_the_project_cannot_be_imported(make_model, tmp_path):
     make_model().save_pretrained(tmp_path / "model")
     environment = os.environ | {
