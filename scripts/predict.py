@@ -19,7 +19,7 @@ def main():
     try:
         model = AutoModel.from_pretrained(arguments.model, trust_remote_code=True).eval()
     except OSError as error:
-        parser.error(f"`--model` must be the folder of a finished run or a Hub repository, got {arguments.model}: {error}")
+        parser.error(f"`--model` must be a finished run or a Hub repository, got {arguments.model}: {error}")
     n_dims, n_points = model.config.n_dims, model.config.n_positions // 2
     generator = torch.Generator().manual_seed(0)
     weights = torch.randn(256, n_dims, 1, generator=generator)

@@ -1,7 +1,10 @@
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 
+import psutil
 import pytest
 import safetensors.torch
 import torch
@@ -48,7 +51,29 @@ def recipe(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def train(recipe):
+def run_command():
+    """Run a command from the repository's root; one that hangs fails with the stacks of all its processes."""
+
+    def run(command, timeout=300, **options):
+        environment = os.environ | {"PYTHONPATH": ROOT, "PYTHONWARNINGS": "ignore", "PYTHONFAULTHANDLER": "1"}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, cwd=ROOT, env=environment, **pipes, **options) as process:
+            try:
+                stdout, stderr = process.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                launcher = psutil.Process(process.pid)
+                for hung in [*launcher.children(recursive=True), launcher]:
+                    with suppress(psutil.NoSuchProcess):  # the end of one may end another
+                        hung.send_signal(signal.SIGABRT)  # the fault handler prints where it stands
+                        psutil.wait_procs([hung], timeout=5)
+                pytest.fail(f"no end after {timeout} s: {process.communicate()[1]}")
+        return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def train(recipe, run_command):
     """Run scripts/train.py in a fresh process, or in two connected ones."""
 
     def run(output_dir, *flags, n_processes=1, interrupt=None, **options):
@@ -59,10 +84,7 @@ def train(recipe):
         # the interrupting program takes its orders and then is scripts/train.py
         program = ["tests/scripts/interrupted_train.py", interrupt] if interrupt else ["scripts/train.py"]
         command = [*launcher, *program, "--recipe", str(recipe), "--output_dir", str(output_dir), *flags]
-        environment = os.environ | {"PYTHONPATH": ROOT, "PYTHONWARNINGS": "ignore"}
-        return subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, **options
-        )
+        return run_command(command, **options)
 
     return run
 

@@ -12,7 +12,7 @@ def test_a_missing_model_is_named(tmp_path):
     command = [sys.executable, str(SCRIPT), "--model", str(tmp_path / "none")]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert result.returncode == 2
-    assert "`--model` must be the folder of a finished run or a Hub repository, got" in result.stderr
+    assert "`--model` must be a finished run or a Hub repository, got" in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 
 import pytest
@@ -14,7 +13,6 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from modeling_looped_gpt2 import LoopedGPT2LMHeadModel
 from scripts import train_lm
-from tests.scripts.conftest import ROOT
 
 
 SMALL = {
@@ -118,14 +116,12 @@ def test_a_stopped_run_goes_on_bit_for_bit(train, corpus, tmp_path, weights, mon
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_two_processes_train_the_same_model(train, corpus, tmp_path, weights):
+def test_two_processes_train_the_same_model(train, run_command, corpus, tmp_path, weights):
     settings = {"train_file": corpus / "train.jsonl", "text_column": "body", "optimizer": "adamw"}
     train(tmp_path / "one", **settings)
     launcher = [sys.executable, "-m", "accelerate.commands.launch"]
     launcher += ["--config_file", "scripts/accelerate_configs/two_cpu_processes.yaml"]
-    command = [*launcher, "scripts/train_lm.py", *flags(corpus, tmp_path / "two", **settings)]
-    environment = os.environ | {"PYTHONPATH": ROOT, "PYTHONWARNINGS": "ignore"}
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    result = run_command([*launcher, "scripts/train_lm.py", *flags(corpus, tmp_path / "two", **settings)])
     assert result.returncode == 0, result.stderr
     assert "Training on 2 process(es)" in result.stdout
     for first, second in zip(log_of(tmp_path / "one"), log_of(tmp_path / "two"), strict=True):
