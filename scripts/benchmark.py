@@ -33,7 +33,7 @@ from tasks.streams import make_generator
 
 Rows = dict[str, dict[str, Any]]
 SCALING = {"n_loops": (5, 15, 30), "n_points": (11, 41, 81), "batch_size": (16, 64, 128)}
-TOLERANCES = (0.2, 0.1, 0.08, 0.05, 0.02, 0.01)
+TOLERANCES = (0.1, 0.08, 0.06, 0.05, 0.03, 0.02, 0.01)
 LONG_LOOPS = 100
 # a row is repeated until this many seconds have passed, and at least once
 SECONDS_A_ROW = 60
