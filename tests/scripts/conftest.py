@@ -51,18 +51,23 @@ def recipe(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def run_command():
-    """Run a command from the repository's root; one that hangs fails with the stacks of all its processes."""
+def run_program():
+    """Run a program of the repository, in two connected processes if asked; one that hangs fails with all stacks."""
 
-    def run(command, timeout=300, **options):
+    def run(program, n_processes=1, timeout=300, **options):
+        launcher = [sys.executable]
+        if n_processes > 1:
+            config = "scripts/accelerate_configs/two_cpu_processes.yaml"
+            launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config]
+        command = [*launcher, *program]
         environment = os.environ | {"PYTHONPATH": ROOT, "PYTHONWARNINGS": "ignore", "PYTHONFAULTHANDLER": "1"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         with subprocess.Popen(command, cwd=ROOT, env=environment, **pipes, **options) as process:
             try:
                 stdout, stderr = process.communicate(timeout=timeout)
             except subprocess.TimeoutExpired:
-                launcher = psutil.Process(process.pid)
-                for hung in [*launcher.children(recursive=True), launcher]:
+                main_process = psutil.Process(process.pid)
+                for hung in [*main_process.children(recursive=True), main_process]:
                     with suppress(psutil.NoSuchProcess):  # the end of one may end another
                         hung.send_signal(signal.SIGABRT)  # the fault handler prints where it stands
                         psutil.wait_procs([hung], timeout=5)
@@ -73,18 +78,14 @@ def run_command():
 
 
 @pytest.fixture(scope="session")
-def train(recipe, run_command):
+def train(recipe, run_program):
     """Run scripts/train.py in a fresh process, or in two connected ones."""
 
     def run(output_dir, *flags, n_processes=1, interrupt=None, **options):
-        launcher = [sys.executable]
-        if n_processes > 1:
-            config = "scripts/accelerate_configs/two_cpu_processes.yaml"
-            launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config]
         # the interrupting program takes its orders and then is scripts/train.py
         program = ["tests/scripts/interrupted_train.py", interrupt] if interrupt else ["scripts/train.py"]
-        command = [*launcher, *program, "--recipe", str(recipe), "--output_dir", str(output_dir), *flags]
-        return run_command(command, **options)
+        flags = ["--recipe", str(recipe), "--output_dir", str(output_dir), *flags]
+        return run_program([*program, *flags], n_processes, **options)
 
     return run
 

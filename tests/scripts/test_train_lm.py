@@ -116,12 +116,10 @@ def test_a_stopped_run_goes_on_bit_for_bit(train, corpus, tmp_path, weights, mon
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_two_processes_train_the_same_model(train, run_command, corpus, tmp_path, weights):
+def test_two_processes_train_the_same_model(train, run_program, corpus, tmp_path, weights):
     settings = {"train_file": corpus / "train.jsonl", "text_column": "body", "optimizer": "adamw"}
     train(tmp_path / "one", **settings)
-    launcher = [sys.executable, "-m", "accelerate.commands.launch"]
-    launcher += ["--config_file", "scripts/accelerate_configs/two_cpu_processes.yaml"]
-    result = run_command([*launcher, "scripts/train_lm.py", *flags(corpus, tmp_path / "two", **settings)])
+    result = run_program(["scripts/train_lm.py", *flags(corpus, tmp_path / "two", **settings)], n_processes=2)
     assert result.returncode == 0, result.stderr
     assert "Training on 2 process(es)" in result.stdout
     for first, second in zip(log_of(tmp_path / "one"), log_of(tmp_path / "two"), strict=True):
