@@ -31,6 +31,8 @@ class LoopedGPT2InContextRegressionOutput(ModelOutput):
             Loops that each prompt ran.
         loop_predictions (`torch.Tensor` of shape `(B, L, P)`, returned when `output_loop_predictions=True`):
             The same after each loop of the window; the last is `predictions`.
+        loop_hidden_states (`tuple[torch.Tensor]`, returned when `output_loop_hidden_states=True`):
+            State `(B, 2 P - 1, E)` at the tokens x_1 y_1 ... x_P after each loop of the window; E is `n_embd`.
         hidden_states, attentions:
             As in [`LoopedGPT2ModelOutput`].
     """
@@ -39,6 +41,7 @@ class LoopedGPT2InContextRegressionOutput(ModelOutput):
     predictions: torch.Tensor | None = None
     n_loops_used: torch.LongTensor | None = None
     loop_predictions: torch.Tensor | None = None
+    loop_hidden_states: tuple[torch.Tensor, ...] | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
 
@@ -76,6 +79,7 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
         loop_window: int | None = None,
         exit_tolerance: float | None = None,
         output_loop_predictions: bool = False,
+        output_loop_hidden_states: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> LoopedGPT2InContextRegressionOutput:
         r"""
@@ -96,10 +100,12 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
             exit_tolerance (`float`, *optional*):
                 End the loops of a prompt once its last prediction has settled, that is once a loop changes the state
                 at its last x by less than this share of its norm (> 0); at most `n_loops`. Prompts that have ended
-                are no longer computed; no prompt depends on another. Not with `labels` or
-                `output_loop_predictions`, which look at all loops.
+                are no longer computed; no prompt depends on another. Not with `labels`, `output_loop_predictions` or
+                `output_loop_hidden_states`, which look at all loops.
             output_loop_predictions (`bool`, defaults to `False`):
                 Also return the predictions of each loop of the window.
+            output_loop_hidden_states (`bool`, defaults to `False`):
+                Also return the states after each loop of the window.
 
         Raises:
             `ValueError`: a shape, dtype, value, loop count or tolerance is not as above, or the prompt is longer than
@@ -108,9 +114,12 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
         self._check_prompt(xs, ys, labels)
         # the last y has no one to see it
         tokens = _interleave(xs, nn.functional.pad(ys[:, : xs.shape[1] - 1], (0, 1)))[:, :-1]
-        all_loops = output_loop_predictions or labels is not None
+        all_loops = output_loop_predictions or output_loop_hidden_states or labels is not None
         if exit_tolerance is not None and all_loops:
-            raise ValueError("`labels` and `output_loop_predictions` look at all loops: leave out `exit_tolerance`.")
+            raise ValueError(
+                "`labels`, `output_loop_predictions` and `output_loop_hidden_states` look at all loops: leave out "
+                "`exit_tolerance`."
+            )
         outputs = self.transformer(
             inputs_embeds=self._read_in(tokens),
             n_loops=n_loops,
@@ -131,6 +140,7 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
             predictions=loop_predictions[:, -1],
             n_loops_used=outputs.n_loops_used,
             loop_predictions=loop_predictions if output_loop_predictions else None,
+            loop_hidden_states=outputs.loop_hidden_states if output_loop_hidden_states else None,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )

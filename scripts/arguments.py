@@ -144,11 +144,18 @@ class InContextOptimizationArguments(OptimizationArguments):
         "The loss of every loop and point is divided by this power of its own mean error in the batch: 0 is the "
         "paper's plain mean, 1 makes relative errors count alike.",
     )
+    hint_weight: float = described(
+        0.0,
+        "Weight of a second loss: how far the hints of the class, read linearly from the states, are from true. The "
+        "readers are left behind.",
+    )
 
     def __post_init__(self):
         super().__post_init__()
         if not 0 <= self.loss_balance <= 1:
             raise ValueError(f"`loss_balance` must be in [0, 1], got {self.loss_balance}.")
+        if not 0 <= self.hint_weight < float("inf"):
+            raise ValueError(f"`hint_weight` must be a finite number >= 0, got {self.hint_weight}.")
         if self.loss_balance and self.gradient_accumulation_steps > 1:
             raise ValueError(
                 "`loss_balance` looks at all prompts of a step at once: leave out `gradient_accumulation_steps`, got "
@@ -208,15 +215,19 @@ class Arguments:
     def stream(self) -> Stream:
         """The training stream."""
         task = self.task
+        function_class = make_task(task.task, task.n_dims)
+        if self.optimization.hint_weight and not function_class.n_hints:
+            raise ValueError(f"the function class {task.task} has no hints: leave out `hint_weight`.")
         dims = (task.n_dims_increment, task.n_dims_interval, task.curriculum_hold)
         points = (task.n_points_increment, task.n_points_interval, task.curriculum_hold)
         return Stream(
-            make_task(task.task, task.n_dims),
+            function_class,
             self.optimization.batch_size,
             n_points=_schedule("n_points", task.n_points_start, task.n_points, *points),
             n_dims_active=_schedule("n_dims", task.n_dims_start, task.n_dims, *dims),
             seed=self.optimization.seed,
             n_distinct_prompts=task.n_distinct_prompts,
+            with_hints=self.optimization.hint_weight > 0,
         )
 
     @property

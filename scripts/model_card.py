@@ -51,7 +51,7 @@ OPTIONAL_CURVES = {"limit": "limit", "excess_over_limit": "excess over the limit
 RECIPE_ROWS = (
     *("task", "n_dims", "n_points", "n_loops", "n_loops_start", "n_loops_min", "loop_window", "input_injection"),
     *("max_steps", "batch_size", "optimizer", "learning_rate", "muon_learning_rate", "weight_decay"),
-    *("warmup_steps", "decay_steps", "loss_balance", "average_decay", "initial_model", "seed"),
+    *("warmup_steps", "decay_steps", "loss_balance", "hint_weight", "average_decay", "initial_model", "seed"),
 )
 
 

@@ -31,9 +31,13 @@ class Muon(torch.optim.Muon):
             return super().step(closure)
 
 
-def build_optimizers(model: nn.Module, arguments: OptimizationArguments) -> list[torch.optim.Optimizer]:
+def build_optimizers(
+    model: nn.Module, arguments: OptimizationArguments, hint_reader: nn.Module | None = None
+) -> list[torch.optim.Optimizer]:
     """
     Return AdamW for all parameters, or Muon for the matrices of the blocks and AdamW for the others.
+
+    The parameters of `hint_reader`, which is no part of the model, are trained by AdamW.
 
     Weight decay acts on matrices and embeddings, not on biases and norms. Every parameter group carries its peak rate
     as `peak_lr`.
@@ -41,7 +45,8 @@ def build_optimizers(model: nn.Module, arguments: OptimizationArguments) -> list
     matrices = set()
     if arguments.optimizer == "muon":
         matrices = {id(p) for p in model.transformer.h.parameters() if p.ndim == 2}
-    others = [p for p in model.parameters() if id(p) not in matrices]
+    trained = nn.ModuleList(filter(None, (model, hint_reader)))
+    others = [p for p in trained.parameters() if id(p) not in matrices]
     groups = [
         {"params": [p for p in others if p.ndim >= 2], "weight_decay": arguments.weight_decay},
         {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},

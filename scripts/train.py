@@ -28,7 +28,7 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import broadcast_object_list
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
-from scripts.arguments import Arguments, parse_arguments
+from scripts.arguments import Arguments, OptimizationArguments, parse_arguments
 from scripts.checkpoints import RunError, RunFolder, write_atomically
 from scripts.devices import (
     choices_for,
@@ -77,11 +77,19 @@ def connect(arguments: Arguments) -> PartialState:
             f"`batch_size` must be a multiple of the processes times `gradient_accumulation_steps`, {n_parts}, got "
             f"{arguments.optimization.batch_size}."
         )
-    if arguments.optimization.average_decay is not None and os.environ.get("ACCELERATE_USE_FSDP") == "true":
-        raise RunError("`average_decay` needs whole weights on every process, got FSDP: use multi_gpu.yaml.")
+    check_parallelism(arguments.optimization)
     if state.device.type == "cpu":
         use_all_cores(int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     return state
+
+
+def check_parallelism(optimization: OptimizationArguments):
+    """Raise `RunError` for a setting that the launched kind of parallelism cannot have."""
+    if os.environ.get("ACCELERATE_USE_FSDP") != "true":
+        return
+    for name in ("average_decay", "hint_weight"):
+        if getattr(optimization, name, None):
+            raise RunError(f"`{name}` needs whole weights on every process, got FSDP: use multi_gpu.yaml.")
 
 
 def claim(folder: RunFolder, arguments: Arguments, state: PartialState) -> Arguments:

@@ -163,11 +163,11 @@ class LMTrainer(Trainer):
     def losses(self, prompts: dict[str, torch.Tensor], **loops: int | None) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss of a part of a batch, and what is logged: the loss and nothing else."""
         loss = self.model(**prompts, **loops, use_cache=False).loss
-        return loss, torch.stack((loss.detach(), torch.zeros_like(loss)))
+        return loss, loss.detach().unsqueeze(0)
 
     def report(self, step: int, measured: torch.Tensor, seconds: float, bar: tqdm):
         """Log the means since the last report."""
-        loss, _, grad_norm = self.finite_means(step, measured)
+        loss, *_, grad_norm = self.finite_means(step, measured)
         n_tokens = self.arguments.optimization.batch_size * self.arguments.text.n_positions
         metrics = {
             "step": step,

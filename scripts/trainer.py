@@ -15,9 +15,9 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
-from modeling_looped_gpt2.modeling_looped_gpt2_in_context import LoopedGPT2InContextRegressionOutput
 from scripts.arguments import Arguments
 from scripts.checkpoints import RunError, RunFolder
+from scripts.hints import HintReader
 from scripts.optimizers import build_optimizers, set_learning_rates
 from scripts.training_cost import recorded_cost, training_flops
 from tasks.streams import make_generator
@@ -87,12 +87,16 @@ class Trainer:
     """One run: the prepared model and optimizers, its stream and its folder."""
 
     auto_class = "AutoModel"  # that loads what the run leaves
+    hint_reader = None
 
     def __init__(self, accelerator: Accelerator, arguments: Arguments, folder: RunFolder):
         self.accelerator, self.arguments, self.folder = accelerator, arguments, folder
         self.stream = arguments.stream
         set_seed(arguments.optimization.seed)
-        self.prepare(build_model(arguments))
+        model = build_model(arguments)
+        if self.stream.with_hints:
+            self.hint_reader = HintReader(arguments.model.n_embd, self.stream.task.n_hints)
+        self.prepare(model)
 
     @staticmethod
     def cost(arguments: Arguments) -> dict[str, Any]:
@@ -109,11 +113,13 @@ class Trainer:
             average = get_ema_multi_avg_fn(optimization.average_decay)
             self.average = AveragedModel(model, accelerator.device, multi_avg_fn=average)
             accelerator.register_for_checkpointing(self.average)
-        optimizers = build_optimizers(model, optimization)
+        optimizers = build_optimizers(model, optimization, self.hint_reader)
         if optimization.compile != "no":
             for block in model.transformer.h:  # the blocks alone, so that a new loop count compiles nothing
                 block.compile(mode=optimization.compile)
         self.model, *self.optimizers = accelerator.prepare(model, *optimizers)
+        if self.hint_reader is not None:
+            self.hint_reader = accelerator.prepare(self.hint_reader)
         self.stop_request = StopRequest()
         self.first_step = self.folder.load(accelerator)
         if accelerator.is_main_process:
@@ -132,7 +138,7 @@ class Trainer:
             mininterval=0.5 if sys.stderr.isatty() else 10,
         )
         reported, reported_at = self.first_step, time.perf_counter()
-        health = torch.zeros(3, device=accelerator.device)
+        health = torch.zeros(4, device=accelerator.device)
         for step in range(self.first_step + 1, max_steps + 1):
             health += self.training_step(step - 1, next(batches))
             bar.update()
@@ -157,7 +163,7 @@ class Trainer:
         return True
 
     def training_step(self, index: int, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """One optimizer step on batch `index`; returns the two means of `losses` and the gradient norm."""
+        """One optimizer step on batch `index`; returns the means of `losses` and the gradient norm."""
         accelerator, optimization = self.accelerator, self.arguments.optimization
         n_loops, loop_window = self.arguments.loops.at(index, self.arguments.model.n_loops, optimization.seed)
         set_learning_rates(self.optimizers, index, optimization)
@@ -165,39 +171,46 @@ class Trainer:
         if optimization.compile == "reduce-overhead":
             torch.compiler.cudagraph_mark_step_begin()
         self.model.train()
-        measured = torch.zeros(3, device=accelerator.device)
+        measured = torch.zeros(4, device=accelerator.device)
         n_parts = optimization.gradient_accumulation_steps
         batch = {name: values.to(accelerator.device, non_blocking=True) for name, values in batch.items()}
         parts = {name: values.chunk(n_parts) for name, values in batch.items()}
         for part in range(n_parts):
             prompts = {name: values[part] for name, values in parts.items()}
-            with accelerator.accumulate(self.model):
+            with accelerator.accumulate(*filter(None, (self.model, self.hint_reader))):
                 loss, means = self.losses(prompts, n_loops=n_loops, loop_window=loop_window)
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:
                     max_norm = optimization.max_grad_norm or float("inf")
-                    measured[2] = accelerator.clip_grad_norm_(self.model.parameters(), max_norm)
+                    measured[-1] = accelerator.clip_grad_norm_(self.model.parameters(), max_norm)
                 for optimizer in self.optimizers:
                     optimizer.step()
                     optimizer.zero_grad()
-            measured[:2] += means / n_parts
+            measured[: len(means)] += means / n_parts
         if self.average is not None:
             self.average.update_parameters(accelerator.unwrap_model(self.model))
         return measured
 
     def losses(self, prompts: dict[str, torch.Tensor], **loops: int | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """The loss of a part of a batch, and what is logged: the plain loss, the squared error at the last point."""
-        outputs = self.model(**prompts, **loops, output_loop_predictions=True)
-        last_error = (outputs.predictions[:, -1].detach() - prompts["labels"][:, -1]).square().mean()
-        return self.balanced_loss(outputs, prompts["labels"]), torch.stack((outputs.loss.detach(), last_error))
+        """The loss of a part of a batch, and the means to log: plain loss, error at the last point, error of hints."""
+        hints = prompts.pop("hints", None)
+        has_hints = hints is not None
+        outputs = self.model(**prompts, **loops, output_loop_predictions=True, output_loop_hidden_states=has_hints)
+        # (loops, points): the mean over the prompts alone
+        errors = (outputs.loop_predictions.float() - prompts["labels"].unsqueeze(1)).square().mean(dim=0)
+        loss, last_error = self.balanced(errors), errors[-1, -1].detach()
+        hint_error = torch.zeros_like(last_error)
+        if has_hints:
+            hint_errors = self.hint_reader(outputs.loop_hidden_states, hints)
+            loss = loss + self.arguments.optimization.hint_weight * self.balanced(hint_errors)
+            hint_error = hint_errors[-1].mean().detach()
+        return loss, torch.stack((errors.mean().detach(), last_error, hint_error))
 
-    def balanced_loss(self, outputs: LoopedGPT2InContextRegressionOutput, labels: torch.Tensor) -> torch.Tensor:
-        """The loss that is minimised: with `loss_balance` b, mean error / (mean error of all processes)^b."""
+    def balanced(self, errors: torch.Tensor) -> torch.Tensor:
+        """The mean of errors `(loops, tokens)`, each divided by (its mean over all processes)^`loss_balance`."""
         balance = self.arguments.optimization.loss_balance
         if not balance:
-            return outputs.loss
-        # (loops, points): the mean over the prompts alone
-        errors = (outputs.loop_predictions.float() - labels.unsqueeze(1)).square().mean(dim=0)
+            return errors.mean()
         scale = self.accelerator.reduce(errors.detach(), reduction="mean")
         return (errors / scale.clamp_min(torch.finfo(scale.dtype).tiny) ** balance).mean()
 
@@ -212,14 +225,14 @@ class Trainer:
         if not all(map(np.isfinite, means)):
             raise RunError(
                 f"the loss or its gradient was not finite in the steps up to {step} (loss {means[0]}, gradient norm "
-                f"{means[2]}); the newest checkpoint before that is {self.folder.latest()}. Lower the learning rate, "
+                f"{means[-1]}); the newest checkpoint before that is {self.folder.latest()}. Lower the learning rate, "
                 "lengthen the warm-up or set `mixed_precision` to no, in a new folder."
             )
         return means
 
     def report(self, step: int, measured: torch.Tensor, seconds: float, bar: tqdm):
         """Log the means since the last report."""
-        loss, last_error, grad_norm = self.finite_means(step, measured)
+        loss, last_error, hint_error, grad_norm = self.finite_means(step, measured)
         normaliser = self.stream.task.normaliser
         metrics = {
             "step": step,
@@ -232,6 +245,8 @@ class Trainer:
             "n_loops": self.arguments.n_loops_schedule.at(step - 1),
             "seconds_per_step": seconds,
         }
+        if self.hint_reader is not None:
+            metrics["hint_error"] = hint_error
         self.write(metrics)
         bar.set_postfix(loss=f"{loss:.3g}", last_error=f"{metrics['error_at_last_point']:.3g}", refresh=False)
 

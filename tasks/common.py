@@ -31,6 +31,16 @@ class Task:
         """Mean squared value of f(x), in units of y²: the error of predicting 0, by which errors are divided."""
         raise NotImplementedError(f"{type(self).__name__} must define `normaliser`.")
 
+    @property
+    def n_hints(self) -> int:
+        """
+        Numbers of a hint: what its function would tell about a point, for training alone; 0 where a class has none.
+
+        With hints, the map that `draw_functions` returns has a method `hints` from xs to `(n_prompts, n_points,
+        n_hints)`. Source: Abu-Mostafa, "Learning from hints in neural networks" (Journal of Complexity, 1990).
+        """
+        return 0
+
     def check_n_dims_active(self, n_dims_active: int):
         """Raise `ValueError` unless functions of that many active dimensions can be drawn."""
         check_at_least_one(n_dims_active=n_dims_active)
@@ -48,7 +58,12 @@ class Task:
         return labels
 
     def sample(
-        self, n_prompts: int, n_points: int, generator: torch.Generator, n_dims_active: int | None = None
+        self,
+        n_prompts: int,
+        n_points: int,
+        generator: torch.Generator,
+        n_dims_active: int | None = None,
+        with_hints: bool = False,
     ) -> dict[str, torch.Tensor]:
         """
         Draw prompts on the device of `generator`; its state decides every number.
@@ -62,22 +77,33 @@ class Task:
                 Source of all randomness.
             n_dims_active (`int`, *optional*, defaults to `n_dims`):
                 Dimensions in use, in 1 ... `n_dims`; the others are zero in every x (curriculum of Garg et al., 2022).
+            with_hints (`bool`, defaults to `False`):
+                Also return the hints of the class, which changes nothing else.
 
         Returns:
             The arguments of the model's `forward`, float32: `xs` of shape `(n_prompts, n_points, n_dims)`, `ys` and
-            `labels` of shape `(n_prompts, n_points)`. `labels` are the noiseless values.
+            `labels` of shape `(n_prompts, n_points)`. `labels` are the noiseless values. With hints also `hints` of
+            shape `(n_prompts, n_points, n_hints)`.
 
         Raises:
-            `ValueError`: a count is out of its range.
+            `ValueError`: a count is out of its range, or the class has no hints.
         """
         n_dims_active = self.n_dims if n_dims_active is None else n_dims_active
         check_at_least_one(n_prompts=n_prompts, n_points=n_points)
         self.check_n_dims_active(n_dims_active)
+        if with_hints:
+            self.check_hints()
         function = self.draw_functions(n_prompts, n_dims_active, generator)
         xs = draw_normal((n_prompts, n_points, self.n_dims), generator)
         xs[..., n_dims_active:] = 0
         labels = function(xs)
-        return {"xs": xs, "ys": self.observe(labels, generator), "labels": labels}
+        prompts = {"xs": xs, "ys": self.observe(labels, generator), "labels": labels}
+        return prompts | {"hints": function.hints(xs)} if with_hints else prompts
+
+    def check_hints(self):
+        """Raise `ValueError` unless the class has hints."""
+        if not self.n_hints:
+            raise ValueError(f"the function class {self.name} has no hints.")
 
 
 def check_at_least_one(**counts: int):

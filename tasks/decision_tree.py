@@ -1,6 +1,5 @@
 """Full binary decision trees on the signs of the coordinates (Garg et al., 2022)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -32,19 +31,52 @@ class DecisionTree(Task):
     def normaliser(self) -> float:
         return 1.0
 
-    def draw_functions(
-        self, n_prompts: int, n_dims_active: int, generator: torch.Generator
-    ) -> Callable[[torch.Tensor], torch.Tensor]:
-        # nodes are numbered level by level, the children of node k are 2k + 1 and 2k + 2
+    @property
+    def n_hints(self) -> int:
+        return self.n_dims
+
+    def draw_functions(self, n_prompts: int, n_dims_active: int, generator: torch.Generator) -> "DrawnTrees":
         shape = (n_prompts, 2 ** (self.depth + 1) - 1)
         coordinates = torch.randint(0, n_dims_active, shape, generator=generator, device=generator.device)
-        values = draw_normal(shape, generator)
+        return DrawnTrees(coordinates, draw_normal(shape, generator), self.depth)
 
-        def function(xs: torch.Tensor) -> torch.Tensor:
-            nodes = torch.zeros(xs.shape[:2], dtype=torch.long, device=xs.device)
-            for _ in range(self.depth):
-                asked = xs.gather(2, coordinates.gather(1, nodes).unsqueeze(-1)).squeeze(-1)
-                nodes = 2 * nodes + 1 + (asked > 0)
-            return values.gather(1, nodes)
 
-        return function
+class DrawnTrees:
+    """
+    A tree a prompt. Nodes are numbered level by level, the children of node k are 2k + 1 and 2k + 2.
+
+    Args:
+        coordinates (`torch.LongTensor` of shape `(n_prompts, n_nodes)`):
+            The coordinate that each node asks for, used at the inner nodes.
+        values (`torch.Tensor` of shape `(n_prompts, n_nodes)`):
+            The value of each node, used at the leaves.
+        depth (`int`):
+            Questions asked of every x.
+    """
+
+    def __init__(self, coordinates: torch.Tensor, values: torch.Tensor, depth: int):
+        self.coordinates, self.values, self.depth = coordinates, values, depth
+
+    def __call__(self, xs: torch.Tensor) -> torch.Tensor:
+        """Values `(n_prompts, n_points)` at xs `(n_prompts, n_points, n_dims)`."""
+        leaves, _ = self._walk(xs)
+        return self.values.gather(1, leaves)
+
+    def hints(self, xs: torch.Tensor) -> torch.Tensor:
+        """
+        The box that every x shares with all points of its leaf, `(n_prompts, n_points, n_dims)`: the sign of the
+        coordinates that were asked for on its way, 0 elsewhere.
+        """
+        _, asked = self._walk(xs)
+        signs = 2.0 * (xs > 0) - 1
+        return torch.zeros_like(xs).scatter(2, asked, signs.gather(2, asked))
+
+    def _walk(self, xs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The leaf of every x, `(n_prompts, n_points)`, and the coordinates asked for, `(..., depth)`."""
+        nodes = torch.zeros(xs.shape[:2], dtype=torch.long, device=xs.device)
+        asked = []
+        for _ in range(self.depth):
+            asked.append(self.coordinates.gather(1, nodes))
+            is_positive = xs.gather(2, asked[-1].unsqueeze(-1)).squeeze(-1) > 0
+            nodes = 2 * nodes + 1 + is_positive
+        return nodes, torch.stack(asked, dim=2)

@@ -1,11 +1,11 @@
 """Linear functions y = w·x, w ~ N(0, I), and the same seen through noise (Garg et al., 2022; Yang et al., 2024)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from .common import Task, draw_normal
+from .linear_functions import LinearFunctions
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,14 @@ class LinearRegression(Task):
     def normaliser(self) -> float:
         return float(self.n_dims)
 
-    def draw_functions(
-        self, n_prompts: int, n_dims_active: int, generator: torch.Generator
-    ) -> Callable[[torch.Tensor], torch.Tensor]:
-        weights = draw_normal((n_prompts, self.n_dims, 1), generator)
-        return lambda xs: (xs @ weights).squeeze(-1)
+    @property
+    def n_hints(self) -> int:
+        return self.n_dims
+
+    def draw_functions(self, n_prompts: int, n_dims_active: int, generator: torch.Generator) -> LinearFunctions:
+        weights = draw_normal((n_prompts, self.n_dims), generator)
+        weights[:, n_dims_active:] = 0  # x is zero there, so that no value tells them
+        return LinearFunctions(weights)
 
 
 @dataclass(frozen=True)

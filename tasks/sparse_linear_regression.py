@@ -1,11 +1,11 @@
 """Linear functions of a few coordinates only (Garg et al., 2022)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from .common import Task, check_at_least_one, draw_normal
+from .linear_functions import LinearFunctions
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,17 @@ class SparseLinearRegression(Task):
     def normaliser(self) -> float:
         return float(self.sparsity)
 
+    @property
+    def n_hints(self) -> int:
+        return self.n_dims
+
     def check_n_dims_active(self, n_dims_active: int):
         super().check_n_dims_active(n_dims_active)
         if self.sparsity > n_dims_active:
             raise ValueError(f"`sparsity` must be <= the active dimensions, got {self.sparsity} > {n_dims_active}.")
 
-    def draw_functions(
-        self, n_prompts: int, n_dims_active: int, generator: torch.Generator
-    ) -> Callable[[torch.Tensor], torch.Tensor]:
+    def draw_functions(self, n_prompts: int, n_dims_active: int, generator: torch.Generator) -> LinearFunctions:
         weights = draw_normal((n_prompts, self.n_dims), generator)
         ranks = torch.rand((n_prompts, n_dims_active), generator=generator, device=generator.device)
         support = ranks.topk(self.sparsity, dim=1).indices
-        sparse_weights = torch.zeros_like(weights).scatter(1, support, weights.gather(1, support))
-        return lambda xs: (xs @ sparse_weights.unsqueeze(-1)).squeeze(-1)
+        return LinearFunctions(torch.zeros_like(weights).scatter(1, support, weights.gather(1, support)))

@@ -30,6 +30,8 @@ class Stream:
         n_distinct_prompts (`int`, *optional*):
             Prompts that come again and again, a multiple of `batch_size`: batch i is batch i modulo their number of
             batches, at the points and dimensions of its own step. Default: no prompt comes twice.
+        with_hints (`bool`, defaults to `False`):
+            Whether batches bring the hints of the class too.
     """
 
     task: Task
@@ -39,6 +41,7 @@ class Stream:
     seed: int
     split: str = "train"
     n_distinct_prompts: int | None = None
+    with_hints: bool = False
 
     def __post_init__(self):
         check_at_least_one(batch_size=self.batch_size)
@@ -51,17 +54,20 @@ class Stream:
                 )
         if self.seed < 0:
             raise ValueError(f"`seed` must be >= 0, got {self.seed}.")
+        if self.with_hints:
+            self.task.check_hints()
         self.task.check_n_dims_active(self.n_dims_active.start)
         self.task.check_n_dims_active(self.n_dims_active.end)
 
     def batch(self, index: int) -> dict[str, torch.Tensor]:
-        """Batch `index` (>= 0) of all processes: `xs`, `ys` and `labels` as [`Task.sample`] returns them."""
+        """Batch `index` (>= 0) of all processes: `xs`, `ys`, `labels` and `hints` as [`Task.sample`] returns them."""
         n_batches = self.n_distinct_prompts and self.n_distinct_prompts // self.batch_size
         return self.task.sample(
             self.batch_size,
             self.n_points.at(index),
             make_generator(self.split, self.seed, index % n_batches if n_batches else index),
             n_dims_active=self.n_dims_active.at(index),
+            with_hints=self.with_hints,
         )
 
     def iterable(self, start: int = 0, rank: int = 0, world_size: int = 1) -> datasets.IterableDataset:

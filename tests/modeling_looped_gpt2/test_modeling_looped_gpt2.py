@@ -93,6 +93,16 @@ def test_looped_equals_untied_unrolled(make_model, prompts, injection, n_layer, 
     assert_same_loss_and_gradients(model, outputs.loss, twin, squared_error(expected, prompts["labels"]))
 
 
+def test_the_states_of_the_window_hold_its_predictions(make_model, prompts):
+    model = make_model()
+    wanted = {"output_loop_predictions": True, "output_loop_hidden_states": True}
+    outputs = model(**prompts, loop_window=2, **wanted)
+    assert [state.shape for state in outputs.loop_hidden_states] == [(4, 9, model.config.n_embd)] * 2
+    read = torch.stack([model.read_out(state[:, ::2]).squeeze(-1) for state in outputs.loop_hidden_states], dim=1)
+    assert torch.equal(read, outputs.loop_predictions)
+    assert model(prompts["xs"], prompts["ys"]).loop_hidden_states is None
+
+
 @pytest.mark.parametrize("injection", ["add", "multiply"])
 @pytest.mark.parametrize("window", [1, 2, 4])
 def test_truncated_gradients_equal_the_detached_unroll(make_model, prompts, injection, window):

@@ -33,6 +33,7 @@ SMALL_RECIPE = {
     "decay_steps": 4,
     "batch_size": 8,
     "loss_balance": 0.5,
+    "hint_weight": 0.5,
     "average_decay": 0.9,
     "mixed_precision": "no",
     "log_every": 2,

@@ -56,6 +56,11 @@ BAD_FIELDS = {
         {"loss_balance": 0.5, "gradient_accumulation_steps": 2},
         "`loss_balance` looks at all prompts of a step at once",
     ),
+    "hints": ({"hint_weight": -1}, "`hint_weight` must be a finite number >= 0, got -1.0"),
+    "class without hints": (
+        {"task": "relu_2nn_regression", "hint_weight": 1},
+        "the function class relu_2nn_regression has no hints: leave out `hint_weight`",
+    ),
     "average": ({"average_decay": 1.0}, "`average_decay` must be in (0, 1), got 1.0"),
     "seed": ({"seed": -1}, "`seed` must be >= 0"),
     "log": ({"log_every": 0}, "`log_every` must be >= 1, got 0"),

@@ -107,6 +107,14 @@ def test_what_the_model_started_from_is_shown_with_its_cost(evaluated, change):
     assert "It started from the model `runs/first`, whose training had taken 7.1e+13 operations in 50 min." in card
 
 
+def test_training_with_hints_is_told(evaluated, change):
+    assert "linear maps" not in model_card.render_card(evaluated, REPO)
+    change("recipe.yaml", lambda recipe: recipe.update(hint_weight=0.25))
+    assert "scored, with weight 0.25, on what linear maps read in its states" in model_card.render_card(
+        evaluated, REPO
+    )
+
+
 def test_no_number_of_the_results_is_in_the_template():
     template = model_card.TEMPLATE.read_text()
     typed = re.findall(r"\d+(?:\.\d+)?", re.sub(r"\{[{%].*?[%}]\}|```.*?```", "", template, flags=re.DOTALL))

@@ -6,6 +6,7 @@ import torch
 
 from scripts import optimizers
 from scripts.arguments import OptimizationArguments
+from scripts.hints import HintReader
 from scripts.optimizers import Muon, build_optimizers, learning_rate_factor
 
 
@@ -24,6 +25,14 @@ def test_every_parameter_has_one_optimizer(make_model):
     assert parameters_of(muon.param_groups) == [id(p) for p in model.transformer.h.parameters() if p.ndim == 2]
     (only,) = build_optimizers(model, replace(ARGUMENTS, optimizer="adamw"))
     assert sorted(parameters_of(only.param_groups)) == sorted(together)
+
+
+def test_the_reader_of_hints_is_trained_by_adamw(make_model):
+    model, reader = make_model(), HintReader(16, 3)
+    adamw, muon = build_optimizers(model, ARGUMENTS, reader)
+    assert {id(parameter) for parameter in reader.parameters()} <= set(parameters_of(adamw.param_groups))
+    _, without = build_optimizers(model, ARGUMENTS)
+    assert parameters_of(muon.param_groups) == parameters_of(without.param_groups)
 
 
 def test_biases_and_norms_do_not_decay(make_model):

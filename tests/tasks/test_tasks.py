@@ -107,6 +107,38 @@ def test_network_values_equal_the_formula():
         torch.testing.assert_close(prompts["ys"][prompt], expected)
 
 
+WITH_HINTS = [name for name in TASKS if make_task(name, 20).n_hints]
+
+
+@pytest.mark.parametrize("name", WITH_HINTS)
+def test_hints_come_beside_prompts_that_they_do_not_change(name):
+    task = make_task(name, 6)
+    plain, hinted = (task.sample(3, 7, generator(), n_dims_active=4, with_hints=wanted) for wanted in (False, True))
+    hints = hinted.pop("hints")
+    assert hints.shape == (3, 7, task.n_hints)
+    assert hints.dtype == torch.float32
+    assert not hints[..., 4:].any()
+    assert hinted.keys() == plain.keys()
+    assert all(torch.equal(hinted[key], plain[key]) for key in plain)
+
+
+@pytest.mark.parametrize("name", [name for name in WITH_HINTS if "linear" in name])
+def test_the_hints_of_linear_functions_are_their_weights(name):
+    prompts = make_task(name, 6).sample(5, 9, generator(), with_hints=True)
+    torch.testing.assert_close((prompts["xs"] * prompts["hints"]).sum(dim=2), prompts["labels"])
+    assert torch.equal(prompts["hints"], prompts["hints"][:, :1].expand(5, 9, 6))
+
+
+def test_the_hint_of_a_tree_is_the_box_of_the_leaf():
+    prompts = DecisionTree(n_dims=5, depth=2).sample(6, 30, generator(), with_hints=True)
+    for xs, ys, boxes in zip(*(prompts[key] for key in ("xs", "ys", "hints")), strict=True):
+        assert ((boxes == 0) | (boxes == xs.sign())).all()
+        assert set((boxes != 0).sum(dim=1).tolist()) <= {1, 2}
+        is_inside = ((boxes.unsqueeze(0) * xs.unsqueeze(1) > 0) | (boxes == 0)).all(dim=2)
+        assert torch.equal(is_inside, ys.unsqueeze(1) == ys.unsqueeze(0))
+        assert is_inside.sum() > len(xs)  # some share a leaf
+
+
 BAD_SETTINGS = {
     "unknown class": (lambda: make_task("linear", 5), "`task` must be one of .*, got 'linear'"),
     "n_dims": (lambda: make_task("linear_regression", 0), "`n_dims` must be an integer >= 1, got 0"),
@@ -117,6 +149,10 @@ BAD_SETTINGS = {
     "hidden_size": (lambda: Relu2nnRegression(hidden_size=0), "`hidden_size` must be an integer >= 1, got 0"),
     "n_points": (lambda: DecisionTree().sample(1, 0, generator()), "`n_points` must be an integer >= 1, got 0"),
     "n_prompts": (lambda: DecisionTree().sample(2.0, 1, generator()), "`n_prompts` must be an integer >= 1, got 2.0"),
+    "hints": (
+        lambda: make_task("relu_2nn_regression", 3).sample(1, 1, generator(), with_hints=True),
+        "the function class relu_2nn_regression has no hints",
+    ),
     "active": (
         lambda: DecisionTree().sample(1, 1, generator(), 21),
         "`n_dims_active` must be <= `n_dims` = 20, got 21",
