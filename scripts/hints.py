@@ -42,7 +42,7 @@ class HintReader(nn.Module):
         """
         states = torch.stack(tuple(states), dim=1).float()
         hints = hints.unsqueeze(1)
-        distances = torch.cat(
+        differences = torch.cat(
             (self.of_x(states[:, :, ::2]) - hints, self.of_y(states[:, :, 1::2]) - hints[:, :, :-1]), dim=2
         )
-        return distances.square().sum(dim=-1).mean(dim=0)
+        return differences.square().sum(dim=-1).mean(dim=0)

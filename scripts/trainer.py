@@ -204,7 +204,7 @@ class Trainer:
             hint_errors = self.hint_reader(outputs.loop_hidden_states, hints)
             loss = loss + self.arguments.optimization.hint_weight * self.balanced(hint_errors)
             hint_error = hint_errors[-1].mean().detach()
-        return loss, torch.stack((errors.mean().detach(), last_error, hint_error))
+        return loss, torch.stack((outputs.loss.detach(), last_error, hint_error))
 
     def balanced(self, errors: torch.Tensor) -> torch.Tensor:
         """The mean of errors `(loops, tokens)`, each divided by (its mean over all processes)^`loss_balance`."""
