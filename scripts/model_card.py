@@ -25,6 +25,7 @@ from transformers import PreTrainedModel
 import modeling_looped_gpt2
 from modeling_looped_gpt2.pipeline_looped_gpt2 import InContextRegressionPipeline
 from scripts.checkpoints import weights_digest, write_atomically
+from scripts.stages import STAGES_FILE, stage_table
 from scripts.training_cost import training_seconds
 
 
@@ -87,6 +88,8 @@ def read_record(folder: Path) -> dict[str, Any]:
     """
     record = {name: json.loads((folder / f"{name}.json").read_text()) for name in ("config", "metrics", "environment")}
     record["recipe"] = yaml.safe_load((folder / "recipe.yaml").read_text())
+    stages = folder / STAGES_FILE
+    record["stages"] = json.loads(stages.read_text()) if stages.exists() else []
     record["log"] = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     settings, config, recipe = record["metrics"]["settings"], record["config"], record["recipe"]
     for name, first, second in (
@@ -124,6 +127,15 @@ def shift_rows(metrics: dict[str, Any]) -> tuple[list[str], list[dict[str, Any]]
         for name, curves in shifts.items()
     ]
     return columns, rows
+
+
+def operations_cell(needed: float | None, taken: float) -> str:
+    """Operations that an error needs; no power law is followed beyond a hundred times those that were taken."""
+    if needed is None:
+        return "-"
+    if needed <= taken:
+        return "reached"
+    return f"{needed:.1e}" if needed <= 100 * taken else f"beyond {100 * taken:.1e}"
 
 
 def card_metadata(record: dict[str, Any], repo_id: str) -> ModelCardData:
@@ -169,6 +181,8 @@ def card_values(record: dict[str, Any], repo_id: str) -> dict[str, Any]:
     loops = sorted({1, max(1, trained // 2), trained, min(2 * trained, len(by_loop)), len(by_loop), best_loop})
     examples = sorted({0, last // 4, last // 2, 3 * last // 4, last})
     shift_columns, shifts = shift_rows(metrics)
+    initial = environment.get("initial_model")
+    flops = environment["flops"] + (initial["flops"] if initial else 0)
     return {
         "title": f"Looped GPT-2, {settings['task'].replace('_', ' ')}",
         "class_description": CLASS_DESCRIPTIONS.get(settings["task"], settings["task"].replace("_", " ")),
@@ -192,11 +206,15 @@ def card_values(record: dict[str, Any], repo_id: str) -> dict[str, Any]:
         "excess": "excess_over_limit" in metrics,
         "shift_columns": ["this model" if name == "model" else name for name in shift_columns],
         "shifts": shifts,
+        "total_flops": flops,
+        "stages": stage_table(
+            [*record["stages"], {"flops": flops, "error": errors["model"]}], metrics.get("published")
+        ),
         "recipe": recipe,
         "recipe_rows": [(name, recipe[name]) for name in RECIPE_ROWS if recipe.get(name) is not None],
         "environment": environment,
         "cost": duration(training_seconds(record["log"])),
-        "initial": environment.get("initial_model"),
+        "initial": initial,
         "training_versions": _versions(environment),
         "evaluation_versions": _versions(metrics["versions"]),
     }
@@ -220,7 +238,12 @@ def render_card(folder: Path, repo_id: str) -> str:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    environment.filters |= {"number": number, "interval": interval, "duration": duration}
+    environment.filters |= {
+        "number": number,
+        "interval": interval,
+        "duration": duration,
+        "operations": operations_cell,
+    }
     template = environment.from_string(TEMPLATE.read_text())
     try:
         record = read_record(folder)
@@ -250,6 +273,8 @@ def write_repository(folder: Path, repo_id: str, output_dir: Path):
     card = render_card(folder, repo_id)
     InContextRegressionPipeline(load_checked(folder)).save_pretrained(output_dir)
     records = {name for name in SOURCES if name not in ("config.json", "model.safetensors")}
+    if (folder / STAGES_FILE).exists():
+        records.add(STAGES_FILE)
     pictures = {path.name for pattern in ("*.png", "*.svg") for path in folder.glob(pattern)}
     for name in sorted(records | pictures):
         shutil.copyfile(folder / name, output_dir / name)
@@ -304,6 +329,7 @@ def main():
         with tempfile.TemporaryDirectory() as staging:
             write_repository(arguments.model, arguments.repo_id, Path(staging))
             arguments.output_dir.mkdir(parents=True, exist_ok=True)
+            (arguments.output_dir / STAGES_FILE).unlink(missing_ok=True)  # of a model that this one replaces
             for path in sorted(Path(staging).iterdir()):
                 if path.suffix == ".py":
                     link_code(arguments.output_dir / path.name)

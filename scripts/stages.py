@@ -1,0 +1,152 @@
+"""Record what every stage of a training reached, for the model's card to show error against compute.
+
+    python scripts/stages.py --model runs/decision_tree --earlier runs/tree runs/tree_2
+
+Every folder holds a model of scripts/train.py that scripts/evaluate.py measured, all on the same prompts. The
+record, `stages.json`, is written beside the model.
+"""
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from scripts.checkpoints import write_atomically
+from scripts.plot import read_metrics
+from scripts.training_cost import recorded_cost
+
+
+STAGES_FILE = "stages.json"
+PROMPTS = ("task", "n_dims", "n_points", "n_prompts", "seed")  # the settings that name the prompts
+
+
+def read_stage(folder: Path) -> dict[str, Any]:
+    """
+    What a stage reached.
+
+    Args:
+        folder (`Path`):
+            Its model, evaluated.
+
+    Returns:
+        `dict`: `flops` (`float`), operations of this stage and all before it; `error` (`list[float]`), the normalised
+        squared error after 0, 1, ... examples; `prompts` (`dict`), the settings that name the prompts.
+
+    Raises:
+        `OSError`, `ValueError`: a record is missing or not what its program writes.
+    """
+    metrics, cost = read_metrics(folder / "metrics.json"), recorded_cost(str(folder))
+    if cost is None:
+        raise ValueError(f"{folder} holds no environment.json and log.jsonl: run scripts/train.py first.")
+    return {
+        "flops": cost["flops"],
+        "error": metrics["error_by_example"]["model"]["error"],
+        "prompts": {name: metrics["settings"].get(name) for name in PROMPTS},
+    }
+
+
+def read_stages(model: Path, earlier: list[Path]) -> list[dict[str, Any]]:
+    """
+    What the stages before `model` reached, in the order of their operations.
+
+    Raises:
+        `OSError`, `ValueError`: a record is missing, was measured on other prompts, or took no fewer operations than
+        the model.
+    """
+    last, stages = read_stage(model), []
+    for folder in earlier:
+        stage = read_stage(folder)
+        if stage["prompts"] != last["prompts"]:
+            raise ValueError(
+                f"{folder} was evaluated on other prompts, {stage['prompts']}, than {model}, {last['prompts']}: run "
+                "scripts/evaluate.py on it with the same flags."
+            )
+        if stage["flops"] >= last["flops"]:
+            raise ValueError(
+                f"`earlier` must have taken fewer operations than {model}, {last['flops']:.3g}; "
+                f"{folder} took {stage['flops']:.3g}."
+            )
+        stages.append(stage)
+    return sorted(stages, key=lambda stage: stage["flops"])
+
+
+def extrapolated_flops(before: tuple[float, float], after: tuple[float, float], target: float) -> float | None:
+    """
+    Operations at which the error would be `target`, if it went on by the power law through two stages.
+
+    Args:
+        before (`tuple[float, float]`), after (`tuple[float, float]`):
+            Operations and error of the last two stages.
+        target (`float`):
+            An error below that of the last stage.
+
+    Returns:
+        `float`, or `None` where the last stage did not lower the error.
+    """
+    (flops_before, error_before), (flops, error) = before, after
+    if error >= error_before:
+        return None
+    exponent = math.log(flops / flops_before) / math.log(error_before / error)
+    return flops * (error / target) ** exponent
+
+
+def shown_examples(n_points: int) -> dict[str, list[int]]:
+    """The columns of the table, and the numbers of examples that each is a mean over: quarters and the last fifth."""
+    last = n_points - 1
+    columns = {f"{n} examples": [n] for n in sorted({last // 4, last // 2, 3 * last // 4, last})}
+    return columns | {f"mean over {4 * last // 5} to {last}": list(range(4 * last // 5, last + 1))}
+
+
+def stage_table(stages: list[dict[str, Any]], published: dict[str, Any] | None) -> dict[str, Any]:
+    """
+    What the card shows of the stages.
+
+    Args:
+        stages (`list[dict]`):
+            `flops` and `error` of every stage in order, the card's own model last.
+        published (`dict`, *optional*):
+            The published curves of the class, where it has any.
+
+    Returns:
+        `dict`: `columns` (`list[str]`); `rows`, a pair of operations and errors a stage; and where there are published
+        curves `target`, the errors of the published looped model, and `needed`, the operations to reach each:
+        extrapolated, or those of the last stage where that has reached it, or `None`.
+    """
+    columns = shown_examples(len(stages[-1]["error"]))
+
+    def means(errors: list[float]) -> list[float]:
+        return [fmean(errors[n] for n in examples) for examples in columns.values()]
+
+    rows = [(stage["flops"], means(stage["error"])) for stage in stages]
+    table = {"columns": list(columns), "rows": rows}
+    if len(rows) > 1 and published:
+        (flops_before, before), (flops, after) = rows[-2:]
+        table["target"] = means(published["looped transformer"]["error"])
+        table["needed"] = [
+            flops if last <= target else extrapolated_flops((flops_before, first), (flops, last), target)
+            for first, last, target in zip(before, after, table["target"], strict=True)
+        ]
+    return table
+
+
+def main():
+    """Read the stages and write the record."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--model", type=Path, required=True, help="Folder of the trained and evaluated model.")
+    parser.add_argument(
+        "--earlier", type=Path, nargs="+", required=True, help="Folders of the evaluated models that it came from."
+    )
+    arguments = parser.parse_args()
+    path = arguments.model / STAGES_FILE
+    try:
+        write_atomically(path, json.dumps(read_stages(arguments.model, arguments.earlier)) + "\n")
+    except (OSError, ValueError) as error:
+        sys.exit(f"stages.py: error: {error}")
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
