@@ -25,8 +25,8 @@ from transformers import PreTrainedModel
 import modeling_looped_gpt2
 from modeling_looped_gpt2.pipeline_looped_gpt2 import InContextRegressionPipeline
 from scripts.checkpoints import weights_digest, write_atomically
-from scripts.stages import STAGES_FILE, stage_table
-from scripts.training_cost import training_seconds
+from scripts.stages import STAGES_FILE, prompts_of, stage_table
+from scripts.training_cost import total_flops, training_seconds
 
 
 TEMPLATE = Path(__file__).parents[1] / "model_cards" / "template.md"
@@ -99,6 +99,8 @@ def read_record(folder: Path) -> dict[str, Any]:
     ):
         if first != second:
             raise ValueError(f"they are of different models: `{name}` is {first} and {second}")
+    if any(stage["prompts"] != prompts_of(settings) for stage in record["stages"]):
+        raise ValueError(f"{STAGES_FILE} is of other prompts than metrics.json: run scripts/stages.py again")
     return record
 
 
@@ -181,8 +183,7 @@ def card_values(record: dict[str, Any], repo_id: str) -> dict[str, Any]:
     loops = sorted({1, max(1, trained // 2), trained, min(2 * trained, len(by_loop)), len(by_loop), best_loop})
     examples = sorted({0, last // 4, last // 2, 3 * last // 4, last})
     shift_columns, shifts = shift_rows(metrics)
-    initial = environment.get("initial_model")
-    flops = environment["flops"] + (initial["flops"] if initial else 0)
+    stages = [*record["stages"], {"flops": total_flops(environment), "error": errors["model"]}]
     return {
         "title": f"Looped GPT-2, {settings['task'].replace('_', ' ')}",
         "class_description": CLASS_DESCRIPTIONS.get(settings["task"], settings["task"].replace("_", " ")),
@@ -206,15 +207,12 @@ def card_values(record: dict[str, Any], repo_id: str) -> dict[str, Any]:
         "excess": "excess_over_limit" in metrics,
         "shift_columns": ["this model" if name == "model" else name for name in shift_columns],
         "shifts": shifts,
-        "total_flops": flops,
-        "stages": stage_table(
-            [*record["stages"], {"flops": flops, "error": errors["model"]}], metrics.get("published")
-        ),
+        "stages": stage_table(stages, metrics.get("published")),
         "recipe": recipe,
         "recipe_rows": [(name, recipe[name]) for name in RECIPE_ROWS if recipe.get(name) is not None],
         "environment": environment,
         "cost": duration(training_seconds(record["log"])),
-        "initial": initial,
+        "initial": environment.get("initial_model"),
         "training_versions": _versions(environment),
         "evaluation_versions": _versions(metrics["versions"]),
     }

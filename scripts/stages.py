@@ -23,6 +23,11 @@ STAGES_FILE = "stages.json"
 PROMPTS = ("task", "n_dims", "n_points", "n_prompts", "seed")  # the settings that name the prompts
 
 
+def prompts_of(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those of the settings of an evaluation that name its prompts."""
+    return {name: settings.get(name) for name in PROMPTS}
+
+
 def read_stage(folder: Path) -> dict[str, Any]:
     """
     What a stage reached.
@@ -44,7 +49,7 @@ def read_stage(folder: Path) -> dict[str, Any]:
     return {
         "flops": cost["flops"],
         "error": metrics["error_by_example"]["model"]["error"],
-        "prompts": {name: metrics["settings"].get(name) for name in PROMPTS},
+        "prompts": prompts_of(metrics["settings"]),
     }
 
 

@@ -41,6 +41,11 @@ def training_seconds(log: list[dict[str, float]]) -> float:
     return sum((now["step"] - before["step"]) * now["seconds_per_step"] for before, now in pairwise(reports))
 
 
+def total_flops(environment: dict[str, Any]) -> float:
+    """Operations of a run by its environment.json, those of the model that it started from included."""
+    return environment["flops"] + environment.get("initial_model", {"flops": 0})["flops"]
+
+
 def recorded_cost(name: str) -> dict[str, float] | None:
     """
     What it took to train the model `name`, a folder or Hub repository: `flops` and `seconds`, the runs that its own
@@ -52,5 +57,5 @@ def recorded_cost(name: str) -> dict[str, float] | None:
         return None
     record: dict[str, Any] = json.loads(environment.read_text())
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    before = record.get("initial_model", {"flops": 0, "seconds": 0})
-    return {"flops": record["flops"] + before["flops"], "seconds": training_seconds(lines) + before["seconds"]}
+    before = record.get("initial_model", {"seconds": 0})
+    return {"flops": total_flops(record), "seconds": training_seconds(lines) + before["seconds"]}

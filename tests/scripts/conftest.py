@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -116,3 +117,16 @@ def weights():
         return safetensors.torch.load_file(folder / "model.safetensors")
 
     return read
+
+
+@pytest.fixture
+def change(evaluated):
+    """Change a record of a folder, the evaluated model's by default: a function of its content, changed in place."""
+
+    def change(name, edit, folder=evaluated):
+        path = folder / name
+        content = json.loads(path.read_text()) if name.endswith(".json") else yaml.safe_load(path.read_text())
+        edit(content)
+        path.write_text(json.dumps(content) if name.endswith(".json") else yaml.safe_dump(content))
+
+    return change

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from huggingface_hub import ModelCard
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
@@ -17,19 +16,6 @@ from scripts import evaluate, model_card, plot
 
 REPO = "ana/looped"
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def change(evaluated):
-    """Change a record of the evaluated model: a function of its parsed content, which it changes in place."""
-
-    def change(name, edit):
-        path = evaluated / name
-        content = json.loads(path.read_text()) if name.endswith(".json") else yaml.safe_load(path.read_text())
-        edit(content)
-        path.write_text(json.dumps(content) if name.endswith(".json") else yaml.safe_dump(content))
-
-    return change
 
 
 def test_the_whole_card_is_as_expected(evaluated):

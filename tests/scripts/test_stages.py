@@ -1,4 +1,3 @@
-import json
 import shutil
 import sys
 
@@ -13,18 +12,6 @@ REPO = "ana/looped"
 def run(monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["stages.py", *map(str, arguments)])
     stages.main()
-
-
-@pytest.fixture
-def change(evaluated):
-    """Change a record of a folder, a copy of the evaluated model by default."""
-
-    def change(name, edit, folder=evaluated):
-        content = json.loads((folder / name).read_text())
-        edit(content)
-        (folder / name).write_text(json.dumps(content))
-
-    return change
 
 
 @pytest.fixture
@@ -100,6 +87,13 @@ def test_the_record_of_the_stages_reaches_the_card(evaluated, earlier, change, m
     monkeypatch.setattr(sys, "argv", [*flags, str(evaluated)])
     model_card.main()
     assert (target / "README.md").read_text() == without == model_card.render_card(target, REPO)
+
+
+def test_stages_of_other_prompts_than_the_metrics_are_refused(evaluated, earlier, change, monkeypatch):
+    run(monkeypatch, "--model", evaluated, "--earlier", earlier)
+    change("metrics.json", lambda metrics: metrics["settings"].update(n_prompts=41))
+    with pytest.raises(ValueError, match=r"stages\.json is of other prompts"):
+        model_card.render_card(evaluated, REPO)
 
 
 def test_a_class_without_published_curves_has_the_stages_alone(evaluated, earlier, monkeypatch):
