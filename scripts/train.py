@@ -120,7 +120,7 @@ def build_accelerator(arguments: Arguments) -> Accelerator:
 
 
 def run(arguments: Arguments, claim: Callable = claim, trainer_class: type[Trainer] = Trainer):
-    """Claim the folder, train, from the last checkpoint where there is one, and export."""
+    """Claim the folder, connect the processes, train and export, and take the connections down."""
     state = connect(arguments)
     folder = RunFolder(arguments.run.output_dir)
     arguments = claim(folder, arguments, state)
@@ -131,14 +131,19 @@ def run(arguments: Arguments, claim: Callable = claim, trainer_class: type[Train
     if accelerator.is_main_process:
         record = environment(accelerator) | trainer_class.cost(arguments)
         write_atomically(folder.path / "environment.json", json.dumps(record, indent=2))
-    trainer = trainer_class(accelerator, arguments, folder)
-    if trainer.first_step:
-        accelerator.print(f"Going on from step {trainer.first_step}.")
-    if trainer.train():
-        trainer.export()
-        accelerator.print(f"Finished: {folder.path} loads with {trainer.auto_class}.from_pretrained.")
+    train(trainer_class(accelerator, arguments, folder))
+    accelerator.free_memory()  # PyTorch can hang where a distributed model is freed after its connections
     accelerator.wait_for_everyone()  # no process takes the connections down while another still uses them
     accelerator.end_training()
+
+
+def train(trainer: Trainer):
+    """Train from the first step, or the last checkpoint where there is one, and export what has come to its end."""
+    if trainer.first_step:
+        trainer.accelerator.print(f"Going on from step {trainer.first_step}.")
+    if trainer.train():
+        trainer.export()
+        trainer.accelerator.print(f"Finished: {trainer.folder.path} loads with {trainer.auto_class}.from_pretrained.")
 
 
 def main():

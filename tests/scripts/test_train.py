@@ -147,6 +147,30 @@ def test_two_resumed_processes_end_with_the_same_bits(accident, train, finished_
     assert_same_bits(weights, folder, finished_by_two)
 
 
+COUNT_MODELS = """
+import gc, torch
+from torch.nn.parallel import DistributedDataParallel
+from scripts import train
+
+destroy = torch.distributed.destroy_process_group
+def count_and_destroy(*arguments):
+    print("models left:", sum(isinstance(thing, DistributedDataParallel) for thing in gc.get_objects()), flush=True)
+    destroy(*arguments)
+
+torch.distributed.destroy_process_group = count_and_destroy
+train.main()
+"""
+
+
+def test_no_distributed_model_outlives_its_connections(run_program, recipe, tmp_path):
+    program = tmp_path / "count_models.py"
+    program.write_text(COUNT_MODELS)
+    flags = ["--recipe", recipe, "--output_dir", tmp_path / "run"]
+    result = run_program([str(word) for word in (program, *flags)], n_processes=2)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("models left: 0") == 2, result.stdout
+
+
 def test_hints_reach_the_model_and_their_reader_stays_behind(finished, train, tmp_path, weights):
     assert all("hint_error" in line for line in log_without_times(finished) if "loss" in line)
     assert train(tmp_path / "run", "--hint_weight", "0").returncode == 0
