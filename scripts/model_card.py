@@ -183,7 +183,7 @@ def card_values(record: dict[str, Any], repo_id: str) -> dict[str, Any]:
     loops = sorted({1, max(1, trained // 2), trained, min(2 * trained, len(by_loop)), len(by_loop), best_loop})
     examples = sorted({0, last // 4, last // 2, 3 * last // 4, last})
     shift_columns, shifts = shift_rows(metrics)
-    stages = [*record["stages"], {"flops": total_flops(environment), "error": errors["model"]}]
+    stage = {"flops": total_flops(environment), "error": errors["model"]}
     return {
         "title": f"Looped GPT-2, {settings['task'].replace('_', ' ')}",
         "class_description": CLASS_DESCRIPTIONS.get(settings["task"], settings["task"].replace("_", " ")),
@@ -207,7 +207,7 @@ def card_values(record: dict[str, Any], repo_id: str) -> dict[str, Any]:
         "excess": "excess_over_limit" in metrics,
         "shift_columns": ["this model" if name == "model" else name for name in shift_columns],
         "shifts": shifts,
-        "stages": stage_table(stages, metrics.get("published")),
+        "stages": stage_table(stage, record["stages"], metrics.get("published")),
         "recipe": recipe,
         "recipe_rows": [(name, recipe[name]) for name in RECIPE_ROWS if recipe.get(name) is not None],
         "environment": environment,

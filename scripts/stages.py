@@ -1,9 +1,10 @@
 """Record what every stage of a training reached, for the model's card to show error against compute.
 
-    python scripts/stages.py --model runs/decision_tree --earlier runs/tree runs/tree_2
+    python scripts/stages.py --model runs/decision_tree --others runs/tree runs/tree_2
 
-Every folder holds a model of scripts/train.py that scripts/evaluate.py measured, all on the same prompts. The
-record, `stages.json`, is written beside the model.
+Every folder holds a model of scripts/train.py that scripts/evaluate.py measured, all on the same prompts: those that
+the model came from, and any that went on from it and was not released. The record, `stages.json`, is written beside
+the model.
 """
 
 import argparse
@@ -53,26 +54,26 @@ def read_stage(folder: Path) -> dict[str, Any]:
     }
 
 
-def read_stages(model: Path, earlier: list[Path]) -> list[dict[str, Any]]:
+def read_stages(model: Path, others: list[Path]) -> list[dict[str, Any]]:
     """
-    What the stages before `model` reached, in the order of their operations.
+    What the stages before and after `model` reached, in the order of their operations.
 
     Raises:
-        `OSError`, `ValueError`: a record is missing, was measured on other prompts, or took no fewer operations than
-        the model.
+        `OSError`, `ValueError`: a record is missing, was measured on other prompts, or is of as many operations as the
+        model.
     """
-    last, stages = read_stage(model), []
-    for folder in earlier:
+    own, stages = read_stage(model), []
+    for folder in others:
         stage = read_stage(folder)
-        if stage["prompts"] != last["prompts"]:
+        if stage["prompts"] != own["prompts"]:
             raise ValueError(
-                f"{folder} was evaluated on other prompts, {stage['prompts']}, than {model}, {last['prompts']}: run "
+                f"{folder} was evaluated on other prompts, {stage['prompts']}, than {model}, {own['prompts']}: run "
                 "scripts/evaluate.py on it with the same flags."
             )
-        if stage["flops"] >= last["flops"]:
+        if stage["flops"] == own["flops"]:
             raise ValueError(
-                f"`earlier` must have taken fewer operations than {model}, {last['flops']:.3g}; "
-                f"{folder} took {stage['flops']:.3g}."
+                f"`others` must be stages before or after {model}; {folder} took as many operations, "
+                f"{own['flops']:.3g}."
             )
         stages.append(stage)
     return sorted(stages, key=lambda stage: stage["flops"])
@@ -105,34 +106,44 @@ def shown_examples(n_points: int) -> dict[str, list[int]]:
     return columns | {f"mean over {4 * last // 5} to {last}": list(range(4 * last // 5, last + 1))}
 
 
-def stage_table(stages: list[dict[str, Any]], published: dict[str, Any] | None) -> dict[str, Any]:
+def stage_table(
+    model: dict[str, Any], others: list[dict[str, Any]], published: dict[str, Any] | None
+) -> dict[str, Any]:
     """
     What the card shows of the stages.
 
     Args:
-        stages (`list[dict]`):
-            `flops` and `error` of every stage in order, the card's own model last.
+        model (`dict`):
+            `flops` and `error` of the card's own model.
+        others (`list[dict]`):
+            Those of the other stages, before and after it.
         published (`dict`, *optional*):
             The published curves of the class, where it has any.
 
     Returns:
-        `dict`: `columns` (`list[str]`); `rows`, a pair of operations and errors a stage; and where there are published
-        curves `target`, the errors of the published looped model, and `needed`, the operations to reach each:
-        extrapolated, or those of the last stage where that has reached it, or `None`.
+        `dict`: `columns` (`list[str]`); `rows`, `flops`, `errors` and `is_model` of every stage, in the order of their
+        operations; and where there are published curves `target`, the errors of the published looped model, and
+        `needed`, the operations to reach each: extrapolated, or those of the last stage where that has reached it, or
+        `None`.
     """
-    columns = shown_examples(len(stages[-1]["error"]))
+    columns = shown_examples(len(model["error"]))
 
     def means(errors: list[float]) -> list[float]:
         return [fmean(errors[n] for n in examples) for examples in columns.values()]
 
-    rows = [(stage["flops"], means(stage["error"])) for stage in stages]
+    rows = [
+        {"flops": stage["flops"], "errors": means(stage["error"]), "is_model": stage is model}
+        for stage in sorted([model, *others], key=lambda stage: stage["flops"])
+    ]
     table = {"columns": list(columns), "rows": rows}
-    if len(rows) > 1 and published:
-        (flops_before, before), (flops, after) = rows[-2:]
+    if others and published:
+        before, after = rows[-2:]
         table["target"] = means(published["looped transformer"]["error"])
         table["needed"] = [
-            flops if last <= target else extrapolated_flops((flops_before, first), (flops, last), target)
-            for first, last, target in zip(before, after, table["target"], strict=True)
+            after["flops"]
+            if last <= target
+            else extrapolated_flops((before["flops"], first), (after["flops"], last), target)
+            for first, last, target in zip(before["errors"], after["errors"], table["target"], strict=True)
         ]
     return table
 
@@ -142,12 +153,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--model", type=Path, required=True, help="Folder of the trained and evaluated model.")
     parser.add_argument(
-        "--earlier", type=Path, nargs="+", required=True, help="Folders of the evaluated models that it came from."
+        "--others",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="Folders of the evaluated models that it came from, or that went on from it and were not released.",
     )
     arguments = parser.parse_args()
     path = arguments.model / STAGES_FILE
     try:
-        write_atomically(path, json.dumps(read_stages(arguments.model, arguments.earlier)) + "\n")
+        write_atomically(path, json.dumps(read_stages(arguments.model, arguments.others)) + "\n")
     except (OSError, ValueError) as error:
         sys.exit(f"stages.py: error: {error}")
     print(path)

@@ -65,11 +65,11 @@ def test_the_record_of_the_stages_reaches_the_card(evaluated, earlier, change, m
     change("metrics.json", publish)
     without = model_card.render_card(evaluated, REPO)
     assert "Error against compute" not in without
-    run(monkeypatch, "--model", evaluated, "--earlier", earlier)
+    run(monkeypatch, "--model", evaluated, "--others", earlier)
     card = model_card.render_card(evaluated, REPO)
     assert "| operations | 1 examples | 2 examples | 3 examples | 4 examples | mean over 3 to 4 |" in card
     assert "| 1.35e+12 | 5.2 | 2.6 | 1.3 | 0.654 | 0.977 |" in card
-    assert "| 1.35e+14 | 0.52 | 0.26 | 0.13 | 0.0654 | 0.0977 |" in card
+    assert "| **1.35e+14** | 0.52 | 0.26 | 0.13 | 0.0654 | 0.0977 |" in card
     assert "| looped transformer (published) | 0.052 | 0.026 | 0.013 | 0.131 | 0.0719 |" in card
     # a hundred times the operations for a tenth of the error
     assert "extrapolated | 1.4e+16 | 1.4e+16 | 1.4e+16 | reached | 2.5e+14 |" in card
@@ -90,17 +90,33 @@ def test_the_record_of_the_stages_reaches_the_card(evaluated, earlier, change, m
 
 
 def test_stages_of_other_prompts_than_the_metrics_are_refused(evaluated, earlier, change, monkeypatch):
-    run(monkeypatch, "--model", evaluated, "--earlier", earlier)
+    run(monkeypatch, "--model", evaluated, "--others", earlier)
     change("metrics.json", lambda metrics: metrics["settings"].update(n_prompts=41))
     with pytest.raises(ValueError, match=r"stages\.json is of other prompts"):
         model_card.render_card(evaluated, REPO)
 
 
 def test_a_class_without_published_curves_has_the_stages_alone(evaluated, earlier, monkeypatch):
-    run(monkeypatch, "--model", evaluated, "--earlier", earlier)
+    run(monkeypatch, "--model", evaluated, "--others", earlier)
     card = model_card.render_card(evaluated, REPO)
     assert "| 1.35e+12 | 5.2 |" in card
     assert "xtrapolated" not in card
+
+
+def test_a_later_stage_that_was_not_released_stands_below_the_model(evaluated, earlier, monkeypatch):
+    run(monkeypatch, "--model", earlier, "--others", evaluated)
+    card = model_card.render_card(earlier, REPO)
+    assert "this model in bold. What comes after it went on from this model and was not released" in card
+    assert "| **1.35e+12** | 5.2 | 2.6 | 1.3 | 0.654 | 0.977 |\n| 1.35e+14 | 0.52 | 0.26 |" in card
+
+
+def test_a_curve_is_continued_from_the_last_stage_released_or_not():
+    first, second = {"flops": 1e12, "error": [0.4, 0.4]}, {"flops": 2e12, "error": [0.2, 0.4]}
+    published = {"looped transformer": {"error": [0.1, 0.4]}}
+    for model, other in ((first, second), (second, first)):
+        table = stages.stage_table(model, [other], published)
+        assert [row["is_model"] for row in table["rows"]] == [model is first, model is second]
+        assert table["needed"][:2] == [pytest.approx(4e12), 2e12]
 
 
 def test_stages_are_in_the_order_of_their_operations(evaluated, earlier, change, tmp_path):
@@ -115,15 +131,15 @@ def test_stages_are_in_the_order_of_their_operations(evaluated, earlier, change,
     [
         ("metrics.json", lambda m: m["settings"].update(seed=8), "evaluated on other prompts"),
         ("metrics.json", lambda m: m.pop("error_by_loop"), "not the output of scripts/evaluate.py"),
-        ("environment.json", lambda record: record.update(flops=1e20), "must have taken fewer operations"),
+        ("environment.json", lambda record: record.update(flops=100 * record["flops"]), "took as many operations"),
     ],
 )
-def test_what_is_no_earlier_stage_is_refused_and_nothing_written(
+def test_what_is_no_other_stage_is_refused_and_nothing_written(
     name, edit, message, evaluated, earlier, change, monkeypatch
 ):
     change(name, edit, earlier)
     with pytest.raises(SystemExit, match=message):
-        run(monkeypatch, "--model", evaluated, "--earlier", earlier)
+        run(monkeypatch, "--model", evaluated, "--others", earlier)
     assert not (evaluated / "stages.json").exists()
 
 
@@ -131,4 +147,4 @@ def test_what_is_no_earlier_stage_is_refused_and_nothing_written(
 def test_a_missing_record_is_named(name, evaluated, earlier, monkeypatch):
     (earlier / name).unlink()
     with pytest.raises(SystemExit, match=name):
-        run(monkeypatch, "--model", evaluated, "--earlier", earlier)
+        run(monkeypatch, "--model", evaluated, "--others", earlier)
