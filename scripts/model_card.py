@@ -219,8 +219,8 @@ def card_values(record: dict[str, Any], repo_id: str) -> dict[str, Any]:
 
 
 def _versions(versions: dict[str, Any]) -> str:
-    names = [name for name in versions if name not in ("device", "threads", "processes", "flops", "initial_model")]
-    return ", ".join(f"{name} {versions[name]}" for name in names)
+    others = ("device", "threads", "processes", "flops", "initial_model", "earlier")
+    return ", ".join(f"{name} {versions[name]}" for name in versions if name not in others)
 
 
 def render_card(folder: Path, repo_id: str) -> str:

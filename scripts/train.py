@@ -17,6 +17,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import accelerate
 import datasets
@@ -53,6 +54,18 @@ def environment(accelerator: Accelerator) -> dict[str, str | int]:
         "threads": torch.get_num_threads(),
         "processes": accelerator.num_processes,
     }
+
+
+def record_environment(folder: RunFolder, environment: dict[str, Any], cost: dict[str, Any]):
+    """Write environment.json; of a run that goes on, the other environments that it ran in are kept, oldest first."""
+    path = folder.path / "environment.json"
+    earlier = []
+    if folder.latest() is not None and path.exists():
+        record = json.loads(path.read_text())
+        before = {name: record.get(name) for name in environment}
+        earlier = record.get("earlier", []) + [before] * (before != environment)
+    record = environment | cost | ({"earlier": earlier} if earlier else {})
+    write_atomically(path, json.dumps(record, indent=2))
 
 
 def connect(arguments: Arguments) -> PartialState:
@@ -129,8 +142,7 @@ def run(arguments: Arguments, claim: Callable = claim, trainer_class: type[Train
         return
     accelerator = build_accelerator(arguments)
     if accelerator.is_main_process:
-        record = environment(accelerator) | trainer_class.cost(arguments)
-        write_atomically(folder.path / "environment.json", json.dumps(record, indent=2))
+        record_environment(folder, environment(accelerator), trainer_class.cost(arguments))
     train(trainer_class(accelerator, arguments, folder))
     accelerator.free_memory()  # PyTorch can hang where a distributed model is freed after its connections
     accelerator.wait_for_everyone()  # no process takes the connections down while another still uses them

@@ -93,6 +93,13 @@ def test_what_the_model_started_from_is_shown_with_its_cost(evaluated, change):
     assert "It started from the model `runs/first`, whose training had taken 7.1e+13 operations in 50 min." in card
 
 
+def test_all_machines_of_a_run_that_went_on_elsewhere_are_told(evaluated, change):
+    earlier = {"python": "3.12.3", "torch": "2.11.0", "device": "NVIDIA H200", "threads": 1, "processes": 8}
+    change("environment.json", lambda record: record.update(earlier=[earlier]))
+    card = model_card.render_card(evaluated, REPO)
+    assert "in 4 min on 8 × NVIDIA H200, 1 thread, then 1 × x86_64, 2 threads, mixed precision no." in card
+
+
 def test_training_with_hints_is_told(evaluated, change):
     assert "linear maps" not in model_card.render_card(evaluated, REPO)
     change("recipe.yaml", lambda recipe: recipe.update(hint_weight=0.25))
