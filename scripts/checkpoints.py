@@ -16,6 +16,7 @@ from accelerate import Accelerator
 
 
 RECIPE_FILE, LOG_FILE, LOCK_FILE, MANIFEST_FILE = "recipe.yaml", "log.jsonl", ".lock", "manifest.json"
+ENVIRONMENT_FILE = "environment.json"
 WEIGHTS_FILE = "model.safetensors"
 # settings that may change when a run goes on: none of them reaches the weights
 FREE_FIELDS = {"output_dir", "log_every", "eval_every", "n_eval_prompts", "save_every", "log_with"}
@@ -31,6 +32,7 @@ class RunFolder:
     A run's output folder.
 
         recipe.yaml               every field of the run as it was resolved
+        environment.json          versions and machine it runs on and ran on before, and what it costs
         log.jsonl                 one line of metrics a report
         checkpoints/step_000100/  the states of `Accelerator.save_state` and a manifest of their checksums
 
@@ -93,6 +95,21 @@ class RunFolder:
                 "with the recorded settings to go on. Nothing was changed."
             )
         return recorded | {name: recipe[name] for name in FREE_FIELDS}
+
+    def record_environment(self, environment: dict[str, Any], cost: dict[str, Any]):
+        """
+        Write environment.json: the versions and machine of a run and what it costs.
+
+        Other environments that the steps so far ran in are kept under `earlier`, oldest first.
+        """
+        path = self.path / ENVIRONMENT_FILE
+        earlier = []
+        if self.latest() is not None and path.exists():
+            record = json.loads(path.read_text())
+            before = {name: record.get(name) for name in environment}
+            earlier = record.get("earlier", []) + [before] * (before != environment)
+        record = environment | cost | ({"earlier": earlier} if earlier else {})
+        write_atomically(path, json.dumps(record, indent=2))
 
     @property
     def is_finished(self) -> bool:

@@ -11,13 +11,11 @@ On several, with one of the files of scripts/accelerate_configs:
 Flags win over the recipe. SIGINT and SIGTERM save and end the run; the same command goes on from the last checkpoint.
 """
 
-import json
 import logging
 import os
 import platform
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import accelerate
 import datasets
@@ -30,7 +28,7 @@ from accelerate.utils import broadcast_object_list
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from scripts.arguments import Arguments, OptimizationArguments, parse_arguments
-from scripts.checkpoints import RunError, RunFolder, write_atomically
+from scripts.checkpoints import RunError, RunFolder
 from scripts.devices import (
     choices_for,
     keep_freed_memory,
@@ -54,18 +52,6 @@ def environment(accelerator: Accelerator) -> dict[str, str | int]:
         "threads": torch.get_num_threads(),
         "processes": accelerator.num_processes,
     }
-
-
-def record_environment(folder: RunFolder, environment: dict[str, Any], cost: dict[str, Any]):
-    """Write environment.json; of a run that goes on, the other environments that it ran in are kept, oldest first."""
-    path = folder.path / "environment.json"
-    earlier = []
-    if folder.latest() is not None and path.exists():
-        record = json.loads(path.read_text())
-        before = {name: record.get(name) for name in environment}
-        earlier = record.get("earlier", []) + [before] * (before != environment)
-    record = environment | cost | ({"earlier": earlier} if earlier else {})
-    write_atomically(path, json.dumps(record, indent=2))
 
 
 def connect(arguments: Arguments) -> PartialState:
@@ -142,7 +128,7 @@ def run(arguments: Arguments, claim: Callable = claim, trainer_class: type[Train
         return
     accelerator = build_accelerator(arguments)
     if accelerator.is_main_process:
-        record_environment(folder, environment(accelerator), trainer_class.cost(arguments))
+        folder.record_environment(environment(accelerator), trainer_class.cost(arguments))
     train(trainer_class(accelerator, arguments, folder))
     accelerator.free_memory()  # PyTorch can hang where a distributed model is freed after its connections
     accelerator.wait_for_everyone()  # no process takes the connections down while another still uses them

@@ -21,4 +21,4 @@ class LinearFunctions:
 
     def hints(self, xs: torch.Tensor) -> torch.Tensor:
         """The weights, the same at every x: `(n_prompts, n_points, n_dims)`."""
-        return self.weights.unsqueeze(1).repeat(1, xs.shape[1], 1)
+        return self.weights.unsqueeze(1).expand_as(xs)

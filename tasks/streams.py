@@ -95,7 +95,8 @@ def _batches_of_process(stream: Stream, start: int, rank: int, world_size: int) 
     rows = slice(rank * stream.batch_size // world_size, (rank + 1) * stream.batch_size // world_size)
     index = start
     while True:
-        yield {name: values[rows] for name, values in stream.batch(index).items()}
+        # memory of its own for every element, which pinning asks for and an expanded tensor has not
+        yield {name: values[rows].contiguous() for name, values in stream.batch(index).items()}
         index += 1
 
 

@@ -105,3 +105,17 @@ def test_the_digest_of_weights_tells_models_apart_and_files_not(make_model, tmp_
     with torch.no_grad():
         model.read_out.bias += 1e-6
     assert weights_digest(model) != digest
+
+
+def test_a_run_that_goes_on_elsewhere_keeps_the_environments_it_ran_in(tmp_path):
+    folder, cost = RunFolder(tmp_path), {"flops": 7.0}
+    gpu, cpu = {"device": "NVIDIA H200", "threads": 2}, {"device": "x86_64", "threads": 1}
+    folder.record_environment(cpu, cost)
+    folder.record_environment(gpu, cost)  # no step was taken before
+    assert json.loads((tmp_path / "environment.json").read_text()) == gpu | cost
+    (folder.checkpoints / "step_000000001").mkdir(parents=True)
+    for environment, earlier in ((gpu, None), (cpu, [gpu]), (cpu, [gpu]), (gpu, [gpu, cpu])):
+        folder.record_environment(environment, cost)
+        assert json.loads((tmp_path / "environment.json").read_text()) == environment | cost | (
+            {"earlier": earlier} if earlier else {}
+        )

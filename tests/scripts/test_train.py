@@ -14,8 +14,8 @@ import yaml
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from scripts.arguments import InContextOptimizationArguments
-from scripts.checkpoints import RunError, RunFolder
-from scripts.train import check_parallelism, record_environment
+from scripts.checkpoints import RunError
+from scripts.train import check_parallelism
 from scripts.trainer import Trainer, initial_weights
 
 
@@ -202,20 +202,6 @@ def test_the_average_follows_the_weights(train, tmp_path):
         torch.testing.assert_close(after[f"module.{name}"], expected, msg=name)
         assert not torch.equal(after[f"module.{name}"], value), name
     assert train(folder, "--save_every", "1").returncode == 0
-
-
-def test_a_run_that_goes_on_elsewhere_keeps_the_environments_it_ran_in(tmp_path):
-    folder, cost = RunFolder(tmp_path), {"flops": 7.0}
-    gpu, cpu = {"device": "NVIDIA H200", "threads": 2}, {"device": "x86_64", "threads": 1}
-    record_environment(folder, cpu, cost)
-    record_environment(folder, gpu, cost)  # no step was taken before
-    assert json.loads((tmp_path / "environment.json").read_text()) == gpu | cost
-    (folder.checkpoints / "step_000000001").mkdir(parents=True)
-    for environment, earlier in ((gpu, None), (cpu, [gpu]), (cpu, [gpu]), (gpu, [gpu, cpu])):
-        record_environment(folder, environment, cost)
-        assert json.loads((tmp_path / "environment.json").read_text()) == environment | cost | (
-            {"earlier": earlier} if earlier else {}
-        )
 
 
 def test_a_run_starts_from_another_model(train, finished, tmp_path, weights):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from tasks import make_task
+from tasks import TASKS, make_task
 from tasks.curriculum import Schedule
 from tasks.streams import Stream, make_generator
 
@@ -39,6 +39,14 @@ def test_element_i_depends_on_settings_seed_and_i_alone():
     assert_same(elements[4:], read(make_stream(), 2, start=4))
     for other in (make_stream(seed=1), make_stream(split="validation")):
         assert not torch.equal(other.batch(3)["xs"], elements[3]["xs"])
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_tensor_has_memory_of_its_own_as_pinning_for_a_gpu_asks(name):
+    task = make_task(name, 6)
+    stream = make_stream(task=task, n_dims_active=Schedule(6, 6, 1, 1), with_hints=task.n_hints > 0)
+    (batch,) = read(stream, 1)
+    assert all(values.is_contiguous() for values in batch.values())
 
 
 def test_the_curriculum_shapes_the_batches():

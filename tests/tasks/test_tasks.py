@@ -110,12 +110,6 @@ def test_network_values_equal_the_formula():
 WITH_HINTS = [name for name in TASKS if make_task(name, 20).n_hints]
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_every_tensor_has_memory_of_its_own_as_pinning_for_a_gpu_asks(name):
-    prompts = make_task(name, 5).sample(3, 7, generator(), with_hints=name in WITH_HINTS)
-    assert all(values.is_contiguous() for values in prompts.values()), name
-
-
 @pytest.mark.parametrize("name", WITH_HINTS)
 def test_hints_come_beside_prompts_that_they_do_not_change(name):
     task = make_task(name, 6)
