@@ -3,7 +3,6 @@
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,8 @@ from typing import Any
 import torch
 import yaml
 from accelerate import Accelerator
+
+from scripts.records import write_atomically
 
 
 RECIPE_FILE, LOG_FILE, LOCK_FILE, MANIFEST_FILE = "recipe.yaml", "log.jsonl", ".lock", "manifest.json"
@@ -77,7 +78,8 @@ class RunFolder:
 
     def _refuse_strangers(self):
         names = {entry.name for entry in self.path.iterdir()}
-        if RECIPE_FILE not in names and names - {LOCK_FILE, RECIPE_FILE + ".partial"}:
+        strangers = {name for name in names if not (name.startswith(RECIPE_FILE) and name.endswith(".partial"))}
+        if RECIPE_FILE not in names and strangers - {LOCK_FILE}:
             raise RunError(
                 f"`output_dir` {self.path} holds files that are not of a run ({', '.join(sorted(names)[:3])}): choose "
                 "an empty or new folder. Nothing was changed."
@@ -220,17 +222,15 @@ class RunFolder:
             file.write(json.dumps(metrics) + "\n")
 
 
-def write_atomically(path: Path, text: str):
-    """Write a text file so that a reader finds the old content or the new, never a part."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
-
-
 def weights_digest(model: torch.nn.Module) -> str:
     """Sha256 of a model's weights in float32: the same for equal weights, whatever file or device they came from."""
+    return state_digest(model.state_dict())
+
+
+def state_digest(state: dict[str, torch.Tensor]) -> str:
+    """As [`weights_digest`], for the weights by name."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(state.items()):
         digest.update(name.encode())
         digest.update(tensor.float().cpu().numpy().tobytes())
     return digest.hexdigest()

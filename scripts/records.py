@@ -1,0 +1,129 @@
+"""The records of runs and evaluations, JSON and YAML: written whole or not at all, checked before they are used."""
+
+import json
+import math
+import os
+import uuid
+from collections.abc import Callable, Iterable
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+# settings of an evaluation that everything else reads; the others may be missing in records of older versions
+METRICS_SETTINGS = {
+    **{"model": str, "task": str, "n_dims": int, "n_points": int, "n_prompts": int},
+    **{"n_loops": int, "normaliser": Real, "n_parameters": int},
+}
+
+
+class RecordError(ValueError):
+    """A record is missing, cannot be read or is not what its program writes; the message says which and how."""
+
+
+def read_text(path: Path) -> str:
+    """Read a text file in UTF-8; raises [`RecordError`] where there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecordError(f"there is no file {path}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path} cannot be read: {error}.") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; raises [`RecordError`] where the file holds something else."""
+    return _parse(path, read_text(path), json.loads, "JSON")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping; raises [`RecordError`] where the file holds something else."""
+    return _parse(path, read_text(path), yaml.safe_load, "YAML")
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Read one JSON object a line; raises [`RecordError`] that names the first line that is something else."""
+    lines = read_text(path).splitlines()
+    return [_parse(f"{path}, line {number},", line, json.loads, "JSON") for number, line in enumerate(lines, 1)]
+
+
+def _parse(where: Path | str, text: str, parse: Callable[[str], Any], kind: str) -> dict[str, Any]:
+    try:
+        record = parse(text)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise RecordError(f"{where} is not valid {kind}: {' '.join(str(error).split())}.") from None
+    if not isinstance(record, dict):
+        raise RecordError(f"{where} must hold a mapping of names to values, got {type(record).__name__}.")
+    return record
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """
+    Read what `scripts/evaluate.py` wrote; every part that is there has the shape that its docstring says.
+
+    Parts that older versions did not write are filled in: `published`, `shifts` and `published_shifts` are empty then.
+
+    Raises:
+        [`RecordError`]: there is no such file, or it is something else; the message names the field.
+    """
+    metrics = {"published": {}, "shifts": {}, "published_shifts": {}} | read_json(path)
+    try:
+        settings = metrics["settings"]
+        for name, kind in METRICS_SETTINGS.items():
+            _check(isinstance(settings[name], kind), f"settings.{name}")
+            _check(kind is str or (_are_numbers([settings[name]]) and settings[name] > 0), f"settings.{name}")
+        groups = [metrics["error_by_example"], metrics["published"], metrics.get("excess_of_baselines", {})]
+        for curves in (*groups, *metrics["shifts"].values()):
+            for name, curve in curves.items():
+                _check_curve(name, curve, settings["n_points"])
+        for name in ("limit", "excess_over_limit"):
+            if name in metrics:
+                _check_curve(name, metrics[name], settings["n_points"])
+                _check(isinstance(settings["limit"], str), "settings.limit")
+        _check(metrics["error_by_example"]["model"].keys() >= {"error", "low", "high"}, "error_by_example.model")
+        _check(len(metrics["error_by_example"]["model"]["error"]) == settings["n_points"], "error_by_example.model")
+        for name in ("last_point", "mean"):
+            errors = metrics["error_by_loop"][name]
+            _check(_are_numbers(errors) and len(errors) >= settings["n_loops"], f"error_by_loop.{name}")
+        _check(_are_numbers(metrics.get("mean_excess", {"error": 0.0}).values()), "mean_excess")
+        _check(isinstance(metrics["published_shifts"], dict), "published_shifts")
+        _check(isinstance(metrics.get("versions", {}), dict), "versions")
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise RecordError(f"{path} is not what scripts/evaluate.py writes ({error!r}): evaluate again.") from None
+    return metrics
+
+
+def _check_curve(name: str, curve: dict[str, list[float]], n_points: int):
+    """A curve has an error, and maybe an interval, at each of at most `n_points` numbers of examples."""
+    lengths = {len(curve[part]) for part in ("error", "low", "high") if part in curve}
+    _check("error" in curve and len(lengths) == 1 and lengths <= set(range(1, n_points + 1)), name)
+    _check(all(_are_numbers(curve[part]) for part in ("error", "low", "high") if part in curve), name)
+
+
+def _are_numbers(values: Iterable) -> bool:
+    return all(isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) for value in values)
+
+
+def _check(holds: bool, name: str):
+    if not holds:
+        raise ValueError(name)
+
+
+def write_atomically(path: Path, text: str):
+    """
+    Write a text file so that a reader finds the old content or the new, never a part, whatever else writes it.
+
+    The content has reached the disk before it takes the place of the old one.
+    """
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        with partial.open("x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
