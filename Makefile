@@ -3,12 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := runs/quickstart
+XDIST := -n auto --dist worksteal
+# what meets transformers and its neighbours: the model, the language model's training, the released checkpoints
+VERSIONED := tests/modeling_looped_gpt2 tests/scripts/test_train_lm.py tests/scripts/test_model_loading.py \
+	tests/scripts/test_evaluate.py tests/test_model_cards.py tests/test_readme.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint
+.PHONY: help demo test test-newest test-oldest lint force
 
 help:  ## Show this list.
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 demo: $(VENV)/.demo  ## Train, evaluate, plot and load a small looped GPT-2: a few minutes on two CPU cores.
 	$(BIN)/accelerate launch --config_file scripts/accelerate_configs/one_process.yaml scripts/train.py \
@@ -22,7 +26,13 @@ demo: $(VENV)/.demo  ## Train, evaluate, plot and load a small looped GPT-2: a f
 	@echo; echo "Picture: $(DEMO)/error.png"
 
 test: $(VENV)/.test  ## Run all tests.
-	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest $(XDIST) $(ARGS)
+
+test-newest: $(VENV)-newest  ## Run the tests that releases can break on the newest ones.
+	$(VENV)-newest/bin/python -m pytest $(XDIST) $(or $(ARGS),$(VERSIONED))
+
+test-oldest: $(VENV)-oldest  ## The same on the oldest that setup.cfg allows.
+	$(VENV)-oldest/bin/python -m pytest $(XDIST) $(or $(ARGS),$(VERSIONED))
 
 lint: $(VENV)/.lint  ## Check style and format.
 	$(BIN)/ruff check .
@@ -39,3 +49,11 @@ $(VENV)/.%: Makefile setup.cfg pyproject.toml constraints.txt | $(BIN)/python
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
+
+# asked of the index every time: a release of today is to be met today
+$(VENV)-newest $(VENV)-oldest: $(VENV)-%: force
+	test -x $@/bin/python || $(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager \
+		--constraint constraints-$*.txt --editable '.[test]'
+
+force:
