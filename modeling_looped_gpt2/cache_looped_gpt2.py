@@ -1,10 +1,40 @@
 """How loops share a stock transformers cache: one slot for every loop and block, in the order in which they run."""
 
+import warnings
 from collections.abc import Iterator
+from dataclasses import fields
 
 import torch
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers.cache_utils import Cache, DynamicLayer, StaticLayer
+from transformers.modeling_outputs import BaseModelOutputWithPast
+
+
+# how outputs and `generate` name a cache: `cache` since transformers 5.24, `past_key_values` before
+CACHE_NAME = fields(BaseModelOutputWithPast)[1].name
+
+
+class CacheByEitherName:
+    """
+    An output whose cache can be read as `cache`, its name since transformers 5.24, under older versions too.
+
+    To be derived from after an output class of transformers, whose own field of that name then comes first.
+    """
+
+    @property
+    def cache(self) -> Cache | None:
+        return self.past_key_values
+
+
+def one_cache(cache: Cache | None, past_key_values: Cache | None) -> Cache | None:
+    """Return the cache that goes by one of two names; the older is deprecated where transformers deprecates it."""
+    if past_key_values is None:
+        return cache
+    if cache is not None:
+        raise ValueError("`cache` and `past_key_values` are two names of one argument: give one of them.")
+    if CACHE_NAME == "cache" and not torch.compiler.is_compiling():
+        warnings.warn("`past_key_values` is deprecated since transformers 5.24: use `cache`.", FutureWarning, 3)
+    return past_key_values
 
 
 class LoopSlots:

@@ -61,11 +61,11 @@ class LoopedGPT2InContextPreTrainedModel(LoopedGPT2PreTrainedModel):
             n_loops = n_loops or self.config.loops_of(len(context))
         outputs = self.transformer(
             inputs_embeds=self._embed_examples(xs, ys),
-            past_key_values=context,
+            cache=context,
             use_cache=True,
             n_loops=n_loops,
         )
-        return outputs.past_key_values
+        return outputs.cache
 
     def predict(self, xs_query: torch.FloatTensor, context: Cache) -> torch.FloatTensor:
         r"""
@@ -95,15 +95,15 @@ class LoopedGPT2InContextPreTrainedModel(LoopedGPT2PreTrainedModel):
         n_seen = context.get_seq_length()
         context = freeze(context)
         mask = create_causal_mask(
-            config=self.config,
-            inputs_embeds=inputs_embeds,
-            attention_mask=None,
-            past_key_values=context,
+            self.config,
+            inputs_embeds,
+            None,
+            context,
             and_mask_function=lambda batch, head, query, key: (key < n_seen) | (key == query),
         )
         outputs = self.transformer(
             inputs_embeds=inputs_embeds,
-            past_key_values=context,
+            cache=context,
             attention_mask=mask,
             position_ids=torch.full((1, xs_query.shape[1]), n_seen, device=xs_query.device),
             use_cache=True,

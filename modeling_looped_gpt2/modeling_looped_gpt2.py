@@ -18,45 +18,43 @@ from torch import nn
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.masking_utils import create_causal_mask
+from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block, GPT2PreTrainedModel
 from transformers.processing_utils import Unpack
-from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils import TransformersKwargs
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .cache_looped_gpt2 import LoopSlots, RunningRows, fill, has_plain_layers
+from .cache_looped_gpt2 import CacheByEitherName, LoopSlots, RunningRows, fill, has_plain_layers, one_cache
 from .configuration_looped_gpt2 import LoopedGPT2Config
 
 
 @dataclass
-class LoopedGPT2ModelOutput(ModelOutput):
+class LoopedGPT2ModelOutput(BaseModelOutputWithPast, CacheByEitherName):
     """
     Output of [`LoopedGPT2Model`]. B batch, T tokens, E `n_embd`.
 
     Args:
         last_hidden_state (`torch.Tensor` of shape `(B, T, E)`):
             State after the last loop, layer-normalised.
-        past_key_values ([`~transformers.Cache`], returned when `use_cache=True`):
+        cache ([`~transformers.Cache`], returned when `use_cache=True`):
             Keys and values of every loop and block: loop l (from 0) and block i own slot `l * n_layer + i`, behind
-            those of the prelude and before those of the coda.
-        n_loops_used (`torch.LongTensor` of shape `(B,)`, returned when `exit_tolerance` is given):
-            Loops that each row ran.
-        loop_hidden_states (`tuple[torch.Tensor]`, returned when `output_loop_hidden_states=True`):
-            State `(B, T, E)` after each loop of the window, layer-normalised; the last is `last_hidden_state`. With a
-            coda it is what the coda makes of that state.
+            those of the prelude and before those of the coda. `past_key_values`, the name that it had before
+            transformers 5.24, stays readable.
         hidden_states (`tuple[torch.Tensor]`, returned when `output_hidden_states=True`):
             Input of the first block and output of each executed block, `num_hidden_layers + 1` of shape `(B, T, E)`;
             the last is replaced by `last_hidden_state`, as everywhere in transformers.
         attentions (`tuple[torch.Tensor]`, returned when `output_attentions=True`):
             Attention weights of each executed block, `(B, n_head, T, T)`; needs `attn_implementation="eager"`.
+        n_loops_used (`torch.LongTensor` of shape `(B,)`, returned when `exit_tolerance` is given):
+            Loops that each row ran.
+        loop_hidden_states (`tuple[torch.Tensor]`, returned when `output_loop_hidden_states=True`):
+            State `(B, T, E)` after each loop of the window, layer-normalised; the last is `last_hidden_state`. With a
+            coda it is what the coda makes of that state.
     """
 
-    last_hidden_state: torch.Tensor | None = None
-    past_key_values: Cache | None = None
     n_loops_used: torch.LongTensor | None = None
     loop_hidden_states: tuple[torch.Tensor, ...] | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 class LoopedGPT2PreTrainedModel(GPT2PreTrainedModel):
@@ -64,6 +62,7 @@ class LoopedGPT2PreTrainedModel(GPT2PreTrainedModel):
 
     config: LoopedGPT2Config
     base_model_prefix = "transformer"
+    _skip_keys_device_placement = ("past_key_values", "cache")  # two names of one argument
 
     @classmethod
     def is_custom_code(cls) -> bool:
@@ -116,7 +115,7 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.LongTensor | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
@@ -126,6 +125,7 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         exit_tolerance: float | None = None,
         loops_per_slot: int = 1,
         output_loop_hidden_states: bool = False,
+        past_key_values: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> LoopedGPT2ModelOutput:
         r"""
@@ -134,8 +134,9 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         Args:
             input_ids (`torch.LongTensor` of shape `(B, T)`, *optional*):
                 Token ids; needs a vocabulary. Give either these or `inputs_embeds`.
-            past_key_values ([`~transformers.Cache`], *optional*):
+            cache, past_key_values ([`~transformers.Cache`], *optional*):
                 Any stock cache, empty or filled by calls of the same `n_loops`; the tokens given here come after its.
+                The second name is that of transformers before 5.24 and deprecated since.
             attention_mask (`torch.Tensor` of shape `(B, tokens of the cache + T)`, *optional*):
                 1 for tokens to attend to, 0 for padding.
             position_ids (`torch.LongTensor` of shape `(B, T)` or `(1, T)`, *optional*):
@@ -165,6 +166,7 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
             `ValueError`: inputs, sequence length, `n_loops`, `loop_window`, `exit_tolerance` or `loops_per_slot` are
                 not as above, or the cache was filled with another number of loops.
         """
+        cache = one_cache(cache, past_key_values)
         n_loops, loop_window = self._check_loops(n_loops, loop_window, loops_per_slot)
         self._check_exit(exit_tolerance, loop_window < n_loops, output_loop_hidden_states, kwargs)
         for name in ("output_attentions", "output_hidden_states"):  # captured by the decorator, not by the blocks
@@ -175,31 +177,29 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
             if self.wte is None:
                 raise ValueError("`input_ids` need a token embedding and this model has none: give `inputs_embeds`.")
             inputs_embeds = self.wte(input_ids)
-        if output_loop_hidden_states and self.coda and past_key_values is not None:
-            raise ValueError(
-                "`output_loop_hidden_states` runs the coda after every loop: leave out `past_key_values`."
-            )
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config.with_loops(n_loops, loops_per_slot))
-        self._check_cache(past_key_values, n_loops, loops_per_slot)
+        if output_loop_hidden_states and self.coda and cache is not None:
+            raise ValueError("`output_loop_hidden_states` runs the coda after every loop: leave out `cache`.")
+        if use_cache and cache is None:
+            cache = DynamicCache(config=self.config.with_loops(n_loops, loops_per_slot))
+        self._check_cache(cache, n_loops, loops_per_slot)
         given_positions = position_ids
         if position_ids is None:
-            position_ids = self._next_positions(inputs_embeds, past_key_values)
+            position_ids = self._next_positions(inputs_embeds, cache)
         causal_mask = create_causal_mask(
-            config=self.config,
-            inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
-            past_key_values=past_key_values,
+            self.config,
+            inputs_embeds,
+            attention_mask,
+            cache,
             # looked through for packed sequences, which would make a GPU wait
             position_ids=given_positions,
         )
         # a checkpointed block runs twice and would add its keys twice
-        cache = None if self.gradient_checkpointing and self.training else past_key_values
-        slots = _slots_by_loop(cache, self.config.n_layer, n_loops, loops_per_slot)
+        filled_cache = None if self.gradient_checkpointing and self.training else cache
+        slots = _slots_by_loop(filled_cache, self.config.n_layer, n_loops, loops_per_slot)
         position_embeds = self.wpe(position_ids)
         if self.prelude:
             inputs_embeds = self.drop(inputs_embeds + position_embeds)
-            once = None if cache is None else LoopSlots(cache, 0)
+            once = None if filled_cache is None else LoopSlots(filled_cache, 0)
             inputs_embeds = _run(self.prelude, inputs_embeds, causal_mask, position_ids, once, kwargs)
             position_embeds = None
         inputs = (inputs_embeds, position_embeds, causal_mask, position_ids)
@@ -211,8 +211,8 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         else:
             hidden_states, n_loops_used = self._run_until_settled(inputs, slots, exit_tolerance, kwargs)
         return LoopedGPT2ModelOutput(
-            last_hidden_state=hidden_states,
-            past_key_values=past_key_values if use_cache else None,
+            hidden_states,
+            cache if use_cache else None,
             n_loops_used=n_loops_used,
             loop_hidden_states=tuple(loop_hidden_states) if output_loop_hidden_states else None,
         )
@@ -287,8 +287,8 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         _, _, causal_mask, position_ids = inputs
         return self.ln_f(_run(self.coda, output, causal_mask, position_ids, slots, kwargs))
 
-    def _next_positions(self, inputs_embeds: torch.Tensor, past_key_values: Cache | None) -> torch.LongTensor:
-        n_seen = 0 if past_key_values is None else past_key_values.get_seq_length()
+    def _next_positions(self, inputs_embeds: torch.Tensor, cache: Cache | None) -> torch.LongTensor:
+        n_seen = 0 if cache is None else cache.get_seq_length()
         n_tokens = inputs_embeds.shape[1]
         # a static cache keeps its length in a tensor, which a check would have to wait for
         if isinstance(n_seen, int) and n_seen + n_tokens > self.config.n_positions:
@@ -326,28 +326,28 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
                     f"`{name}` cannot be had with `exit_tolerance`: rows end after different loops. Leave one out."
                 )
 
-    def _check_cache(self, past_key_values: Cache | None, n_loops: int, loops_per_slot: int):
-        if past_key_values is None:
+    def _check_cache(self, cache: Cache | None, n_loops: int, loops_per_slot: int):
+        if cache is None:
             return
-        if not hasattr(past_key_values, "layers"):
+        if not hasattr(cache, "layers"):
             raise ValueError(
-                "`past_key_values` must be a cache of transformers for a decoder, e.g. `DynamicCache`, got "
-                f"{type(past_key_values).__name__}."
+                "`cache` must be a cache of transformers for a decoder, e.g. `DynamicCache`, got "
+                f"{type(cache).__name__}."
             )
-        n_slots, n_layer = len(past_key_values.layers), self.config.n_layer
+        n_slots, n_layer = len(cache.layers), self.config.n_layer
         expected = self.config.with_loops(n_loops, loops_per_slot).num_hidden_layers
-        grows = past_key_values.layer_class_to_replicate is not None and not past_key_values.get_seq_length()
+        grows = cache.layer_class_to_replicate is not None and not cache.get_seq_length()
         if n_slots != expected and not grows:
             n_loops_held = (n_slots - self.config.n_prelude - self.config.n_coda) / n_layer
             raise ValueError(
-                f"`past_key_values` has {n_slots} slots, {n_loops_held:g} loops of {n_layer} block(s), and this call "
+                f"`cache` has {n_slots} slots, {n_loops_held:g} loops of {n_layer} block(s), and this call "
                 f"needs {expected} for `n_loops` = {n_loops}: go on with as many loops as the cache was filled with, "
                 f"or start a new one for `config.with_loops({n_loops}, {loops_per_slot})`."
             )
-        if loops_per_slot > 1 and (past_key_values.offloading or not has_plain_layers(past_key_values)):
+        if loops_per_slot > 1 and (cache.offloading or not has_plain_layers(cache)):
             raise ValueError(
                 "`loops_per_slot` > 1 needs a `DynamicCache` or `StaticCache` that stays on its device, got "
-                f"{type(past_key_values).__name__} (offloading={past_key_values.offloading})."
+                f"{type(cache).__name__} (offloading={cache.offloading})."
             )
 
     def _initial_state(self, inputs_embeds: torch.Tensor) -> torch.Tensor:

@@ -8,12 +8,13 @@ import torch
 from torch import nn
 from transformers.cache_utils import Cache
 from transformers.generation import GenerationConfig, GenerationMixin
+from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 from transformers.processing_utils import Unpack
-from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
+from transformers.utils import TransformersKwargs, can_return_tuple
 
-from .cache_looped_gpt2 import cache_bytes
+from .cache_looped_gpt2 import CACHE_NAME, CacheByEitherName, cache_bytes, one_cache
 from .configuration_looped_gpt2 import LoopedGPT2Config
 from .modeling_looped_gpt2 import LoopedGPT2Model, LoopedGPT2PreTrainedModel
 
@@ -23,7 +24,7 @@ LOOP_ARGUMENTS = ("n_loops", "exit_tolerance", "loops_per_slot")
 
 
 @dataclass
-class LoopedGPT2CausalLMOutput(ModelOutput):
+class LoopedGPT2CausalLMOutput(CausalLMOutputWithPast, CacheByEitherName):
     """
     Output of [`LoopedGPT2LMHeadModel`]. B batch, T tokens whose logits are kept, V `vocab_size`.
 
@@ -32,19 +33,14 @@ class LoopedGPT2CausalLMOutput(ModelOutput):
             Cross-entropy of the next token in nats: of the last loop, or the mean over the loops of `loop_window`.
         logits (`torch.Tensor` of shape `(B, T, V)`):
             Scores of the next token after the last loop.
-        past_key_values, n_loops_used, hidden_states, attentions:
+        cache, hidden_states, attentions, n_loops_used:
             As in [`LoopedGPT2ModelOutput`].
         loop_logits (`tuple[torch.Tensor]`, returned when `output_loop_logits=True`):
             Scores `(B, T, V)` after each loop of the window; the last is `logits`.
     """
 
-    loss: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-    past_key_values: Cache | None = None
     n_loops_used: torch.LongTensor | None = None
     loop_logits: tuple[torch.Tensor, ...] | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
@@ -79,7 +75,7 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.LongTensor | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
@@ -91,13 +87,14 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
         exit_tolerance: float | None = None,
         loops_per_slot: int = 1,
         output_loop_logits: bool = False,
+        past_key_values: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> LoopedGPT2CausalLMOutput:
         r"""
         Score the next token after every token. B batch, T tokens.
 
         Args:
-            input_ids, past_key_values, attention_mask, position_ids, inputs_embeds, use_cache, n_loops,
+            input_ids, cache, past_key_values, attention_mask, position_ids, inputs_embeds, use_cache, n_loops,
             exit_tolerance, loops_per_slot:
                 As in [`LoopedGPT2Model`].
             labels (`torch.LongTensor` of shape `(B, T)`, *optional*):
@@ -118,7 +115,7 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
             raise ValueError("`loop_window` and `output_loop_logits` look at loops: leave out `exit_tolerance`.")
         outputs = self.transformer(
             input_ids,
-            past_key_values=past_key_values,
+            cache=one_cache(cache, past_key_values),
             attention_mask=attention_mask,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
@@ -139,9 +136,9 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
             losses = [self.loss_function(logits, labels, self.config.vocab_size, **kwargs) for logits in scored]
             loss = sum(losses) / len(losses)
         return LoopedGPT2CausalLMOutput(
-            loss=loss,
-            logits=loop_logits[-1],
-            past_key_values=outputs.past_key_values,
+            loss,
+            loop_logits[-1],
+            outputs.cache,
             n_loops_used=outputs.n_loops_used,
             loop_logits=tuple(loop_logits) if output_loop_logits else None,
             hidden_states=outputs.hidden_states,
@@ -152,6 +149,8 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
         self, generation_config: GenerationConfig | None, **kwargs: Any
     ) -> tuple[GenerationConfig, dict[str, Any]]:
         """Pass the loop arguments on to `forward`, which transformers does for arguments of its own only."""
+        if "cache" in kwargs:
+            kwargs[CACHE_NAME] = kwargs.pop("cache")
         generation_config, model_kwargs = super()._prepare_generation_config(generation_config, **kwargs)
         # a model that drafts for another runs as its own configuration says, not as its target does
         source = self.generation_config if generation_config.is_assistant else generation_config
@@ -208,15 +207,15 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
         super().save_pretrained(*args, **kwargs)
 
     @staticmethod
-    def cache_bytes(past_key_values: Cache) -> int:
+    def cache_bytes(cache: Cache) -> int:
         """
         Return the bytes that a cache holds.
 
         Args:
-            past_key_values ([`~transformers.Cache`]):
+            cache ([`~transformers.Cache`]):
                 Of this model's output or of `generate(..., return_dict_in_generate=True)`.
         """
-        return cache_bytes(past_key_values)
+        return cache_bytes(cache)
 
     @classmethod
     def from_gpt2(

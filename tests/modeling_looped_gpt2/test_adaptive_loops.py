@@ -86,7 +86,7 @@ def test_rows_that_have_ended_leave_their_last_keys_in_later_slots(make_config, 
             outputs = model(
                 **inputs,
                 attention_mask=mask[rows, : part.stop],
-                past_key_values=cache,
+                cache=cache,
                 use_cache=True,
                 exit_tolerance=tolerance,
             )

@@ -71,11 +71,11 @@ def make_quantized(config):
 
 CACHES = {
     "by default": lambda config: {},
-    "lazy": lambda config: {"past_key_values": DynamicCache()},
-    "dynamic": lambda config: {"past_key_values": DynamicCache(config=config)},
+    "lazy": lambda config: {"cache": DynamicCache()},
+    "dynamic": lambda config: {"cache": DynamicCache(config=config)},
     "static": lambda config: {"cache_implementation": "static"},
-    "static of the user": lambda config: {"past_key_values": StaticCache(config, max_cache_len=20)},
-    "quantized": lambda config: {"past_key_values": make_quantized(config)},
+    "static of the user": lambda config: {"cache": StaticCache(config, max_cache_len=20)},
+    "quantized": lambda config: {"cache": make_quantized(config)},
     "chunked": lambda config: {"prefill_chunk_size": 3},
 }
 
@@ -213,8 +213,8 @@ class TestNLoopsAtGeneration:
         for n_loops in (2, 5):
             cache = copy.deepcopy(first.past_key_values)
             with pytest.raises(ValueError, match="go on with as many loops as the cache was filled with"):
-                generate(model, turn, past_key_values=cache, n_loops=n_loops)
-        second = generate(model, turn, past_key_values=first.past_key_values, n_loops=3)
+                generate(model, turn, cache=cache, n_loops=n_loops)
+        second = generate(model, turn, cache=first.past_key_values, n_loops=3)
         assert torch.equal(second, generate(model, turn, n_loops=3))
 
 
@@ -267,8 +267,8 @@ class TestCheapCaches:
                         exact.layers[slot].keys = exact.layers[source].keys.clone()
                         exact.layers[slot].values = exact.layers[source].values.clone()
             part = {"input_ids": ids[:, start:stop], "n_loops": n_loops}
-            expected = model(**part, past_key_values=exact).logits
-            logits = model(**part, past_key_values=cheap, loops_per_slot=loops_per_slot).logits
+            expected = model(**part, cache=exact).logits
+            logits = model(**part, cache=cheap, loops_per_slot=loops_per_slot).logits
             torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
         assert len(cheap) == n_prelude + n_slots * n_layer + model.config.n_coda
         assert model.cache_bytes(cheap) * len(exact) == model.cache_bytes(exact) * len(cheap)
@@ -289,7 +289,7 @@ class TestCheapCaches:
         model = make_lm()
         cache = make_quantized(model.config.with_loops(4, 2))
         with pytest.raises(ValueError, match="`loops_per_slot` > 1 needs a `DynamicCache` or `StaticCache`"):
-            generate(model, batch, past_key_values=cache, loops_per_slot=2)
+            generate(model, batch, cache=cache, loops_per_slot=2)
 
     def test_bytes_of_a_cache(self, make_lm, batch):
         model = make_lm(n_layer=2)

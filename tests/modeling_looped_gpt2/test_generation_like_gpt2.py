@@ -103,7 +103,7 @@ def test_generation_goes_on_where_it_stopped(make_lm, batch, name):
     settings = {"n_loops": N_LOOPS, "return_dict_in_generate": True}
     first = generate(model, **prompt, attention_mask=batch["attention_mask"], max_new_tokens=3, **settings)
     mask = torch.nn.functional.pad(batch["attention_mask"], (0, 3), value=1)
-    second = generate(model, whole[:, :10], attention_mask=mask, past_key_values=first.past_key_values, **settings)
+    second = generate(model, whole[:, :10], attention_mask=mask, cache=first.past_key_values, **settings)
     assert torch.equal(second.sequences, whole)
 
 
@@ -121,8 +121,8 @@ def test_a_mask_of_four_dimensions_is_taken_as_it_is(make_lm):
     torch.testing.assert_close(together, torch.stack(apart), rtol=1e-4, atol=1e-4)
     # and the same on a cache that holds the prompt
     cache = DynamicCache()
-    model(prompt, past_key_values=cache, n_loops=N_LOOPS)
-    inputs = {"attention_mask": mask[:, :, 3:], "position_ids": positions[:, 3:], "past_key_values": cache}
+    model(prompt, cache=cache, n_loops=N_LOOPS)
+    inputs = {"attention_mask": mask[:, :, 3:], "position_ids": positions[:, 3:], "cache": cache}
     torch.testing.assert_close(model(ends, **inputs, n_loops=N_LOOPS).logits[0], together, rtol=1e-4, atol=1e-4)
 
 

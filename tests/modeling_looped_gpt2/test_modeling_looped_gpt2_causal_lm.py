@@ -139,9 +139,9 @@ class TestPreludeAndCoda:
 
     def test_states_after_every_loop_need_the_whole_prompt(self, make_lm, batch):
         model = make_lm(n_coda=1)
-        cache = model(**batch).past_key_values
-        with pytest.raises(ValueError, match="leave out `past_key_values`"):
-            model(input_ids=batch["input_ids"][:, :1], past_key_values=cache, output_loop_logits=True)
+        cache = model(**batch).cache
+        with pytest.raises(ValueError, match="leave out `cache`"):
+            model(input_ids=batch["input_ids"][:, :1], cache=cache, output_loop_logits=True)
 
     def test_depth_can_be_set_to_whole_loops_only(self):
         config = LoopedGPT2Config(n_prelude=1, n_layer=2, n_coda=1, n_loops=3)

@@ -43,7 +43,7 @@ class TestQuantized:
         exact = generate(model, batch, n_loops=n_loops, max_new_tokens=24)
         config = model.config.with_loops(n_loops)
         quantized = QuantizedCache(self.settings["backend"], config, nbits=4, residual_length=8)
-        outputs = generate(model, batch, n_loops=n_loops, past_key_values=quantized, max_new_tokens=24)
+        outputs = generate(model, batch, n_loops=n_loops, cache=quantized, max_new_tokens=24)
         assert len(outputs.past_key_values) == n_loops + 1
         assert outputs.past_key_values.get_seq_length() == exact.past_key_values.get_seq_length()
         assert model.cache_bytes(quantized) < model.cache_bytes(exact.past_key_values) / 2
@@ -79,7 +79,7 @@ class TestOffloaded:
         settings = {"n_loops": 3, "exit_tolerance": exit_tolerance}
         cache = DynamicCache(config=model.config.with_loops(3), offloading=True)
         cache.layers = [AwayLayer() for _ in cache.layers]
-        outputs = generate(model, batch, past_key_values=cache, **settings)
+        outputs = generate(model, batch, cache=cache, **settings)
         assert torch.equal(outputs.sequences, generate(model, batch, **settings).sequences)
         assert [layer.keys.is_meta for layer in cache.layers] == [False] + 7 * [True]
 

@@ -6,7 +6,11 @@ import pytest
 import torch
 
 import modeling_looped_gpt2
-from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression, LoopedGPT2Model
+from modeling_looped_gpt2 import (
+    LoopedGPT2ForInContextClassification,
+    LoopedGPT2ForInContextRegression,
+    LoopedGPT2Model,
+)
 
 
 CODE_FILES = {
@@ -47,6 +51,18 @@ def test_in_process_loading_restores_every_bit(make_model, prompts, tmp_path):
     model.save_pretrained(tmp_path)
     loaded = LoopedGPT2ForInContextRegression.from_pretrained(tmp_path)
     assert torch.equal(loaded(**prompts).loss, model(**prompts).loss)
+
+
+def test_the_code_in_a_folder_is_not_asked_by_the_classes_of_the_project(make_model, make_lm, make_config, tmp_path):
+    """A folder keeps the code that it was saved with, which newer versions of transformers may not run."""
+    for n, model in enumerate((make_model(), make_lm(), LoopedGPT2ForInContextClassification(make_config()))):
+        folder = tmp_path / str(n)
+        model.save_pretrained(folder)
+        for path in folder.glob("*.py"):
+            path.write_text("raise AssertionError")
+        loaded = type(model).from_pretrained(folder)
+        for name, parameter in model.named_parameters():
+            assert torch.equal(parameter, loaded.get_parameter(name)), name
 
 
 @pytest.mark.filterwarnings("ignore")  # the report on unused weights
