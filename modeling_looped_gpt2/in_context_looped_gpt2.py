@@ -67,7 +67,9 @@ class LoopedGPT2InContextPreTrainedModel(LoopedGPT2PreTrainedModel):
         )
         return outputs.cache
 
-    def predict(self, xs_query: torch.FloatTensor, context: Cache) -> torch.FloatTensor:
+    def predict(
+        self, xs_query: torch.FloatTensor, context: Cache, output_loop_predictions: bool = False
+    ) -> torch.FloatTensor:
         r"""
         Answer any number of queries from one context, each as if it were the next point after the examples.
 
@@ -78,19 +80,29 @@ class LoopedGPT2InContextPreTrainedModel(LoopedGPT2PreTrainedModel):
                 Queries, finite, Q >= 1.
             context ([`~transformers.Cache`]):
                 What `encode_context` returned for the same B; it stays as it is.
+            output_loop_predictions (`bool`, defaults to `False`):
+                Answer after every loop instead of the last alone, for little more time. Not for a model with a coda.
 
         Returns:
             `torch.FloatTensor`: what `forward` gives for the last point after as many loops as the context was encoded
             with: predictions `(B, Q)` of a regression model, logits `(B, Q, num_labels)` of a classification model.
+            After each of L loops: `(B, L, Q)` and `(B, L, Q, num_labels)`, of which the last are those.
 
         Raises:
             `ValueError`: a shape, dtype or value is not as above.
         """
         self._check_values("xs_query", xs_query)
         self._check_context(context, xs_query)
-        return torch.cat([self._predict_part(part, context) for part in xs_query.split(QUERIES_AT_A_TIME, 1)], dim=1)
+        if output_loop_predictions and self.config.n_coda:
+            raise ValueError(
+                f"`output_loop_predictions` needs a model without a coda, got `n_coda` = {self.config.n_coda}: a "
+                "context holds what the coda saw after the last loop alone. Ask `forward`, or a context per depth."
+            )
+        parts = xs_query.split(QUERIES_AT_A_TIME, dim=1)
+        predictions = [self._predict_part(part, context, output_loop_predictions) for part in parts]
+        return torch.cat(predictions, dim=2 if output_loop_predictions else 1)
 
-    def _predict_part(self, xs_query: torch.Tensor, context: Cache) -> torch.Tensor:
+    def _predict_part(self, xs_query: torch.Tensor, context: Cache, every_loop: bool) -> torch.Tensor:
         inputs_embeds = self._read_in(xs_query)
         n_seen = context.get_seq_length()
         context = freeze(context)
@@ -108,8 +120,11 @@ class LoopedGPT2InContextPreTrainedModel(LoopedGPT2PreTrainedModel):
             position_ids=torch.full((1, xs_query.shape[1]), n_seen, device=xs_query.device),
             use_cache=True,
             n_loops=self.config.loops_of(len(context)),
+            output_loop_hidden_states=every_loop,
         )
-        return self._read_out(outputs.last_hidden_state)
+        if not every_loop:
+            return self._read_out(outputs.last_hidden_state)
+        return torch.stack([self._read_out(state) for state in outputs.loop_hidden_states], dim=1)
 
     def _check_prompt(self, xs: torch.Tensor, ys: torch.Tensor, labels: torch.Tensor | None):
         self._check_points(xs, ys, (self.config.n_positions + 1) // 2)

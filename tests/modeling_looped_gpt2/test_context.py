@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
+from modeling_looped_gpt2 import LoopedGPT2ForInContextClassification
 from tasks import make_task
 
 
@@ -35,13 +36,57 @@ def test_each_query_equals_the_last_point_of_its_own_prompt(
     torch.testing.assert_close(model.predict(queries, context), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_queries_are_split_without_a_trace(make_model, examples, monkeypatch):
+@pytest.mark.parametrize("injection", ["add", "multiply", "none"])
+@pytest.mark.parametrize(("n_prelude", "n_layer", "n_loops"), [(0, 1, 4), (2, 2, 3), (1, 1, 1)])
+def test_answers_after_every_loop_are_those_of_whole_prompts(
+    make_model, examples, injection, n_prelude, n_layer, n_loops
+):
+    model = make_model(input_injection=injection, n_prelude=n_prelude, n_layer=n_layer)
+    xs, ys, queries = examples["xs"], examples["ys"], torch.randn(2, 5, 3)
+    context = model.encode_context(xs, ys, n_loops=n_loops)
+    by_loop = model.predict(queries, context, output_loop_predictions=True)
+    assert by_loop.shape == (2, n_loops, 5)
+    for i in range(5):
+        prompt = torch.cat((xs, queries[:, i : i + 1]), dim=1)
+        expected = model(prompt, ys, n_loops=n_loops, output_loop_predictions=True).loop_predictions[:, :, -1]
+        torch.testing.assert_close(by_loop[:, :, i], expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(by_loop[:, -1], model.predict(queries, context))
+
+
+@pytest.mark.parametrize("n_prelude", [0, 1])
+def test_logits_after_every_loop_are_those_of_whole_prompts(make_config, examples, n_prelude):
+    model = LoopedGPT2ForInContextClassification(make_config(num_labels=4, n_prelude=n_prelude)).eval()
+    xs, ys, queries = examples["xs"], torch.randint(4, (2, 6)), torch.randn(2, 3, 3)
+    context = model.encode_context(xs, ys, n_loops=5)
+    by_loop = model.predict(queries, context, output_loop_predictions=True)
+    assert by_loop.shape == (2, 5, 3, 4)
+    for i in range(3):
+        prompt = torch.cat((xs, queries[:, i : i + 1]), dim=1)
+        expected = model(prompt, ys, n_loops=5, output_loop_logits=True).loop_logits[:, :, -1]
+        torch.testing.assert_close(by_loop[:, :, i], expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(by_loop[:, -1], model.predict(queries, context))
+
+
+@pytest.mark.parametrize("n_prelude", [0, 1])
+def test_a_coda_answers_after_the_last_loop_alone(make_model, examples, n_prelude):
+    model = make_model(n_prelude=n_prelude, n_coda=1)
+    xs, ys, queries = examples["xs"], examples["ys"], torch.randn(2, 3, 3)
+    context = model.encode_context(xs, ys, n_loops=3)
+    expected = predict_each_as_the_last_point(model, xs, ys, queries, 3)
+    torch.testing.assert_close(model.predict(queries, context), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="`output_loop_predictions` needs a model without a coda, got `n_coda` = 1"):
+        model.predict(queries, context, output_loop_predictions=True)
+
+
+@pytest.mark.parametrize("every_loop", [False, True])
+def test_queries_are_split_without_a_trace(make_model, examples, monkeypatch, every_loop):
     model = make_model()
     context = model.encode_context(examples["xs"], examples["ys"])
     queries = torch.randn(2, 9, 3)
-    expected = model.predict(queries, context)
+    expected = model.predict(queries, context, output_loop_predictions=every_loop)
     monkeypatch.setattr("modeling_looped_gpt2.in_context_looped_gpt2.QUERIES_AT_A_TIME", 4)
-    torch.testing.assert_close(model.predict(queries, context), expected, rtol=1e-5, atol=1e-6)
+    split = model.predict(queries, context, output_loop_predictions=every_loop)
+    torch.testing.assert_close(split, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_gradients_flow_through_context_and_queries(make_model, examples):
