@@ -18,16 +18,23 @@ from tqdm import tqdm
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2LMHeadModel
-from scripts.checkpoints import write_atomically
 from scripts.devices import prepare_device
+from scripts.output_folder import OutputError, claim_own
+from scripts.records import write_atomically
 
 
 PROMPT_TOKENS = 16
+RESULT_FILE = "benchmark_lm.json"
+
+
+def n_heads(n_embd: int) -> int:
+    """Attention heads of 64 channels, or one."""
+    return n_embd // 64 or 1
 
 
 def build_models(sizes: argparse.Namespace, device: torch.device) -> tuple[LoopedGPT2LMHeadModel, GPT2LMHeadModel]:
     """One block looped, and stock GPT-2 with a block for every loop."""
-    shared = {"n_embd": sizes.n_embd, "n_head": sizes.n_embd // 64 or 1, "vocab_size": sizes.vocab_size}
+    shared = {"n_embd": sizes.n_embd, "n_head": n_heads(sizes.n_embd), "vocab_size": sizes.vocab_size}
     shared |= {"n_positions": PROMPT_TOKENS + sizes.n_tokens, "bos_token_id": 0, "eos_token_id": None}
     shared |= {"activation_function": "gelu_pytorch_tanh"}  # in one pass, which GPT-2 gains from as well
     looped = LoopedGPT2LMHeadModel(LoopedGPT2Config(n_layer=1, n_loops=sizes.n_loops, **shared))
@@ -84,6 +91,12 @@ def parse_arguments() -> argparse.Namespace:
     for name in sizes:
         if getattr(arguments, name) < 1:
             parser.error(f"`{name}` must be >= 1, got {getattr(arguments, name)}")
+    if arguments.n_embd % n_heads(arguments.n_embd):
+        parser.error(f"`n_embd` must be a multiple of its {n_heads(arguments.n_embd)} heads, got {arguments.n_embd}")
+    try:
+        claim_own(arguments.output_dir, {RESULT_FILE})
+    except OutputError as error:
+        parser.error(str(error))
     return arguments
 
 
@@ -119,12 +132,9 @@ def main():
     for name, row in rows.items():
         numbers = f"{row['tokens_per_second']:>10.1f}{row['of_stock']:>10.2f}{row['of_no_cache']:>13.2f}"
         print(f"{name:>24}{numbers}{row['cache_bytes'] / 2**20:>11.2f}{row['parameters']:>12,}")
-    arguments.output_dir.mkdir(parents=True, exist_ok=True)
     settings = {name: value for name, value in vars(arguments).items() if name != "output_dir"}
     settings |= {"device": device.type, "threads": torch.get_num_threads()}
-    write_atomically(
-        arguments.output_dir / "benchmark_lm.json", json.dumps({"settings": settings, "rows": rows}, indent=1)
-    )
+    write_atomically(arguments.output_dir / RESULT_FILE, json.dumps({"settings": settings, "rows": rows}, indent=1))
 
 
 if __name__ == "__main__":

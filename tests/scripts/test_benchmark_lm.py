@@ -30,7 +30,21 @@ def test_rows_are_what_they_say(run, capsys):
     assert "looped, no cache" in capsys.readouterr().out
 
 
-def test_bad_sizes_are_refused(run, capsys):
+BAD = {"repeats": (0, "`repeats` must be >= 1, got 0"), "n_embd": (200, "multiple of its 3 heads, got 200")}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_sizes_are_refused(run, name, tmp_path, capsys):
+    value, message = BAD[name]
     with pytest.raises(SystemExit):
-        run(repeats=0)
-    assert "`repeats` must be >= 1, got 0" in capsys.readouterr().err
+        run(**{name: value})
+    assert message in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_folder_of_other_files_is_refused_before_any_work(run, tmp_path, capsys):
+    (tmp_path / "metrics.json").write_text("precious")
+    with pytest.raises(SystemExit):
+        run()
+    assert "holds other files (metrics.json): choose a new folder" in capsys.readouterr().err
+    assert (tmp_path / "metrics.json").read_text() == "precious"
