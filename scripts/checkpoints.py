@@ -21,6 +21,8 @@ ENVIRONMENT_FILE = "environment.json"
 WEIGHTS_FILE = "model.safetensors"
 # settings that may change when a run goes on: none of them reaches the weights
 FREE_FIELDS = {"output_dir", "log_every", "eval_every", "n_eval_prompts", "save_every", "log_with"}
+# of a language model: its files may have moved; train_lm.py compares what they hold
+FREE_FIELDS |= {"train_file", "validation_file", "train_sha256", "validation_sha256"}
 N_KEPT = 2
 
 
@@ -96,7 +98,7 @@ class RunFolder:
                 f"`output_dir` {self.path} holds another run ({'; '.join(changed)}): choose another folder, or start "
                 "with the recorded settings to go on. Nothing was changed."
             )
-        return recorded | {name: recipe[name] for name in FREE_FIELDS}
+        return recorded | {name: recipe[name] for name in FREE_FIELDS & recipe.keys()}
 
     def record_environment(self, environment: dict[str, Any], cost: dict[str, Any]):
         """

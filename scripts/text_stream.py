@@ -1,58 +1,61 @@
-"""Text or JSON lines as an endless stream of token blocks, read through `datasets` without loading them whole."""
+"""The tokens of a text as an endless stream of blocks, read piece by piece: nothing is held whole."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import chain, count, islice
-from pathlib import Path
 
-import datasets
 import torch
 from torch.utils.data import IterableDataset
-from transformers import AutoTokenizer, ByT5Tokenizer, GPT2Tokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
+
+from scripts.text_file import TextFile
+from scripts.text_tokenizer import AS_TEXT
 
 
+BATCH = 2**18  # characters that are tokenised in one call
 SHUFFLE_BUFFER = 1000  # blocks
 
 
-@dataclass(frozen=True)
+@dataclass
 class TextStream:
     """
-    Batches of blocks of `n_tokens` tokens; batch i depends on the file, the settings, the seed and i alone.
+    Batches of blocks of `n_tokens` tokens; batch i depends on the text, the settings, the seed and i alone.
+
+    The blocks of a pass are the tokens of the whole file cut every `n_tokens`, without the rest at its end. What is
+    written in the text is text: no token with a meaning for the model comes out of it, but for the end-of-sequence
+    token that is put after every document of JSON lines.
 
     Args:
-        file (`Path`):
-            Plain text, read as one document, or JSON lines (`.json`, `.jsonl`), one document a line.
-        column (`str`):
-            Field of the JSON lines that holds the text.
+        file ([`TextFile`]):
+            The text.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            Its end-of-sequence token is put after every document.
+            Turns it into tokens.
         n_tokens (`int`), batch_size (`int`):
             Size of a block and of a batch over all processes, >= 1.
         seed (`int`):
             Seed of the order of the blocks; `None` reads them as they stand in the file.
     """
 
-    file: Path
-    column: str
+    file: TextFile
     tokenizer: PreTrainedTokenizerBase
     n_tokens: int
     batch_size: int
     seed: int | None
+    rows_without_text: int = field(default=0, init=False)  # that were read so far and left out
+
+    def __post_init__(self):
+        if self.file.has_rows and self.tokenizer.eos_token_id is None:
+            raise ValueError("`tokenizer` must have an end-of-sequence token to put after documents, got one without.")
+
+    def check(self):
+        """Raise `ValueError` unless the beginning of the file makes one block."""
+        next(self._blocks_in_order())
 
     def blocks(self, epoch: int = 0) -> Iterator[list[int]]:
         """Blocks of one pass through the file; raises `ValueError` when it holds none."""
-        blocks = open_text(self.file, self.column).map(
-            partial(_to_blocks, self), batched=True, remove_columns=["text"]
-        )
-        if self.seed is not None:
-            blocks = blocks.shuffle(seed=self.seed, buffer_size=SHUFFLE_BUFFER)
-            blocks.set_epoch(epoch)
-        block = None
-        for block in blocks:
-            yield block["input_ids"]
-        if block is None:
-            raise ValueError(f"{self.file} must hold at least {self.n_tokens} tokens, the size of one block.")
+        blocks = self._blocks_in_order()
+        return blocks if self.seed is None else _shuffled(blocks, random.Random(f"{self.seed} {epoch}"))
 
     def iterable(self, start: int = 0, rank: int = 0, world_size: int = 1) -> IterableDataset:
         """
@@ -62,6 +65,34 @@ class TextStream:
         a start in the middle reads all that lies before it.
         """
         return _Batches(self, start, rank, world_size)
+
+    def _blocks_in_order(self) -> Iterator[list[int]]:
+        tokens = chain.from_iterable(self._tokens())
+        block, n_blocks = list(islice(tokens, self.n_tokens)), 0
+        while len(block) == self.n_tokens:
+            yield block
+            block, n_blocks = list(islice(tokens, self.n_tokens)), n_blocks + 1
+        if not n_blocks:
+            raise ValueError(
+                f"{self.file.path} must hold at least {self.n_tokens} tokens, one block of `n_positions`, got "
+                f"{len(block)}: give more text or fewer positions."
+            )
+
+    def _tokens(self) -> Iterator[list[int]]:
+        settings = AS_TEXT | {"return_attention_mask": False, "verbose": False}
+        end = [self.tokenizer.eos_token_id] if self.file.has_rows else []
+        for texts in _batched(self._texts()):
+            for ids in self.tokenizer(texts, **settings)["input_ids"]:
+                yield ids + end
+
+    def _texts(self) -> Iterator[str]:
+        left_out = 0
+        for text in self.file.texts():
+            if text is None:
+                left_out += 1
+                self.rows_without_text = max(self.rows_without_text, left_out)  # later passes meet the same rows
+            else:
+                yield text
 
 
 class _Batches(IterableDataset):
@@ -77,43 +108,26 @@ class _Batches(IterableDataset):
             yield {"input_ids": ids, "labels": ids}
 
 
-def open_text(file: Path, column: str) -> datasets.IterableDataset:
-    """Stream the documents of a file as a column `text`; raises `ValueError` where there is no such file or column."""
-    if not file.is_file():
-        raise ValueError(f"{file} must be a file of text or JSON lines, and there is none.")
-    if file.suffix not in (".json", ".jsonl"):
-        return datasets.load_dataset("text", data_files=str(file), split="train", streaming=True, keep_linebreaks=True)
-    documents = datasets.load_dataset("json", data_files=str(file), split="train", streaming=True)
-    columns = list(next(iter(documents), {}))
-    if column not in columns:
-        raise ValueError(f"`text_column` must be a field of {file}, one of {columns}, got {column!r}.")
-    return documents.map(lambda document: {"text": document[column]}, remove_columns=columns)
+def _batched(texts: Iterable[str]) -> Iterator[list[str]]:
+    batch, size = [], 0
+    for text in texts:
+        batch.append(text)
+        size += len(text) + 1
+        if size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
-def build_tokenizer(name: str, file: Path, column: str) -> PreTrainedTokenizerBase:
-    """
-    Make or load a tokenizer.
-
-    Args:
-        name (`str`):
-            `"bytes"`; `"bpe:N"`, GPT-2's kind with N tokens, trained on `file`; or a folder or Hub repository.
-    """
-    if name == "bytes":
-        return ByT5Tokenizer(extra_ids=0)
-    kind, _, size = name.partition(":")
-    if kind != "bpe":
-        return AutoTokenizer.from_pretrained(name)
-    if not size.isdecimal() or int(size) < 257:
-        raise ValueError(f"`tokenizer` must be bytes, bpe:N with N >= 257, a folder or a repository, got {name!r}.")
-    texts = (document["text"] for document in open_text(file, column))
-    return GPT2Tokenizer().train_new_from_iterator(texts, vocab_size=int(size))
-
-
-def _to_blocks(stream: TextStream, batch: dict[str, list[str]]) -> dict[str, list[list[int]]]:
-    texts, tokenizer = batch["text"], stream.tokenizer
-    if stream.file.suffix in (".json", ".jsonl"):
-        texts = [text + tokenizer.eos_token for text in texts]
-    # lines of one document, and documents with their end marked, are one string of tokens
-    ids = list(chain.from_iterable(tokenizer(texts, add_special_tokens=False)["input_ids"]))
-    starts = range(0, len(ids) - stream.n_tokens + 1, stream.n_tokens)
-    return {"input_ids": [ids[start : start + stream.n_tokens] for start in starts]}
+def _shuffled(blocks: Iterable[list[int]], generator: random.Random) -> Iterator[list[int]]:
+    buffer = []
+    for block in blocks:
+        if len(buffer) < SHUFFLE_BUFFER:
+            buffer.append(block)
+        else:
+            place = generator.randrange(SHUFFLE_BUFFER)
+            buffer[place], block = block, buffer[place]
+            yield block
+    generator.shuffle(buffer)
+    yield from buffer

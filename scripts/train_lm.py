@@ -1,7 +1,7 @@
 """Train a looped language model on text or JSON lines.
 
     accelerate launch scripts/train_lm.py --train_file corpus.txt --output_dir runs/lm --max_steps 1000
-    accelerate launch scripts/train_lm.py --train_file corpus.jsonl --gpt2 gpt2 --tokenizer gpt2 --n_prelude 4 ...
+    accelerate launch scripts/train_lm.py --train_file corpus.jsonl.gz --gpt2 gpt2 --n_prelude 4 ...
 
 Several devices need one of the files of scripts/accelerate_configs, as for scripts/train.py. The same command goes on
 from the last checkpoint. In the end the folder holds the model with its code, its tokenizer and log.jsonl.
@@ -10,10 +10,8 @@ from the last checkpoint. In the end the folder holds the model with its code, i
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
@@ -23,116 +21,89 @@ from huggingface_hub.errors import StrictDataclassError
 from tqdm import tqdm
 from transformers import AutoTokenizer, GPT2LMHeadModel, HfArgumentParser, PreTrainedTokenizerBase
 
-from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2LMHeadModel
+from modeling_looped_gpt2 import LoopedGPT2LMHeadModel
 from scripts import train
-from scripts.arguments import LoopArguments, OptimizationArguments, RunArguments, described
-from scripts.checkpoints import RunError, RunFolder
+from scripts.checkpoints import RECIPE_FILE, RunError, RunFolder
 from scripts.devices import keep_freed_memory, stop_with_launcher
-from scripts.text_stream import TextStream, build_tokenizer
+from scripts.lm_arguments import GROUPS, LMArguments, ModelArguments, TextArguments
+from scripts.model_loading import LOADING_ERRORS, load_model
+from scripts.records import read_yaml
+from scripts.text_file import TextFile
+from scripts.text_stream import TextStream
+from scripts.text_tokenizer import build_tokenizer, load_tokenizer
 from scripts.trainer import Trainer
-from tasks.curriculum import Schedule
 
 
 TOKENIZER_FOLDER = "tokenizer"
-
-
-@dataclass
-class ModelArguments:
-    """Architecture and initial weights, as in `LoopedGPT2Config`; with `gpt2` those of a GPT-2."""
-
-    n_layer: int = described(2, "Blocks inside the loop.")
-    n_prelude: int = described(0, "Blocks before the loop, with weights of their own.")
-    n_coda: int = described(0, "Blocks after the loop, with weights of their own.")
-    n_head: int = described(4, "Attention heads.")
-    n_embd: int = described(128, "Width, a multiple of n_head.")
-    n_loops: int = described(4, "Loops at the end of training and by default afterwards.")
-    input_injection: str = described("add", "How the prompt enters every loop: add, multiply or none.")
-    initializer_range: float = described(0.1, "Standard deviation of the initial weights, embeddings included.")
-    gpt2: str | None = described(
-        None,
-        "GPT-2 to start from, folder or repository: its first n_prelude and last n_coda blocks run once, others loop.",
-    )
-    attn_implementation: str = described("auto", "eager, sdpa, ...; auto: eager on a CPU, sdpa on a GPU.")
-
-
-@dataclass
-class TextArguments:
-    """The text and its tokens."""
-
-    train_file: str = field(metadata={"help": "Plain text, or JSON lines with one document a line (.json, .jsonl)."})
-    validation_file: str | None = described(None, "Held-out text. Default: no evaluation.")
-    text_column: str = described("text", "Field of the JSON lines that holds the text.")
-    tokenizer: str = described("bytes", "bytes; bpe:N, GPT-2's kind, trained on the file; or a folder or repository.")
-    n_positions: int = described(256, "Tokens of a sequence.")
-
-
-@dataclass
-class LMOptimizationArguments(OptimizationArguments):
-    """Steps, learning rates and precision."""
-
-    batch_size: int = described(32, "Sequences of an optimizer step, over all processes and accumulation steps.")
-
-
-GROUPS = (ModelArguments, TextArguments, LoopArguments, LMOptimizationArguments, RunArguments)
-
-
-@dataclass
-class LMArguments:
-    """All fields of a run; building it refuses what cannot be trained before anything is read or written."""
-
-    model: ModelArguments
-    text: TextArguments
-    loops: LoopArguments
-    optimization: LMOptimizationArguments
-    run: RunArguments
-
-    def __post_init__(self):
-        self.loops.check(self.config)
-        if self.text.n_positions < 2:
-            raise ValueError(f"`n_positions` must be >= 2, got {self.text.n_positions}: the next token is predicted.")
-
-    @property
-    def config(self) -> LoopedGPT2Config:
-        """Configuration of a model from nothing, but for what depends on the tokenizer."""
-        settings = asdict(self.model) | {"n_positions": self.text.n_positions}
-        for name in ("gpt2", "attn_implementation"):
-            settings.pop(name)
-        return LoopedGPT2Config(**settings)
-
-    @property
-    def n_loops_schedule(self) -> Schedule:
-        """Loops at every step, before any draw."""
-        return self.loops.schedule(self.model.n_loops)
-
-    @classmethod
-    def from_dict(cls, recipe: dict[str, Any]) -> "LMArguments":
-        """The inverse of `as_dict`."""
-        return cls(*(group(**{item.name: recipe[item.name] for item in fields(group)}) for group in GROUPS))
-
-    def as_dict(self) -> dict[str, Any]:
-        """All fields in one flat mapping."""
-        return {name: value for group in vars(self).values() for name, value in asdict(group).items()}
+TEXT_FILES = ("train_file", "validation_file")
 
 
 def build_model(arguments: LMArguments, tokenizer: PreTrainedTokenizerBase) -> LoopedGPT2LMHeadModel:
-    """The model of a run, from nothing or from a GPT-2."""
+    """
+    The model of a run: from nothing, from a looped language model or from a GPT-2.
+
+    Raises:
+        `ValueError`: there is no such model, or it has fewer tokens than the tokenizer.
+    """
+    settings = arguments.model
+    n_tokens = max(tokenizer.get_vocab().values()) + 1
     tokens = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    if arguments.model.gpt2 is None:
+    if settings.source is None:
         config = arguments.config
-        return LoopedGPT2LMHeadModel(type(config)(**(config.to_dict() | tokens | {"vocab_size": len(tokenizer)})))
-    source = GPT2LMHeadModel.from_pretrained(arguments.model.gpt2)
-    n_blocks, n_prelude, n_coda = source.config.n_layer, arguments.model.n_prelude, arguments.model.n_coda
-    if n_prelude + n_coda >= n_blocks:
-        raise RunError(f"`n_prelude` + `n_coda` must leave some of the {n_blocks} blocks of `gpt2` to the loop.")
-    if len(tokenizer) > source.config.vocab_size or arguments.text.n_positions > source.config.n_positions:
-        raise RunError(
-            f"`gpt2` has {source.config.vocab_size} tokens and {source.config.n_positions} positions, got a tokenizer "
-            f"of {len(tokenizer)} and `n_positions` = {arguments.text.n_positions}."
+        return LoopedGPT2LMHeadModel(type(config)(**(config.to_dict() | tokens | {"vocab_size": n_tokens})))
+    model = (
+        loop_gpt2(settings) if settings.initial_model is None else load_model(settings.source, LoopedGPT2LMHeadModel)
+    )
+    if n_tokens > model.config.vocab_size:
+        raise ValueError(
+            f"`tokenizer` must have at most the {model.config.vocab_size} tokens of {settings.source}, got {n_tokens}."
         )
-    blocks = list(range(n_blocks))
-    parts = {"prelude": blocks[:n_prelude], "loop": blocks[n_prelude : n_blocks - n_coda]}
-    changes = {"n_loops": arguments.model.n_loops, "input_injection": arguments.model.input_injection}
-    return LoopedGPT2LMHeadModel.from_gpt2(source, **parts, coda=blocks[n_blocks - n_coda :], **changes)
+    model.config.update(tokens | {"n_loops": settings.n_loops})
+    model.generation_config.update(**tokens)
+    if getattr(model.generation_config, "n_loops", None) is not None:  # it would win over the configuration
+        model.generation_config.n_loops = settings.n_loops
+    return model
+
+
+def loop_gpt2(settings: ModelArguments) -> LoopedGPT2LMHeadModel:
+    """The looped model of a GPT-2; raises `ValueError` where it cannot be loaded or looped."""
+    n_prelude, n_layer = settings.n_prelude, settings.n_layer
+    changes = {"n_loops": settings.n_loops, "input_injection": settings.input_injection}
+    try:
+        loading = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        gpt2, report = GPT2LMHeadModel.from_pretrained(settings.gpt2, dtype=torch.float32, **loading)
+        for kind in ("missing_keys", "mismatched_keys"):
+            if report[kind]:
+                raise ValueError(f"{kind.replace('_', ' ')} {', '.join(sorted(map(str, report[kind]))[:3])}")
+        blocks = range(gpt2.config.n_layer)
+        parts = {"prelude": blocks[:n_prelude], "loop": blocks[n_prelude:][:n_layer]}
+        return LoopedGPT2LMHeadModel.from_gpt2(gpt2, **parts, coda=blocks[n_prelude + n_layer :], **changes)
+    except LOADING_ERRORS as error:
+        raise ValueError(f"`gpt2` {settings.gpt2} cannot be the start: {error}") from None
+
+
+def choose_tokenizer(arguments: LMArguments, file: TextFile) -> PreTrainedTokenizerBase:
+    """
+    The tokenizer of a new run; raises `ValueError` where there is none or the model to start from has another.
+
+    Args:
+        arguments (`LMArguments`):
+            Of the run.
+        file (`TextFile`):
+            The text that one may be trained on.
+    """
+    name, source = arguments.text.tokenizer, arguments.model.source
+    if source is None:
+        return build_tokenizer(name, file)
+    try:
+        tokenizer = load_tokenizer(source)
+    except ValueError as error:
+        if name is None:
+            raise ValueError(f"{error} Give one as `tokenizer`.") from None
+        return build_tokenizer(name, file)
+    if name is not None and build_tokenizer(name, file).get_vocab() != tokenizer.get_vocab():
+        raise ValueError(f"`tokenizer` must be left out or be that of {source}, got {name}, which has other tokens.")
+    return tokenizer
 
 
 class LMTrainer(Trainer):
@@ -142,15 +113,10 @@ class LMTrainer(Trainer):
 
     def __init__(self, accelerator: Accelerator, arguments: LMArguments, folder: RunFolder):
         self.accelerator, self.arguments, self.folder = accelerator, arguments, folder
-        text, optimization = arguments.text, arguments.optimization
         self.tokenizer = AutoTokenizer.from_pretrained(folder.path / TOKENIZER_FOLDER)
-        shared = (text.text_column, self.tokenizer, text.n_positions, optimization.batch_size)
-        self.stream = TextStream(Path(text.train_file), *shared, seed=optimization.seed)
-        self.held_out = []
-        if text.validation_file:
-            blocks = TextStream(Path(text.validation_file), *shared, seed=None).blocks()
-            self.held_out = list(islice(blocks, arguments.run.n_eval_prompts))
-        set_seed(optimization.seed)
+        self.stream, *others = text_streams(arguments, self.tokenizer)
+        self.held_out = [block for stream in others for block in islice(stream.blocks(), arguments.run.n_eval_prompts)]
+        set_seed(arguments.optimization.seed)
         model = build_model(arguments, self.tokenizer)
         model.set_attn_implementation(arguments.model.attn_implementation)
         self.prepare(model)
@@ -177,8 +143,10 @@ class LMTrainer(Trainer):
             "n_loops": self.arguments.n_loops_schedule.at(step - 1),
             "tokens_per_second": n_tokens / seconds,
         }
-        self.write(metrics)
-        bar.set_postfix(loss=f"{loss:.3g}", refresh=False)
+        left_out = self.stream.rows_without_text
+        counts = {"rows_without_text": left_out} if left_out else {}
+        self.write(metrics | counts)
+        bar.set_postfix(loss=f"{loss:.3g}", **counts, refresh=False)
 
     @torch.no_grad()
     def evaluate(self, step: int):
@@ -202,16 +170,72 @@ class LMTrainer(Trainer):
         super().export()
 
 
-def claim(folder: RunFolder, arguments: LMArguments, state: PartialState) -> LMArguments:
-    """As for an in-context run; the main process also makes the tokenizer, before anything is written."""
-    tokenizer = None
-    if state.is_main_process and not (folder.path / TOKENIZER_FOLDER).exists():
-        tokenizer = build_tokenizer(
-            arguments.text.tokenizer, Path(arguments.text.train_file), arguments.text.text_column
+def text_streams(arguments: LMArguments, tokenizer: PreTrainedTokenizerBase) -> list[TextStream]:
+    """The training text in random order and the held-out one, if any, as it stands."""
+    text, optimization = arguments.text, arguments.optimization
+    return [
+        TextStream(
+            file,
+            tokenizer,
+            n_tokens=text.n_positions,
+            batch_size=optimization.batch_size,
+            seed=optimization.seed if name == "train_file" else None,
         )
+        for name, file in text_files(text).items()
+    ]
+
+
+def text_files(text: TextArguments) -> dict[str, TextFile]:
+    """The files of a run by their fields; raises `ValueError` where one cannot be read as text."""
+    files = {}
+    for name in TEXT_FILES:
+        if getattr(text, name) is not None:
+            try:
+                files[name] = TextFile(Path(getattr(text, name)), text.text_column)
+            except ValueError as error:
+                raise ValueError(f"`{name}` {error}") from None
+    return files
+
+
+def prepare(folder: RunFolder, arguments: LMArguments) -> PreTrainedTokenizerBase:
+    """
+    Check all that a run reads, note what its files hold, and return its tokenizer. Writes nothing.
+
+    Raises:
+        `ValueError`: something cannot be read, or does not fit the rest.
+        `RunError`: the files hold another text than those that the run in the folder was started with.
+    """
+    files = text_files(arguments.text)
+    recorded = read_yaml(folder.path / RECIPE_FILE) if (folder.path / RECIPE_FILE).exists() else {}
+    for name, file in files.items():
+        digest_name, digest = name.replace("_file", "_sha256"), file.digest()
+        if recorded.get(digest_name) not in (None, digest):
+            raise RunError(
+                f"`{name}` {file.path} holds another text than the run in {folder.path} was started with: give that "
+                "text, wherever it lies now, or choose another folder. Nothing was changed."
+            )
+        setattr(arguments.text, digest_name, digest)
+    saved = folder.path / TOKENIZER_FOLDER
+    tokenizer = load_tokenizer(str(saved)) if saved.exists() else choose_tokenizer(arguments, files["train_file"])
+    for stream in text_streams(arguments, tokenizer):
+        stream.check()
+    try:
+        build_model(arguments, tokenizer)
+    except (RuntimeError, MemoryError) as error:
+        raise RunError(f"the model cannot be built here: {error}") from None
+    return tokenizer
+
+
+def claim(folder: RunFolder, arguments: LMArguments, state: PartialState) -> LMArguments:
+    """As for an in-context run; the main process checks and reads all that can be before anything is written."""
+    tokenizer = None
+    if state.is_main_process and not folder.is_finished:
+        tokenizer = prepare(folder, arguments)
     arguments = train.claim(folder, arguments, state)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(folder.path / TOKENIZER_FOLDER)
+    if tokenizer is not None and not (folder.path / TOKENIZER_FOLDER).exists():
+        partial = folder.path / (TOKENIZER_FOLDER + ".partial")
+        tokenizer.save_pretrained(partial)
+        partial.rename(folder.path / TOKENIZER_FOLDER)
     state.wait_for_everyone()
     return arguments
 
@@ -221,9 +245,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> LMArguments:
     parser = HfArgumentParser(GROUPS, description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.usage = "%(prog)s --train_file FILE --output_dir DIR --max_steps N [--any_field value ...]"
     try:
-        return LMArguments(*parser.parse_args_into_dataclasses(args=argv))
+        *groups, unknown = parser.parse_args_into_dataclasses(args=argv, return_remaining_strings=True)
+        if unknown:
+            raise ValueError(f"there is no field {unknown[0]}: --help lists them all.")
+        return LMArguments(*groups)
     except (ValueError, StrictDataclassError) as error:
-        parser.error(str(error.__cause__ or error))
+        parser.error(" ".join(str(error.__cause__ or error).split()))
 
 
 def main():
@@ -233,10 +260,11 @@ def main():
     keep_freed_memory()
     stop_with_launcher()
     transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()  # weights that do not fit are one line of ours, not a table
     try:
         train.run(arguments, claim, LMTrainer)
     except (RunError, OSError, ValueError) as error:
-        sys.exit(f"train_lm.py: error: {error}")
+        sys.exit(f"train_lm.py: error: {' '.join(str(error).split())}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ ALLOWED = {
     # scikit-learn is imported by the baselines alone, numba by what is compiled for them and the limits
     "tasks": {"torch", "numpy", "datasets", "evaluate", "numba", "joblib", "sklearn", "tasks"},
     "scripts": {
-        *("torch", "numpy", "transformers", "huggingface_hub", "accelerate", "datasets", "evaluate"),
+        *("torch", "numpy", "transformers", "huggingface_hub", "accelerate", "datasets", "evaluate", "pyarrow"),
         *("yaml", "tqdm", "matplotlib", "jinja2", "httpx2", "sklearn", "modeling_looped_gpt2", "tasks", "scripts"),
     },
 }
