@@ -1,6 +1,6 @@
 """A function class of your own: sine waves of unknown frequency and phase. See own_function_class.md.
 
-python docs/sine_regression.py train --task sine_regression --n_dims 1 --max_steps 2000 --output_dir runs/sine
+python docs/sine_regression.py train --recipe docs/sine_regression.yaml --output_dir runs/sine
 python docs/sine_regression.py evaluate --model runs/sine --task sine_regression --output_dir runs/sine
 """
 

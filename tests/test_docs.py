@@ -52,7 +52,7 @@ def run_command(line, monkeypatch):
     python, program, *flags = shlex.split(line)
     assert python == "python"
     if "train" in flags:
-        small = "--n_embd 16 --n_head 2 --max_steps 2 --eval_every 0"
+        small = "--n_embd 16 --n_head 2 --max_steps 2 --warmup_steps 0 --decay_steps 0 --eval_every 0"
         environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
         command = [sys.executable, program, *flags, *small.split()]
         result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
