@@ -50,7 +50,8 @@ def load_model(
     check_name(name)
     transformers.logging.disable_progress_bar()
     source = {"revision": revision} if revision else {}
-    settings = {"dtype": torch.float32, "output_loading_info": True} | settings | source
+    # sizes that do not match are told below, in one line instead of a table
+    settings |= {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True} | source
     try:
         content, _ = LoopedGPT2Config.get_config_dict(name, **source)
         check_architecture(name, content, model_class)

@@ -14,8 +14,9 @@ ALLOWED = {
     # scikit-learn is imported by the baselines alone, numba by what is compiled for them and the limits
     "tasks": {"torch", "numpy", "datasets", "evaluate", "numba", "joblib", "sklearn", "tasks"},
     "scripts": {
-        *("torch", "numpy", "transformers", "huggingface_hub", "accelerate", "datasets", "evaluate", "pyarrow"),
-        *("yaml", "tqdm", "matplotlib", "jinja2", "httpx2", "sklearn", "modeling_looped_gpt2", "tasks", "scripts"),
+        *("torch", "numpy", "safetensors", "transformers", "huggingface_hub", "accelerate", "datasets", "evaluate"),
+        *("yaml", "tqdm", "pyarrow", "matplotlib", "jinja2", "httpx2", "sklearn"),
+        *("modeling_looped_gpt2", "tasks", "scripts"),
     },
 }
 # files that no other imports and only those users need who have the library
