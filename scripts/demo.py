@@ -1,247 +1,138 @@
 """A page on which a looped model settles, loop by loop, on a function seen through a few points.
 
-    python scripts/demo.py --model runs/quickstart --task linear_regression
+    python scripts/demo.py --model runs/quickstart
 
 Click or type points, or sample a function of the class, and move the loops. As a Space of the Hub: this repository
 with `app_file: scripts/demo.py` and the model in the variable LOOPED_GPT2_MODEL.
 """
 
 import argparse
+import functools
 import os
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from transformers.utils import cached_file
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
+from scripts import demo_curves
+from scripts.demo_curves import Curves
+from scripts.model_loading import load_model
+from scripts.records import read_yaml
+from scripts.request_limit import RequestLimit
 from tasks import TASKS, Task, make_task
-from tasks.baselines import predict_3_nearest_neighbours, predict_least_squares
-from tasks.streams import make_generator
 
 
-GRID = torch.linspace(-2.5, 2.5, 101)  # of x_1; x_2 is 0 on it
-SOLVERS = {
-    "decision_tree": ("3-nearest neighbours", predict_3_nearest_neighbours),
-    "relu_2nn_regression": ("3-nearest neighbours", predict_3_nearest_neighbours),
-}
-LOOPS_SHOWN = 4  # times the trained count
-REACH = 12  # pixels of the picture within which a click means a point
+QUEUE_SIZE = 32  # actions that wait; further ones are refused
+MAX_BYTES = 100_000  # of a request: many times a table of a hundred points
 
 
-def draw_points(
-    task: Task, n_dims: int, n_points: int, noise: float, seed: int
-) -> tuple[list[list[float]], torch.Tensor]:
-    """
-    Draw a function of the class and points of it.
-
-    Args:
-        task ([`Task`]):
-            The class, of as many dimensions as the model reads.
-        n_dims (`int`):
-            Dimensions in use.
-        n_points (`int`):
-            Points to draw.
-        noise (`float`):
-            Standard deviation added to y, in units of y, >= 0.
-        seed (`int`):
-            Decides function, points and noise.
-
-    Returns:
-        Rows `[x_1, ..., y]`, rounded as a table shows them, and the function's values on [`GRID`].
-    """
-    task.check_n_dims_active(n_dims)
-    generator = make_generator("demo", seed)
-    function = task.draw_functions(1, n_dims, generator)
-    xs = torch.zeros(1, n_points, task.n_dims)
-    xs[..., :n_dims] = torch.randn(1, n_points, n_dims, generator=generator)
-    ys = function(xs) + noise * torch.randn(1, n_points, generator=generator)
-    rows = torch.cat((xs[0, :, :n_dims], ys[0].unsqueeze(1)), dim=1)
-    return np.round(rows.double().numpy(), 3).tolist(), function(_on_grid(task.n_dims))[0]
-
-
-def read_points(table: Any, model: LoopedGPT2ForInContextRegression) -> torch.Tensor:
-    """
-    Points of a table, rows `[x_1, ..., y]`, to a float tensor; empty rows are left out.
-
-    Raises:
-        `ValueError`: a cell is not a number, there is no point, or more than the model reads.
-    """
-    rows = [row for row in np.asarray(table, dtype=object).tolist() if any(cell not in (None, "") for cell in row)]
+def trained_on(model: str) -> str | None:
+    """The function class that the recipe beside a model names, a folder or a Hub repository; `None` without one."""
     try:
-        points = torch.tensor([[float(cell) for cell in row] for row in rows])
-    except (TypeError, ValueError):
-        raise ValueError("Every cell of a point must be a number.") from None
-    max_points = (model.config.n_positions - 1) // 2
-    if not 1 <= len(points) <= max_points:
-        raise ValueError(f"This model reads 1 to {max_points} points, got {len(points)}.")
-    if not points.isfinite().all():
-        raise ValueError("Every cell of a point must be a finite number.")
-    return points
+        path = cached_file(model, "recipe.yaml")
+    except OSError:
+        return None
+    task = read_yaml(Path(path)).get("task")
+    return None if task is None else str(task)
 
 
-@torch.inference_mode()
-def compute(
-    model: LoopedGPT2ForInContextRegression, task: Task, points: torch.Tensor, truth: torch.Tensor | None
-) -> dict[str, Any]:
+def build_page(model: LoopedGPT2ForInContextRegression, task: Task, title: str):
     """
-    All that the pictures show: predictions on [`GRID`] after every loop, the solver's, and the error by loop.
+    The page, a `gradio.Blocks`.
 
     Args:
         model ([`LoopedGPT2ForInContextRegression`]), task ([`Task`]):
-            The model and its class, which decides the solver.
-        points (`torch.Tensor` of shape `(P, n_dims + 1)`):
-            Points, y last.
-        truth (`torch.Tensor` of shape `(101,)`, *optional*):
-            The function on the grid; errors are measured against it, or else against the solver.
+            Who answers, and the class that functions are drawn of.
+        title (`str`):
+            What the page says of both, in Markdown.
     """
-    n_grid, n_points = len(GRID), len(points)
-    examples = torch.zeros(1, n_points, model.config.n_dims)
-    examples[..., : points.shape[1] - 1] = points[:, :-1]
-    ys = points[:, -1].expand(n_grid, -1)
-    queries = _on_grid(model.config.n_dims)[0]
-    xs = torch.cat((examples.expand(n_grid, -1, -1), queries.unsqueeze(1)), dim=1)
-    n_loops = LOOPS_SHOWN * model.config.n_loops
-    by_loop = model(xs, ys, n_loops=n_loops, output_loop_predictions=True).loop_predictions[:, :, -1].T
-    name, solver = SOLVERS.get(task.name, ("least squares", predict_least_squares))
-    solution = solver(xs[:, :-1].double(), ys.double(), queries.double()).float()
-    target = solution if truth is None else truth
-    errors = (by_loop - target).square().mean(dim=1) / task.normaliser
-    return {
-        "points": points.tolist(),
-        "by_loop": by_loop.tolist(),
-        "solver": (name, solution.tolist()),
-        "truth": None if truth is None else truth.tolist(),
-        "errors": errors.tolist(),
-        "n_loops": model.config.n_loops,
-    }
-
-
-def _on_grid(n_dims: int) -> torch.Tensor:
-    xs = torch.zeros(1, len(GRID), n_dims)
-    xs[0, :, 0] = GRID
-    return xs
-
-
-def draw(state: dict[str, Any], n_loops: int) -> tuple[Figure, str]:
-    """The curve after `n_loops` loops beside the error by loop, and a sentence that says the same."""
-    figure = Figure(figsize=(9.5, 4), dpi=150, layout="constrained")
-    left, right = figure.subplots(1, 2)
-    name, solution = state["solver"]
-    if state["truth"] is not None:
-        left.plot(GRID, state["truth"], color="#999999", linewidth=1.5, label="function")
-    left.plot(GRID, solution, "--", color="#000000", linewidth=1.5, label=name)
-    left.plot(GRID, state["by_loop"][n_loops - 1], color="#D55E00", linewidth=2, label=f"model, loop {n_loops}")
-    points = np.array(state["points"])
-    left.scatter(points[:, 0], points[:, -1], color="#0072B2", zorder=3, label="points")
-    span = np.abs([*solution, *points[:, -1]]).max() * 1.3 + 0.1
-    left.set(xlabel="x1" if points.shape[1] == 2 else "x1, at x2 = 0", ylabel="y", ylim=(-span, span))
-    left.legend(fontsize=8, frameon=False)
-    errors = state["errors"]
-    right.plot(range(1, len(errors) + 1), errors, color="#D55E00", linewidth=2)
-    right.scatter([n_loops], [errors[n_loops - 1]], color="#D55E00", zorder=3)
-    right.axvline(state["n_loops"], color="#666666", linestyle="--", linewidth=1, label="trained loops")
-    against = "function" if state["truth"] is not None else name
-    right.set(xlabel="loops", ylabel=f"error against the {against}", yscale="log")
-    right.legend(fontsize=8, frameon=False)
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25, linewidth=0.6)
-    FigureCanvasAgg(figure).draw()  # which places the axes too
-    best = int(np.argmin(errors)) + 1
-    return figure, (
-        f"After **{n_loops}** loops the error against the {against} is **{errors[n_loops - 1]:.3g}**; "
-        f"it is least after {best} ({errors[best - 1]:.3g}). Trained with {state['n_loops']} loops."
-    )
-
-
-def click_points(state: dict[str, Any], n_loops: int, pixel: tuple[int, int]) -> list[list[float]] | None:
-    """
-    Points after a click into the picture: one less where there was one, or else one more, whose x_2 is 0.
-
-    Args:
-        state (`dict`), n_loops (`int`):
-            What the picture shows.
-        pixel (`tuple[int, int]`):
-            Column and row of the click, from the upper left corner.
-
-    Returns:
-        Rows `[x_1, ..., y]`, or `None` where the click was beside the curves.
-    """
-    axes, points = draw(state, n_loops)[0].axes[0], np.array(state["points"])
-    click = pixel[0], axes.figure.bbox.height - pixel[1]
-    if not axes.bbox.contains(*click):
-        return None
-    distances = np.hypot(*(axes.transData.transform(points[:, [0, -1]]) - click).T)
-    if distances.min() < REACH:
-        points = np.delete(points, distances.argmin(), axis=0)
-    else:
-        x, y = axes.transData.inverted().transform(click).round(3)
-        points = np.vstack((points, [x, *[0] * (points.shape[1] - 2), y]))
-    return points.round(6).tolist()  # as typed: they were float32
-
-
-def build_page(model: LoopedGPT2ForInContextRegression, task: Task):
-    """The page, a `gradio.Blocks`."""
     import gradio as gr
 
-    max_points, n_loops = (model.config.n_positions - 1) // 2, model.config.n_loops
+    max_points, n_loops = demo_curves.max_points(model), model.config.n_loops
+    dims = demo_curves.dims_to_choose(task)
 
-    def headers(n_dims: int) -> list[str]:
-        return [*(f"x{i + 1}" for i in range(n_dims)), "y"]
+    def refuse(function: Callable) -> Callable:
+        """Show the visitor what is wrong with an action."""
 
-    def sample(n_dims: int, n_points: int, noise: float, seed: float):
-        try:
-            rows, truth = draw_points(task, n_dims, n_points, noise, int(seed))
-        except ValueError as error:
-            raise gr.Error(str(error)) from None
-        return gr.Dataframe(rows, headers=headers(n_dims)), compute(model, task, torch.tensor(rows), truth)
+        @functools.wraps(function)
+        def answer(*arguments):
+            try:
+                return function(*arguments)
+            except ValueError as error:
+                raise gr.Error(str(error), print_exception=False) from None
 
-    def type_points(table):
-        try:
-            return compute(model, task, read_points(table, model), None)
-        except ValueError as error:
-            raise gr.Error(str(error)) from None
+        return answer
 
-    def click(state: dict[str, Any], n_loops: int, event: gr.SelectData):
-        rows = click_points(state, n_loops, event.index)
-        return gr.skip() if rows is None else (rows, type_points(rows))
+    @refuse
+    def sample(n_dims: Any, n_points: Any, noise: Any, seed: Any):
+        points, truth = demo_curves.draw_points(model, task, n_dims, n_points, noise, seed)
+        headers = demo_curves.headers(points.shape[1] - 1)
+        return gr.Dataframe(points.tolist(), headers=headers), demo_curves.compute(model, task, points, truth)
 
-    def show(state: dict[str, Any], n_loops: int):
-        figure, text = draw(state, n_loops)
-        return np.asarray(figure.canvas.buffer_rgba()), text
+    @refuse
+    def type_points(table: Any):
+        points = demo_curves.read_points(table and table["data"], model, task)
+        return demo_curves.compute(model, task, points, None)
 
+    @refuse
+    def click(curves: Curves | None, loops: Any, event: gr.SelectData):
+        points = None if curves is None else demo_curves.click_points(curves, read_loops(loops), event.index)
+        if points is None:
+            return gr.skip()
+        rows = points.tolist()
+        return rows, demo_curves.compute(model, task, demo_curves.read_points(rows, model, task), None)
+
+    @refuse
+    def show(curves: Curves | None, loops: Any):
+        if curves is None:  # the page is still loading
+            return gr.skip()
+        count = read_loops(loops)
+        figures = demo_curves.draw_curve(curves, count), demo_curves.draw_errors(curves, count)
+        return *map(demo_curves.pixels, figures), demo_curves.describe(curves, count)
+
+    def read_loops(loops: Any) -> int:
+        return demo_curves.read_number("Loops", loops, 1, demo_curves.LOOPS_SHOWN * n_loops, whole=True)
+
+    picture_settings = {"show_label": False, "interactive": False, "buttons": [], "format": "png"}
     with gr.Blocks(title="Looped GPT-2") as page:
+        gr.Markdown(f"# Looped GPT-2\n{title}")
+        curves = gr.State()
+        with gr.Row():  # on a narrow screen the columns lie below each other
+            with gr.Column(min_width=340):
+                picture = gr.Image(alt_text="curves", **picture_settings)
+                loops = gr.Slider(1, demo_curves.LOOPS_SHOWN * n_loops, value=n_loops, step=1, label="Loops")
+            with gr.Column(min_width=340):
+                errors = gr.Image(alt_text="error by loop", **picture_settings)
+                sentence = gr.Markdown()
         gr.Markdown(
-            "# Looped GPT-2\nOne block, applied again and again, learns a function from its points. Move the loops "
-            "and see the curve settle. Click beside the curve to add a point, on a point to take it away; change a "
-            "number in the table; or sample another function of the class."
+            "One block, applied again and again, learns a function from its points: move the loops and see the curve "
+            "settle. Click beside the curve to add a point, on a point to take it away; change a number in the table; "
+            "or sample another function of the class."
         )
-        state = gr.State()
         with gr.Row():
-            with gr.Column(scale=1):
-                n_dims = gr.Radio([1, 2], value=1, label="Dimensions")
+            with gr.Column(min_width=340):
+                n_dims = gr.Radio(dims, value=dims[0], label="Dimensions")
                 n_points = gr.Slider(1, max_points, value=min(6, max_points), step=1, label="Points")
                 noise = gr.Slider(0, 1, value=0.0, step=0.05, label="Noise")
-                seed = gr.Number(0, precision=0, minimum=0, label="Seed")
+                seed = gr.Number(0, precision=0, minimum=0, maximum=demo_curves.LAST_SEED, label="Seed")
                 button = gr.Button("Sample a function", variant="primary")
-                table = gr.Dataframe(
-                    headers=headers(1), datatype="str", type="array", interactive=True, label="Points, editable"
-                )
-            with gr.Column(scale=3):
-                loops = gr.Slider(1, LOOPS_SHOWN * n_loops, value=n_loops, step=1, label="Loops")
-                picture = gr.Image(show_label=False, interactive=False, buttons=[], format="png", alt_text="curves")
-                sentence = gr.Markdown()
-        # "always_last": by default an action is lost that comes while the one before is still being answered
-        sampled = [button.click, page.load, n_dims.change, n_points.release, noise.release]
-        gr.on(sampled, sample, [n_dims, n_points, noise, seed], [table, state], trigger_mode="always_last")
-        table.input(type_points, table, state, trigger_mode="always_last")
-        picture.select(click, [state, loops], [table, state], trigger_mode="multiple")
-        shown = {"show_progress": "hidden", "trigger_mode": "always_last"}
-        gr.on([state.change, loops.change], show, [state, loops], [picture, sentence], **shown)
-    return page
+            with gr.Column(min_width=340):
+                headers = demo_curves.headers(dims[0])
+                table = gr.Dataframe(headers=headers, datatype="str", interactive=True, label="Points, editable")
+        # "always_last": by default an action is lost that comes while the one before is still being answered;
+        # unprocessed, a field that is empty or out of its range reaches the functions, which name it
+        last = {"trigger_mode": "always_last", "preprocess": False}
+        sampled = [button.click, page.load, n_dims.change, n_points.release, noise.release, seed.submit]
+        gr.on(sampled, sample, [n_dims, n_points, noise, seed], [table, curves], **last)
+        table.input(type_points, table, curves, **last)
+        picture.select(click, [curves, loops], [table, curves], trigger_mode="multiple", preprocess=False)
+        drawn = [picture, errors, sentence]
+        gr.on([curves.change, loops.change], show, [curves, loops], drawn, show_progress="hidden", **last)
+    return page.queue(max_size=QUEUE_SIZE)
 
 
 def main():
@@ -250,19 +141,39 @@ def main():
     parser.add_argument(
         "--model", default=os.environ.get("LOOPED_GPT2_MODEL"), help="Folder or Hub repository of a model."
     )
-    parser.add_argument("--task", default="linear_regression", choices=TASKS, help="Function class of the model.")
+    parser.add_argument("--task", choices=TASKS, help="Function class. Default: that of the model's recipe.")
     parser.add_argument("--port", type=int, help="Port on this machine. Default: the first free one from 7860 on.")
     arguments = parser.parse_args()
-    if arguments.model is None:
+    if not arguments.model:
         parser.error("give `--model`, or set LOOPED_GPT2_MODEL")
     try:
-        model = LoopedGPT2ForInContextRegression.from_pretrained(arguments.model).eval()
-        page = build_page(model, make_task(arguments.task, model.config.n_dims))
-        page.launch(server_port=arguments.port)
+        serve(arguments.model, arguments.task, arguments.port)
     except (OSError, OverflowError, ValueError) as error:
         sys.exit(f"demo.py: error: {error}")
     except ImportError as error:
         sys.exit(f"demo.py: error: {error}: run `pip install -c constraints.txt -e '.[demo]'`.")
+
+
+def serve(name: str, task_name: str | None, port: int | None):
+    """Serve the page of a model until the program is stopped; raises `ValueError` where the model cannot be shown."""
+    from starlette.middleware import Middleware
+
+    model, trained = load_model(name), trained_on(name)
+    if not (task_name or trained):
+        raise ValueError(f"{name} holds no recipe.yaml, which names the function class: give `--task`.")
+    if not demo_curves.max_points(model):
+        raise ValueError(f"{name} must have `n_positions` >= 3, a point and a query, got {model.config.n_positions}.")
+    task = make_task(task_name or trained, model.config.n_dims)
+    title = f"`{name}`, trained with {model.config.n_loops} loops"
+    title += f" on functions of the class `{trained}`." if trained else "."
+    if task.name != trained:
+        title += f" The functions on this page are of the class `{task.name}`."
+    torch.set_num_threads(1)  # a visitor each: threads of one answer would wait for those of another
+    too_long = (
+        f"This request is longer than {MAX_BYTES} bytes: the model reads {demo_curves.max_points(model)} points."
+    )
+    limit = Middleware(RequestLimit, max_bytes=MAX_BYTES, message=too_long)
+    build_page(model, task, title).launch(server_port=port, app_kwargs={"middleware": [limit]})
 
 
 if __name__ == "__main__":

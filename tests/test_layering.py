@@ -22,7 +22,7 @@ ALLOWED = {
 # files that no other imports and only those users need who have the library
 EXTRA = {
     "modeling_looped_gpt2/estimator_looped_gpt2.py": {"numpy", "sklearn"},
-    "scripts/demo.py": {"gradio"},
+    "scripts/demo.py": {"gradio", "starlette"},
 }
 FILES = [path for folder in ALLOWED for path in sorted((ROOT / folder).glob("*.py"))]
 

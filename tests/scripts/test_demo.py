@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import shutil
@@ -11,125 +12,164 @@ import httpx2
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import HfApi
 
-from scripts import demo
+from modeling_looped_gpt2 import (
+    LoopedGPT2Config,
+    LoopedGPT2ForInContextClassification,
+    LoopedGPT2ForInContextRegression,
+    LoopedGPT2LMHeadModel,
+)
+from scripts import demo, demo_curves
 from tasks import make_task
-from tasks.baselines import predict_least_squares
+from tests.scripts.test_demo_curves import leftmost_point
 
 
 ROOT = Path(__file__).parents[2]
 TASK = make_task("linear_regression", 3)
 
 
-def test_points_lie_on_the_function_and_follow_the_seed():
-    rows, truth = demo.draw_points(TASK, 1, 5, noise=0.0, seed=3)
-    slope = truth[-1] / demo.GRID[-1]
-    assert all(y == pytest.approx(slope.item() * x, abs=5e-3) for x, y in rows)
-    assert demo.draw_points(TASK, 1, 5, noise=0.0, seed=3)[0] == rows
-    assert demo.draw_points(TASK, 1, 5, noise=0.0, seed=4)[0] != rows
-    assert len(demo.draw_points(TASK, 2, 5, noise=0.5, seed=3)[0][0]) == 3
-
-
-def test_the_curves_are_those_of_model_solver_and_function(make_model):
-    model = make_model()
-    rows, truth = demo.draw_points(TASK, 2, 4, noise=0.1, seed=0)
-    state = demo.compute(model, TASK, torch.tensor(rows), truth)
-    assert len(state["by_loop"]) == len(state["errors"]) == 16
-    at = 70
-    xs = torch.zeros(1, 5, 3)
-    xs[0, :4, :2], xs[0, 4, 0] = torch.tensor(rows)[:, :2], demo.GRID[at]
-    ys = torch.tensor(rows)[None, :, 2]
-    for n_loops in (1, 4, 16):
-        expected = model(xs, ys, n_loops=n_loops).predictions[0, -1].item()
-        assert state["by_loop"][n_loops - 1][at] == pytest.approx(expected, abs=1e-5)
-        curve = torch.tensor(state["by_loop"][n_loops - 1])
-        assert state["errors"][n_loops - 1] == pytest.approx(((curve - truth) ** 2).mean().item() / 3, rel=1e-4)
-    name, solution = state["solver"]
-    assert name == "least squares"
-    expected = predict_least_squares(xs[:, :4].double(), ys.double(), xs[:, 4].double())
-    assert solution[at] == pytest.approx(expected.item(), abs=1e-5)
-
-
-def test_typed_points_are_judged_by_the_solver_and_the_sentence_says_so(make_model):
-    points = demo.read_points([["1", "2.5"], ["", ""], [None, None], [-1, "0"]], make_model())
-    assert points.tolist() == [[1, 2.5], [-1, 0]]
-    state = demo.compute(make_model(), TASK, points, None)
-    figure, sentence = demo.draw(state, 3)
-    assert f"After **3** loops the error against the least squares is **{state['errors'][2]:.3g}**" in sentence
-    assert "Trained with 4 loops" in sentence
-    lines = {line.get_label(): list(line.get_ydata()) for line in figure.axes[0].get_lines()}
-    assert lines["model, loop 3"] == state["by_loop"][2]
-    assert lines["least squares"] == state["solver"][1]
-
-
-def leftmost_point(state, n_loops):
-    """Column and row of the picture where the leftmost of the blue points is, found by its colour."""
-    image = np.asarray(demo.draw(state, n_loops)[0].canvas.buffer_rgba())
-    rows, columns = np.nonzero((image[..., :3] == (0x00, 0x72, 0xB2)).all(axis=-1))
-    near = columns < columns.min() + 10
-    return round(columns[near].mean()), round(rows[near].mean())
-
-
-@pytest.mark.parametrize("n_dims", [1, 2])
-def test_a_click_adds_a_point_where_it_fell_and_a_click_on_one_takes_it_away(make_model, n_dims):
-    rows, truth = demo.draw_points(TASK, n_dims, 5, noise=1.0, seed=0)
-    state = demo.compute(make_model(), TASK, torch.tensor(rows), truth)
-    leftmost = min(rows)
-    column, row = leftmost_point(state, 3)
-    assert demo.click_points(state, 3, (column, row)) == [point for point in rows if point != leftmost]
-    *others, added = demo.click_points(state, 3, (column, row + 60))
-    assert others == rows
-    assert added[0] == pytest.approx(leftmost[0], abs=0.02)
-    assert added[1:-1] == [0] * (n_dims - 1)
-    assert added[-1] < leftmost[-1] - 0.1
-    for beside in ((2, 2), (1200, 300)):
-        assert demo.click_points(state, 3, beside) is None
-
-
-@pytest.mark.parametrize(
-    ("table", "message"),
-    [
-        ([["1", "abc"]], "must be a number"),
-        ([["1", ""]], "must be a number"),
-        ([["1", "nan"]], "must be a finite number"),
-        ([["", ""]], "reads 1 to 6 points, got 0"),
-        ([[1, 1]] * 7, "reads 1 to 6 points, got 7"),
-    ],
-)
-def test_a_bad_table_is_refused(table, message, make_model):
-    with pytest.raises(ValueError, match=message):
-        demo.read_points(table, make_model())
-
-
-def test_a_class_that_needs_more_dimensions_says_so():
-    with pytest.raises(ValueError, match="`sparsity` must be <= the active dimensions"):
-        demo.draw_points(make_task("sparse_linear_regression", 5), 2, 4, noise=0.0, seed=0)
-
-
-def test_without_a_model_it_says_what_to_give(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["demo.py"])
-    monkeypatch.delenv("LOOPED_GPT2_MODEL", raising=False)
-    with pytest.raises(SystemExit):
-        demo.main()
-    assert "give `--model`" in capsys.readouterr().err
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model of 4 loops that reads 6 points, with the recipe of its training."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("demo") / "model"
+    config = LoopedGPT2Config(n_embd=32, n_head=4, n_dims=3, n_positions=14, n_loops=4)
+    LoopedGPT2ForInContextRegression(config).save_pretrained(folder)
+    (folder / "recipe.yaml").write_text("task: linear_regression\n")
+    return folder
 
 
 @pytest.fixture
-def served(make_model, tmp_path):
+def start(monkeypatch, capsys):
+    """Start the program in this process on a model that it refuses; what it says."""
+
+    def start(*flags):
+        monkeypatch.setattr(sys, "argv", ["demo.py", *map(str, flags)])
+        with pytest.raises(SystemExit) as stop:
+            demo.main()
+        assert stop.value.code not in (0, None)
+        return stop.value.code if isinstance(stop.value.code, str) else capsys.readouterr().err
+
+    return start
+
+
+def test_without_a_model_it_says_what_to_give(start, monkeypatch):
+    monkeypatch.delenv("LOOPED_GPT2_MODEL", raising=False)
+    assert "give `--model`" in start()
+    assert "give `--model`" in start("--model", "")
+
+
+def test_a_model_that_is_none_is_refused_in_one_line(start, folder, tmp_path, make_config):
+    LoopedGPT2LMHeadModel(make_config(vocab_size=5)).save_pretrained(tmp_path / "language")
+    LoopedGPT2ForInContextClassification(make_config()).save_pretrained(tmp_path / "classifier")
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    (broken / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:500])
+    (tmp_path / "empty").mkdir()
+    for name, message in {
+        "language": "must hold a LoopedGPT2ForInContextRegression, got LoopedGPT2LMHeadModel",
+        "classifier": "got LoopedGPT2ForInContextClassification",
+        "broken": "cannot be loaded",
+        "empty": "holds no config.json",
+        "missing": "there is no folder",
+    }.items():
+        answer = start("--model", tmp_path / name)
+        assert answer.startswith("demo.py: error: ")
+        assert message in answer
+        assert "\n" not in answer
+
+
+def test_the_class_is_that_of_the_recipe(start, folder, tmp_path):
+    assert demo.trained_on(str(folder)) == "linear_regression"
+    other = shutil.copytree(folder, tmp_path / "other")
+    for recipe, message in {
+        "task: [1": "recipe.yaml is not valid YAML",
+        "- 1": "must hold a mapping",
+        "task: cubes": "`task` must be one of linear_regression, .* got 'cubes'",
+        "task: [1]": "`task` must be one of",
+        "seed: 1": r"give `--task`",
+        None: "holds no recipe.yaml, which names the function class: give `--task`",
+    }.items():
+        (other / "recipe.yaml").unlink()
+        if recipe is None:
+            assert demo.trained_on(str(other)) is None
+        else:
+            (other / "recipe.yaml").write_text(recipe)
+        assert re.search(message, start("--model", other))
+        (other / "recipe.yaml").touch()
+
+
+def test_a_class_of_more_dimensions_than_the_models_is_refused(start, tmp_path, make_model):
+    make_model(n_dims=2).save_pretrained(tmp_path)
+    answer = start("--model", tmp_path, "--task", "sparse_linear_regression")
+    assert "`sparsity` must be <= the active dimensions, got 3 > 2" in answer
+
+
+def test_a_model_that_reads_no_point_is_refused(start, tmp_path, make_model):
+    make_model(n_positions=2).save_pretrained(tmp_path)
+    answer = start("--model", tmp_path, "--task", "linear_regression")
+    assert "must have `n_positions` >= 3, a point and a query, got 2" in answer
+
+
+def test_a_repository_of_the_hub_names_its_class_too(hub, folder):
+    api = HfApi(token="hf_ana")
+    api.create_repo("ana/looped")
+    api.upload_folder(repo_id="ana/looped", folder_path=folder, allow_patterns=["config.json", "recipe.yaml"])
+    api.create_repo("ana/other")
+    api.upload_folder(repo_id="ana/other", folder_path=folder, allow_patterns=["config.json"])
+    assert demo.trained_on("ana/looped") == "linear_regression"
+    assert demo.trained_on("ana/other") is None
+
+
+class Visitor:
+    """What a browser says to the page, over HTTP; each has a session of its own."""
+
+    def __init__(self, address: str, name: str):
+        self.address, self.name = address, name
+        functions = httpx2.get(address + "/config").json()["dependencies"]
+        self.functions = {function["api_name"]: function["id"] for function in functions}
+
+    def ask(self, function, data, event_data=None):
+        content = json.dumps(
+            {"data": data, "fn_index": self.functions[function], "session_hash": self.name}
+            | {"event_data": event_data}
+        )
+        return httpx2.post(
+            f"{self.address}/gradio_api/queue/join",
+            content=content,
+            timeout=180,
+            headers={"content-type": "application/json"},
+        )
+
+    def do(self, function, data, event_data=None):
+        """The outputs of a function, or the message of the error."""
+        answer = self.ask(function, data, event_data)
+        assert answer.status_code == 200, answer.text
+        url = f"{self.address}/gradio_api/queue/data?session_hash={self.name}"
+        with httpx2.stream("GET", url, timeout=180) as events:
+            for line in events.iter_lines():
+                event = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {}
+                if event.get("msg") == "process_completed":
+                    return event["output"]["data"] if event["success"] else event["output"]["error"]
+        raise AssertionError("the answer never came")
+
+
+@pytest.fixture(scope="module")
+def served(folder, tmp_path_factory):
     """Address of the page, served by a process of its own."""
     pytest.importorskip("gradio", reason="the page needs the extra `demo`")
-    make_model().save_pretrained(tmp_path / "model")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "GRADIO_ANALYTICS_ENABLED": "False"}
-    command = [sys.executable, "scripts/demo.py", "--model", str(tmp_path / "model"), "--port", str(port)]
-    with (tmp_path / "log").open("w") as log:
+    command = [sys.executable, "scripts/demo.py", "--model", str(folder), "--port", str(port)]
+    path = tmp_path_factory.mktemp("log") / "log"
+    with path.open("w") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
     try:
         for _ in range(600):
-            assert process.poll() is None, (tmp_path / "log").read_text()
+            assert process.poll() is None, path.read_text()
             try:
                 httpx2.get(address)
                 break
@@ -139,6 +179,54 @@ def served(make_model, tmp_path):
     finally:
         process.kill()
         process.wait()
+
+
+BAD_REQUESTS = {
+    "cleared seed": ("sample", [1, 4, 0, None], r"Seed must be .*, got nothing\."),
+    "negative seed": ("sample", [1, 4, 0, -1], "Seed must be a whole number from 0"),
+    "text": ("sample", ["a", 4, 0, 0], "Dimensions must be a whole number from 1 to 2, got 'a'"),
+    "half a point": ("sample", [1, 2.5, 0, 0], r"Points must be a whole number from 1 to 6, got 2\.5"),
+    "many points": ("sample", [1, 1e9, 0, 0], r"got 1000000000\.0"),
+    "mappings": ("sample", [{}, {"a": 1}, [], "x"], r"Dimensions must be .*, got \{\}"),
+    "text cell": ("type_points", [{"headers": ["x1", "y"], "data": [["1", "abc"]]}], "y of point 1 must be a number"),
+    "huge cell": ("type_points", [{"headers": ["x1", "y"], "data": [["1e300", 1]]}], "x1 of point 1 must be"),
+    "7 columns": ("type_points", [{"headers": list("abcdefg"), "data": [[1] * 7]}], "must have 2 or 3 numbers"),
+    "7 points": ("type_points", [{"headers": ["x1", "y"], "data": [[1, 1]] * 7}], "reads 1 to 6 points, got 7"),
+    "no table": ("type_points", [None], "The points must be a table"),
+    "no loops": ("show", [None, None], "Loops must be a whole number from 1 to 8, got nothing"),
+    "loop 0": ("show", [None, 0], "Loops must be"),
+    "loop 9": ("show", [None, 9], "Loops must be"),
+    "half a loop": ("show", [None, 1.5], "Loops must be"),
+}
+
+
+def test_every_visitor_is_answered_whatever_another_sends(served):
+    visitor = Visitor(served, "visitor")
+    table, _ = visitor.do("sample", [1, 4, 0, 0])
+    assert len(table["value"]["data"]) == 4
+    for function, data, message in BAD_REQUESTS.values():
+        assert re.search(message, visitor.do(function, data))
+    assert "A click must be a column and a row" in visitor.do("click", [None, 4], {"index": "abc", "value": None})
+    # of what has not even the form of a request the server has only a word of its own
+    for function, data in (("type_points", ["abc"]), ("type_points", [{"data": 3}]), ("sample", [])):
+        assert not isinstance(visitor.do(function, data), list)
+    for content in ("", "[", "null", "{}", '{"data": 3}'):
+        assert 400 <= httpx2.post(f"{served}/gradio_api/queue/join", content=content).status_code < 500
+    *pictures, sentence = visitor.do("show", [None, 1])
+    assert "After **1 loop** the error against the function" in sentence
+    assert all(picture["path"].endswith(".png") for picture in pictures)
+
+
+def test_a_million_rows_are_refused_unread(served):
+    visitor = Visitor(served, "million")
+    answer = visitor.ask("type_points", [{"headers": ["x1", "y"], "data": [[1, 1]] * 10**6}])
+    assert answer.status_code == 413
+    assert answer.json()["detail"].endswith("the model reads 6 points.")
+    assert len(visitor.do("sample", [1, 4, 0, 0])) == 2
+
+
+def test_a_new_visitor_sees_nothing_of_another(served):
+    assert Visitor(served, "late").do("show", [None, 4]) == [{"__type__": "update"}] * 3
 
 
 @pytest.fixture
@@ -153,29 +241,61 @@ def browser():
         browser.close()
 
 
-def test_a_visitor_moves_the_loops_and_the_points(browser, served, make_model):
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 800)])
+def test_the_picture_comes_first_and_can_be_read(browser, served, width, height):
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.set_default_timeout(180_000)  # a loaded machine
+    page.goto(served)
+    page.get_by_text("After 4 loops").wait_for()
+    curve, errors = (page.get_by_role("img", name=name).bounding_box() for name in ("curves", "error by loop"))
+    loops, seed = (page.get_by_label(name, exact=True).bounding_box() for name in ("number input for Loops", "Seed"))
+    for box in (curve, errors):
+        assert box["width"] > min(width, 640) * 0.8  # of 4 inches, in letters of 9 to 10 points
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+    assert curve["y"] < 200
+    assert curve["y"] + curve["height"] < loops["y"] < height
+    assert max(errors["y"] + errors["height"], loops["y"]) < seed["y"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.get_by_text("trained with 4 loops on functions of the class linear_regression").is_visible()
+    assert not page.get_by_text("Error", exact=True).is_visible()
+
+
+def test_a_visitor_moves_the_loops_and_the_points(browser, served, folder):
     page = browser.new_page()
     broken = []
     page.on("pageerror", lambda error: broken.append(error))
     page.set_default_timeout(180_000)  # a loaded machine
     page.goto(served)
-    sentence = page.get_by_text("Trained with 4 loops")
+    sentence = page.get_by_text("After 4 loops")
     sentence.wait_for()
+    model = LoopedGPT2ForInContextRegression.from_pretrained(folder).eval()
 
-    def state(n_dims):
-        rows, truth = demo.draw_points(TASK, n_dims, 6, noise=0.0, seed=0)
-        return rows, demo.compute(make_model(), TASK, torch.tensor(rows), truth)
+    def draw(n_dims):
+        points, truth = demo_curves.draw_points(model, TASK, n_dims, 6, noise=0, seed=0)
+        return points, demo_curves.compute(model, TASK, points, truth)
 
-    rows, expected = state(1)
-    assert f"the function is {expected['errors'][3]:.3g};" in sentence.inner_text()
+    points, expected = draw(1)
+    assert f"the function is {expected.errors[3]:.3g} (" in sentence.inner_text()
     picture = page.get_by_role("img", name="curves")
-    before = picture.get_attribute("src")
+
+    def wait_for_another_picture(source):
+        page.wait_for_function(
+            """source => {
+                const image = document.querySelector("img[alt=curves]")
+                return image && image.src !== source && image.complete && image.naturalWidth
+            }""",
+            arg=source,
+        )
+        return picture.evaluate("image => image.src")
+
+    source = wait_for_another_picture(None)
 
     loops = page.get_by_label("number input for Loops")
-    loops.fill("9")
+    loops.fill("7")
     loops.press("Enter")
-    page.get_by_text(f"After 9 loops the error against the function is {expected['errors'][8]:.3g};").wait_for()
-    assert picture.get_attribute("src") != before
+    page.get_by_text(f"After 7 loops the error against the function is {expected.errors[6]:.3g} (").wait_for()
+    source = wait_for_another_picture(source)
 
     def type_into(row, text):
         cell = page.get_by_test_id(f"cell-{row}-1")
@@ -186,24 +306,31 @@ def test_a_visitor_moves_the_loops_and_the_points(browser, served, make_model):
     # the second number comes while the first is still being answered
     type_into(0, "1.5")
     type_into(1, "2.5")
-    points = [[rows[0][0], 1.5], [rows[1][0], 2.5], *rows[2:]]
-    typed = demo.compute(make_model(), TASK, torch.tensor(points), None)
-    page.get_by_text(f"the least squares is {typed['errors'][8]:.3g};").wait_for()
+    points[:2, 1] = 1.5, 2.5
+    typed = demo_curves.compute(model, TASK, points, None)
+    page.get_by_text(f"the least squares is {typed.errors[6]:.3g} (").wait_for()
     type_into(1, "abc")
-    page.get_by_text("Every cell of a point must be a number.").first.wait_for()
+    page.get_by_text("y of point 2 must be a number from -1000 to 1000, got 'abc'.").first.wait_for()
 
     # the picture still shows the points before that cell
-    column, row = leftmost_point(typed, 9)
+    source = wait_for_another_picture(source)
+    column, row = leftmost_point(typed, 7)
     scale = picture.bounding_box()["width"] / picture.evaluate("image => image.naturalWidth")
     picture.click(position={"x": column * scale, "y": row * scale})
-    points.remove(min(points))
-    fewer = demo.compute(make_model(), TASK, torch.tensor(points), None)
-    page.get_by_text(f"the least squares is {fewer['errors'][8]:.3g};").wait_for()
+    left = points[:, 0].argmin()
+    fewer = demo_curves.compute(model, TASK, np.delete(points, left, axis=0), None)
+    page.get_by_text(f"the least squares is {fewer.errors[6]:.3g} (").wait_for()
+    wait_for_another_picture(source)
     picture.click(position={"x": column * scale, "y": (row + 60) * scale})
     cell = page.get_by_test_id("cell-5-0")
     cell.wait_for()
-    assert float(cell.inner_text()) == pytest.approx(rows[1][0], abs=0.03)
+    assert float(cell.inner_text()) == pytest.approx(points[left, 0], abs=0.03)
 
+    seed = page.get_by_label("Seed")
+    seed.fill("")
+    page.get_by_role("button", name="Sample a function").click()
+    page.get_by_text("Seed must be a whole number from 0 to 4294967295, got nothing.").first.wait_for()
+    seed.fill("0")
     page.get_by_role("radio", name=re.compile("^2$")).check()
-    page.get_by_text(f"the function is {state(2)[1]['errors'][8]:.3g};").wait_for()
+    page.get_by_text(f"the function is {draw(2)[1].errors[6]:.3g} (").wait_for()
     assert not broken
