@@ -49,13 +49,24 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     return [_parse(f"{path}, line {number},", line, json.loads, "JSON") for number, line in enumerate(lines, 1)]
 
 
-def _parse(where: Path | str, text: str, parse: Callable[[str], Any], kind: str) -> dict[str, Any]:
+def read_json_list(path: Path) -> list[dict[str, Any]]:
+    """Read a JSON list of objects; raises [`RecordError`] where the file holds something else."""
+    records = _parse(path, read_text(path), json.loads, "JSON", list)
+    if not all(isinstance(record, dict) for record in records):
+        raise RecordError(f"{path} must hold a list of mappings of names to values.")
+    return records
+
+
+def _parse(
+    where: Path | str, text: str, parse: Callable[[str], Any], kind: str, of: type[dict] | type[list] = dict
+) -> Any:
     try:
         record = parse(text)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise RecordError(f"{where} is not valid {kind}: {' '.join(str(error).split())}.") from None
-    if not isinstance(record, dict):
-        raise RecordError(f"{where} must hold a mapping of names to values, got {type(record).__name__}.")
+    if not isinstance(record, of):
+        shape = "a list" if of is list else "a mapping of names to values"
+        raise RecordError(f"{where} must hold {shape}, got {type(record).__name__}.")
     return record
 
 
@@ -90,7 +101,7 @@ def read_metrics(path: Path) -> dict[str, Any]:
         _check(_are_numbers(metrics.get("mean_excess", {"error": 0.0}).values()), "mean_excess")
         _check(isinstance(metrics["published_shifts"], dict), "published_shifts")
         _check(isinstance(metrics.get("versions", {}), dict), "versions")
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise RecordError(f"{path} is not what scripts/evaluate.py writes ({error!r}): evaluate again.") from None
     return metrics
 

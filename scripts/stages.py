@@ -15,9 +15,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from scripts.checkpoints import write_atomically
-from scripts.plot import read_metrics
-from scripts.training_cost import recorded_cost
+from scripts.records import RecordError, read_json, read_metrics, write_atomically
+from scripts.training_cost import total_flops
 
 
 STAGES_FILE = "stages.json"
@@ -42,13 +41,17 @@ def read_stage(folder: Path) -> dict[str, Any]:
         squared error after 0, 1, ... examples; `prompts` (`dict`), the settings that name the prompts.
 
     Raises:
-        `OSError`, `ValueError`: a record is missing or not what its program writes.
+        [`RecordError`]: a record is missing or not what its program writes.
     """
-    metrics, cost = read_metrics(folder / "metrics.json"), recorded_cost(str(folder))
-    if cost is None:
-        raise ValueError(f"{folder} holds no environment.json and log.jsonl: run scripts/train.py first.")
+    metrics, environment = read_metrics(folder / "metrics.json"), folder / "environment.json"
+    try:
+        flops = float(total_flops(read_json(environment)))
+    except (LookupError, TypeError, OverflowError) as error:
+        raise RecordError(f"{environment} is not what scripts/train.py writes ({error!r}): train again.") from None
+    if not 0 < flops < math.inf:
+        raise RecordError(f"`flops` in {environment} must be > 0 and finite, got {flops}.")
     return {
-        "flops": cost["flops"],
+        "flops": flops,
         "error": metrics["error_by_example"]["model"]["error"],
         "prompts": prompts_of(metrics["settings"]),
     }
@@ -59,8 +62,8 @@ def read_stages(model: Path, others: list[Path]) -> list[dict[str, Any]]:
     What the stages before and after `model` reached, in the order of their operations.
 
     Raises:
-        `OSError`, `ValueError`: a record is missing, was measured on other prompts, or is of as many operations as the
-        model.
+        `ValueError`: a record is missing or damaged, was measured on other prompts, or is of as many operations as
+            the model.
     """
     own, stages = read_stage(model), []
     for folder in others:
@@ -90,13 +93,16 @@ def extrapolated_flops(before: tuple[float, float], after: tuple[float, float], 
             An error below that of the last stage.
 
     Returns:
-        `float`, or `None` where the last stage did not lower the error.
+        `float`, infinite where it is too large for one, or `None` where the last stage did not lower the error.
     """
     (flops_before, error_before), (flops, error) = before, after
     if error >= error_before:
         return None
-    exponent = math.log(flops / flops_before) / math.log(error_before / error)
-    return flops * (error / target) ** exponent
+    try:
+        exponent = math.log(flops / flops_before) / math.log(error_before / error)
+        return flops * (error / target) ** exponent
+    except (OverflowError, ZeroDivisionError):  # stages of nearly the same error, or an error of zero to reach
+        return math.inf
 
 
 def shown_examples(n_points: int) -> dict[str, list[int]]:
@@ -136,9 +142,10 @@ def stage_table(
         for stage in sorted([model, *others], key=lambda stage: stage["flops"])
     ]
     table = {"columns": list(columns), "rows": rows}
-    if others and published:
+    looped = (published or {}).get("looped transformer", {"error": []})["error"]
+    if others and len(looped) == len(model["error"]):  # a published curve may end earlier
         before, after = rows[-2:]
-        table["target"] = means(published["looped transformer"]["error"])
+        table["target"] = means(looped)
         table["needed"] = [
             after["flops"]
             if last <= target
@@ -164,7 +171,7 @@ def main():
     try:
         write_atomically(path, json.dumps(read_stages(arguments.model, arguments.others)) + "\n")
     except (OSError, ValueError) as error:
-        sys.exit(f"stages.py: error: {error}")
+        sys.exit(f"stages.py: error: {' '.join(str(error).split())}")
     print(path)
 
 

@@ -108,3 +108,17 @@ def test_a_failed_write_leaves_the_old_content_alone(tmp_path):
         write_atomically(path, "new \ud800")
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["record"]
+
+
+@pytest.mark.parametrize("content", [*DAMAGED, b"{}", b"[1]", b'[{}, "text"]'])
+def test_a_list_of_records_is_read_whole_or_refused(content, tmp_path):
+    path = tmp_path / "stages.json"
+    path.write_text('[{"flops": 1}]')
+    assert records.read_json_list(path) == [{"flops": 1}]
+    path.write_bytes(content)
+    if content == b"[]":
+        assert records.read_json_list(path) == []
+        return
+    with pytest.raises(RecordError, match=str(path)) as refused:
+        records.read_json_list(path)
+    assert "\n" not in str(refused.value)

@@ -130,7 +130,7 @@ def test_stages_are_in_the_order_of_their_operations(evaluated, earlier, change,
     ("name", "edit", "message"),
     [
         ("metrics.json", lambda m: m["settings"].update(seed=8), "evaluated on other prompts"),
-        ("metrics.json", lambda m: m.pop("error_by_loop"), "not the output of scripts/evaluate.py"),
+        ("metrics.json", lambda m: m.pop("error_by_loop"), "not what scripts/evaluate.py writes"),
         ("environment.json", lambda record: record.update(flops=100 * record["flops"]), "took as many operations"),
     ],
 )
@@ -143,8 +143,42 @@ def test_what_is_no_other_stage_is_refused_and_nothing_written(
     assert not (evaluated / "stages.json").exists()
 
 
-@pytest.mark.parametrize("name", ["metrics.json", "environment.json", "log.jsonl"])
+@pytest.mark.parametrize("name", ["metrics.json", "environment.json"])
 def test_a_missing_record_is_named(name, evaluated, earlier, monkeypatch):
     (earlier / name).unlink()
     with pytest.raises(SystemExit, match=name):
         run(monkeypatch, "--model", evaluated, "--others", earlier)
+
+
+def test_what_a_float_cannot_hold_is_beyond_all_compute():
+    nearly = (1e12, 0.1), (2e12, 0.1 - 1e-15)
+    assert stages.extrapolated_flops(*nearly, 0.01) == float("inf")
+    assert stages.extrapolated_flops((1e12, 0.1), (2e12, 0.05), 0.0) == float("inf")
+    assert model_card.operations_cell(float("inf"), 1e14) == "beyond 1.0e+16"
+
+
+@pytest.mark.parametrize("published", [{}, {"Lasso": {"error": [0.9, 0.5]}}, {"looped transformer": {"error": [0.9]}}])
+def test_published_curves_that_say_nothing_of_the_columns_are_left_out(published):
+    first, second = {"flops": 1e12, "error": [0.4, 0.4]}, {"flops": 2e12, "error": [0.2, 0.4]}
+    assert "target" not in stages.stage_table(second, [first], published)
+
+
+@pytest.mark.parametrize("flops", [None, "many", float("nan"), -1.0, 10**400, "missing"])
+def test_operations_that_are_no_number_are_refused_in_one_line(flops, evaluated, earlier, change, monkeypatch):
+    change(
+        "environment.json", lambda record: record.pop("flops") if flops == "missing" else record.update(flops=flops)
+    )
+    with pytest.raises(SystemExit, match=str(evaluated / "environment.json")) as refused:
+        run(monkeypatch, "--model", evaluated, "--others", earlier)
+    assert len(str(refused.value).splitlines()) == 1
+    assert not (evaluated / "stages.json").exists()
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "environment.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe\x00", b'"text"'])
+def test_a_damaged_record_is_refused_in_one_line(name, content, evaluated, earlier, monkeypatch):
+    (earlier / name).write_bytes(content)
+    with pytest.raises(SystemExit, match=str(earlier / name)) as refused:
+        run(monkeypatch, "--model", evaluated, "--others", earlier)
+    assert len(str(refused.value).splitlines()) == 1
+    assert not (evaluated / "stages.json").exists()
