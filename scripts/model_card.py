@@ -10,21 +10,31 @@ that it loads in place, and a push puts the files there.
 import argparse
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import yaml
 from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.utils import validate_repo_id
 from transformers import PreTrainedModel
 
 import modeling_looped_gpt2
 from modeling_looped_gpt2.pipeline_looped_gpt2 import InContextRegressionPipeline
-from scripts.checkpoints import weights_digest, write_atomically
+from scripts.checkpoints import weights_digest
+from scripts.records import (
+    RecordError,
+    read_json,
+    read_json_lines,
+    read_json_list,
+    read_metrics,
+    read_yaml,
+    write_atomically,
+)
 from scripts.stages import STAGES_FILE, prompts_of, stage_table
 from scripts.training_cost import total_flops, training_seconds
 
@@ -41,6 +51,9 @@ SOURCES = {
     "metrics.json": "scripts/evaluate.py",
     PICTURE: "scripts/plot.py",
 }
+OWNER = "looped-gpt2"  # of the releases in model_cards/
+# what means something in a line of Markdown; an underscore within a word does not
+SPECIAL = re.compile(r"[\\`*\[\]<>#|~$&]|(?<![^\W_])_|_(?![^\W_])")
 CLASS_DESCRIPTIONS = {
     "linear_regression": "linear functions",
     "noisy_linear_regression": "linear functions seen through noise",
@@ -56,6 +69,33 @@ RECIPE_ROWS = (
 )
 
 
+class Markdown(str):
+    """Text that is Markdown already and goes into the card as it stands; all other text is shown, not obeyed."""
+
+
+def escape(value: Any) -> Markdown:
+    """What shows a value in one line of Markdown, whatever it holds."""
+    if isinstance(value, Markdown):
+        return value
+    return Markdown(SPECIAL.sub(r"\\\g<0>", one_line(str(value))))
+
+
+def one_line(text: str) -> str:
+    """Text without line breaks or other runs of white space."""
+    return " ".join(text.split())
+
+
+def table_row(cells: Iterable[Any], name: Any) -> Markdown:
+    """A row of a table; `name` is its first cell."""
+    return Markdown("| " + " | ".join(map(escape, (name, *cells))) + " |")
+
+
+def table_header(cells: Iterable[Any], name: Any) -> Markdown:
+    """The first row of a table, and the line below it."""
+    cells = list(cells)
+    return Markdown(f"{table_row(cells, name)}\n| ---{' | ---' * len(cells)} |")
+
+
 def number(value: float) -> str:
     """Three significant digits."""
     return f"{value:.3g}"
@@ -67,7 +107,7 @@ def interval(point: dict[str, float]) -> str:
         return "-"
     if "low" not in point:
         return number(point["error"])
-    return f"{number(point['error'])} [{number(point['low'])}, {number(point['high'])}]"
+    return Markdown(f"{number(point['error'])} [{number(point['low'])}, {number(point['high'])}]")
 
 
 def duration(seconds: float) -> str:
@@ -83,14 +123,17 @@ def read_record(folder: Path) -> dict[str, Any]:
     Read what is recorded of a model.
 
     Raises:
-        `ValueError`: a file is missing, or the records are of different models.
-        `ValueError`, `LookupError`, `TypeError`, `AttributeError`: a file is not what its program writes.
+        `ValueError`: a file is missing or is not what its program writes, or the records are of different models.
     """
-    record = {name: json.loads((folder / f"{name}.json").read_text()) for name in ("config", "metrics", "environment")}
-    record["recipe"] = yaml.safe_load((folder / "recipe.yaml").read_text())
     stages = folder / STAGES_FILE
-    record["stages"] = json.loads(stages.read_text()) if stages.exists() else []
-    record["log"] = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    record = {
+        "config": read_json(folder / "config.json"),
+        "metrics": read_metrics(folder / "metrics.json"),
+        "environment": read_json(folder / "environment.json"),
+        "recipe": read_yaml(folder / "recipe.yaml"),
+        "log": read_json_lines(folder / "log.jsonl"),
+        "stages": read_json_list(stages) if stages.exists() else [],
+    }
     settings, config, recipe = record["metrics"]["settings"], record["config"], record["recipe"]
     for name, first, second in (
         ("n_dims", settings["n_dims"], config["n_dims"]),
@@ -106,10 +149,10 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def error_rows(metrics: dict[str, Any], examples: list[int]) -> list[dict[str, Any]]:
     """The rows of the table of results: model, limit, baselines and published values, at some numbers of examples."""
-    curves = {"**this model**": metrics["error_by_example"]["model"]}
-    curves |= {f"*{kind}*": metrics[key] for key, kind in OPTIONAL_CURVES.items() if key in metrics}
+    curves = {Markdown("**this model**"): metrics["error_by_example"]["model"]}
+    curves |= {Markdown(f"*{kind}*"): metrics[key] for key, kind in OPTIONAL_CURVES.items() if key in metrics}
     curves |= {name: curve for name, curve in metrics["error_by_example"].items() if name != "model"}
-    curves |= {f"{name} (published)": curve for name, curve in metrics.get("published", {}).items()}
+    curves |= {f"{name} (published)": curve for name, curve in metrics["published"].items()}
     return [
         {
             "name": name,
@@ -122,7 +165,7 @@ def error_rows(metrics: dict[str, Any], examples: list[int]) -> list[dict[str, A
 
 def shift_rows(metrics: dict[str, Any]) -> tuple[list[str], list[dict[str, Any]]]:
     """Columns and rows of the table of shifts: the last error of every predictor on every kind of prompt."""
-    shifts = metrics.get("shifts", {})
+    shifts = metrics["shifts"]
     columns = list(next(iter(shifts.values()))) if shifts else []
     rows = [
         {"name": name.replace("_", " "), "errors": [curves[column]["error"][-1] for column in columns]}
@@ -142,8 +185,8 @@ def operations_cell(needed: float | None, taken: float) -> str:
 
 def card_metadata(record: dict[str, Any], repo_id: str) -> ModelCardData:
     """The card's metadata with the results as a `model-index`."""
-    settings, metrics = record["metrics"]["settings"], record["metrics"]
-    errors = metrics["error_by_example"]["model"]["error"]
+    settings, errors = record["metrics"]["settings"], record["metrics"]["error_by_example"]["model"]["error"]
+    task = one_line(settings["task"])
     last = len(errors) - 1
     results = {
         f"normalised squared error, {last} examples": errors[-1],
@@ -155,13 +198,13 @@ def card_metadata(record: dict[str, Any], repo_id: str) -> ModelCardData:
         library_name="transformers",
         pipeline_tag="tabular-regression",
         tags=["looped-gpt2", "looped-transformer", "in-context-learning", "weight-tying", "custom_code", "synthetic"],
-        model_name=repo_id.split("/")[-1],
+        model_name=repo_id,
         eval_results=[
             EvalResult(
                 task_type="tabular-regression",
                 task_name="in-context regression",
-                dataset_type=settings["task"],
-                dataset_name=f"{settings['task']}, {settings['n_dims']} dimensions, {settings['n_prompts']} prompts",
+                dataset_type=task,
+                dataset_name=f"{task}, {settings['n_dims']} dimensions, {settings['n_prompts']} prompts",
                 metric_type="normalised_squared_error",
                 metric_name=name,
                 metric_value=value,
@@ -175,31 +218,36 @@ def card_values(record: dict[str, Any], repo_id: str) -> dict[str, Any]:
     """What the template shows, all of it taken or computed from the record."""
     config, metrics, recipe, environment = (record[name] for name in ("config", "metrics", "recipe", "environment"))
     settings, by_loop = metrics["settings"], metrics["error_by_loop"]["last_point"]
+    owner, name = repo_id.split("/")
     errors = {name: curve["error"] for name, curve in metrics["error_by_example"].items()}
     last = len(errors["model"]) - 1
     best = min((name for name in errors if name != "model"), key=lambda name: errors[name][-1])
     trained = settings["n_loops"]
-    best_loop = min(range(len(by_loop)), key=by_loop.__getitem__) + 1
-    loops = sorted({1, max(1, trained // 2), trained, min(2 * trained, len(by_loop)), len(by_loop), best_loop})
+    loops = sorted({1, max(1, trained // 2), trained, min(2 * trained, len(by_loop)), len(by_loop)})
     examples = sorted({0, last // 4, last // 2, 3 * last // 4, last})
     shift_columns, shifts = shift_rows(metrics)
-    stage = {"flops": total_flops(environment), "error": errors["model"]}
+    stages = stage_table(
+        {"flops": total_flops(environment), "error": errors["model"]}, record["stages"], metrics["published"]
+    )
+    for row in stages["rows"]:
+        row["name"] = Markdown(f"**{number(row['flops'])}**") if row["is_model"] else number(row["flops"])
     return {
         "title": f"Looped GPT-2, {settings['task'].replace('_', ' ')}",
         "class_description": CLASS_DESCRIPTIONS.get(settings["task"], settings["task"].replace("_", " ")),
-        "repo_id": repo_id,
+        "repo_id": Markdown(repo_id),
+        "name": Markdown(name),
+        "clone_folder": Markdown(f"model_cards/{name.replace('-', '_')}") if owner == OWNER else None,
         "config": config,
         "settings": settings,
         "n_parameters": f"{settings['n_parameters']:,}",
         "max_examples": (config["n_positions"] + 1) // 2 - 1,
         "last": last,
-        "error_last": errors["model"][-1],
+        "model_last": {part: values[-1] for part, values in metrics["error_by_example"]["model"].items()},
         "best_baseline": {"name": best, "error": errors[best][-1]},
         "n_loop_prompts": settings.get("n_loop_prompts", settings["n_prompts"]),
-        "best_loop": {"loop": best_loop, "error": by_loop[best_loop - 1]},
-        "by_loop": [
-            {"loop": n, "last_point": by_loop[n - 1], "mean": metrics["error_by_loop"]["mean"][n - 1]} for n in loops
-        ],
+        "loops": loops,
+        "by_loop": {name: [metrics["error_by_loop"][name][n - 1] for n in loops] for name in ("last_point", "mean")},
+        "error_trained_loops": by_loop[trained - 1],
         "error_max_loops": by_loop[-1],
         "ratio_max_loops": by_loop[-1] / by_loop[trained - 1],
         "examples": examples,
@@ -207,9 +255,9 @@ def card_values(record: dict[str, Any], repo_id: str) -> dict[str, Any]:
         "excess": "excess_over_limit" in metrics,
         "shift_columns": ["this model" if name == "model" else name for name in shift_columns],
         "shifts": shifts,
-        "stages": stage_table(stage, record["stages"], metrics.get("published")),
+        "stages": stages,
         "recipe": recipe,
-        "recipe_rows": [(name, recipe[name]) for name in RECIPE_ROWS if recipe.get(name) is not None],
+        "recipe_rows": [(Markdown(f"`{name}`"), recipe[name]) for name in RECIPE_ROWS if recipe.get(name) is not None],
         "environment": environment,
         "cost": duration(training_seconds(record["log"])),
         "initial": environment.get("initial_model"),
@@ -228,26 +276,35 @@ def render_card(folder: Path, repo_id: str) -> str:
     Render the card of the model in `folder` for the repository `repo_id`.
 
     Raises:
-        `ValueError`: a record is missing, damaged or of another model.
+        `ValueError`: a record is missing, damaged or of another model, or `repo_id` cannot be a repository's name.
     """
+    check_repo_id(repo_id)
     for name, program in SOURCES.items():
         if not (folder / name).is_file():
             raise ValueError(f"{folder} holds no {name}: run {program} first.")
     environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        undefined=jinja2.StrictUndefined,
+        finalize=escape,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     environment.filters |= {
         "number": number,
         "interval": interval,
         "duration": duration,
         "operations": operations_cell,
+        "row": table_row,
+        "header": table_header,
     }
-    template = environment.from_string(TEMPLATE.read_text())
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     try:
         record = read_record(folder)
-        metadata = card_metadata(record, repo_id).to_yaml().strip()
+        metadata = Markdown(card_metadata(record, repo_id).to_yaml().strip())
         return template.render(card_data=metadata, **card_values(record, repo_id))
-    except (ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError, jinja2.UndefinedError) as error:
+    except RecordError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, jinja2.UndefinedError) as error:
         raise ValueError(
             f"no card can be made of the records in {folder} ({error!r}): train or evaluate again."
         ) from None

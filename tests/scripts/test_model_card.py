@@ -1,14 +1,18 @@
 import copy
 import functools
+import itertools
 import json
 import operator
 import re
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
 from scripts import evaluate, model_card, plot
@@ -81,16 +85,16 @@ def test_every_number_of_the_card_follows_its_record(evaluated, monkeypatch):
         for line, (before, after) in enumerate(lines):
             if len(before) == len(after):
                 unmoved -= {(line, place) for place in range(len(after)) if before[place] != after[place]}
-    # what is no result: Apache 2.0, GPT-2, predicting 0 has error 1, revision v1, the loops shown, the 90% interval
+    # what is no result: Apache 2.0, GPT-2, the 90% intervals, predicting 0 has error 1, revision v1, the loops shown
     unmoved = " ".join(numbers(card)[line][place] for line, place in sorted(unmoved))
-    assert unmoved == "2.0 2 0 2, 2 0 1 1 1 2 3 4 0 90 0 2.0"
+    assert unmoved == "2.0 2 0 2, 2 90 0 1 1 1 4 0 90 0 2.0"
 
 
 def test_what_the_model_started_from_is_shown_with_its_cost(evaluated, change):
     change("recipe.yaml", lambda recipe: recipe.update(initial_model="runs/first"))
     change("environment.json", lambda record: record.update(initial_model={"flops": 7.1e13, "seconds": 3000.0}))
     card = model_card.render_card(evaluated, REPO)
-    assert "It started from the model `runs/first`, whose training had taken 7.1e+13 operations in 50 min." in card
+    assert "It started from the model runs/first, whose training had taken 7.1e+13 operations in 50 min." in card
 
 
 def test_all_machines_of_a_run_that_went_on_elsewhere_are_told(evaluated, change):
@@ -152,7 +156,7 @@ def test_a_trained_run_that_was_evaluated_and_drawn_has_a_card(finished, tmp_pat
     metrics = json.loads((folder / "metrics.json").read_text())
     card = (tmp_path / "card" / "README.md").read_text()
     assert f"its error on fresh functions of the class is **{metrics['error_by_loop']['last_point'][3]:.3g}**" in card
-    assert "12 steps of 8 prompts" in card
+    assert "It took 12 steps of 8 prompts" in card
     assert (tmp_path / "card" / "error.svg").exists()
 
 
@@ -248,5 +252,150 @@ def test_durations_are_readable(seconds, text):
 def test_every_released_card_is_what_its_records_say():
     for folder in (path for path in (ROOT / "model_cards").iterdir() if path.is_dir()):
         card = (folder / "README.md").read_text()
-        repo_id = re.search(r'from_pretrained\("([^"]+)"', card)[1]
+        repo_id = re.search(r"hf download (\S+)", card)[1]
         assert card == model_card.render_card(folder, repo_id), folder.name
+
+
+# what a record holds is shown and never obeyed
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "<!-- hidden",
+    "a | b || c |",
+    "\\",
+    "\\|",
+    "`code` ``` two",
+    "*a* **b** _c_ __d__ ~~e~~",
+    "[x](javascript:alert(1)) ![y](https://example.org/z.png)",
+    "](",
+    "<https://example.org>",
+    "&lt;b&gt; &amp;",
+    "$$x$$",
+    "---\nlicense: mit\n---\n",
+    "\n\n# Title\n\n- item\n\n    code\n\n```\nfence",
+    "\r\n| a | b |\r\n",
+    "# Title",
+    "- item",
+    "1. item",
+    "===",
+    "***",
+    "    code",
+    "line\u2028and\x85next",
+    "a: [1, 2] # ! &anchor *alias !!python/object:os.system",
+    "'\"%@{{ 7 * 7 }}{% if %}",
+)
+
+
+def hostile(record, text):
+    """The record with a text in the place of every text and setting that a card shows."""
+    record = copy.deepcopy(record)
+    record["recipe"] |= dict.fromkeys(model_card.RECIPE_ROWS, text) | {"mixed_precision": text}
+    record["recipe"]["n_loops"] = 2
+    record["environment"] |= {
+        "device": text,
+        "processes": text,
+        text: text,
+        "initial_model": {"flops": 1.0, "seconds": 1},
+    }
+    metrics = record["metrics"]
+    curve = metrics["error_by_example"]["zero"]
+    metrics["settings"] |= {"task": text, "limit": text, "seed": text, "n_shift_prompts": text}
+    metrics["error_by_example"] |= {text: curve}
+    metrics |= {"limit": curve, "excess_over_limit": curve, "published": {text: curve}, "versions": {text: text}}
+    metrics["shifts"] = {text: {"model": curve, text: curve}}
+    return record
+
+
+def parsed(card):
+    """The card's metadata, the tokens of its text by type, and the texts of the cells of every table, row by row."""
+    _, metadata, text = card.split("---\n", 2)
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)
+    inline = [child for token in tokens for child in token.children or ()]
+    rows, table = [], []
+    for token, following in itertools.pairwise(tokens):
+        if token.type == "tr_open":
+            rows.append([])
+        elif token.type in ("th_open", "td_open"):
+            rows[-1].append("".join(child.content for child in following.children))
+        elif token.type == "table_close":
+            table.append(rows)
+            rows = []
+    return yaml.safe_load(metadata), Counter(token.type for token in (*tokens, *inline)), table
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_whatever_a_record_holds_is_shown_as_it_is(text, evaluated, monkeypatch):
+    record, shown = model_card.read_record(evaluated), " ".join(text.split())
+    cards = []
+    for value in ("harmless", text):
+        monkeypatch.setattr(model_card, "read_record", lambda folder, value=value: hostile(record, value))
+        cards.append(model_card.render_card(evaluated, REPO))
+    (_, harmless, harmless_tables), (metadata, types, tables) = map(parsed, cards)
+    assert set(metadata) == {"library_name", "license", "pipeline_tag", "tags", "model-index"}
+    (result, *_) = metadata["model-index"][0]["results"]
+    assert result["dataset"] == {"type": shown, "name": f"{shown}, 3 dimensions, 40 prompts"}
+    ModelCard(cards[1])
+    # no token but those of the template: no tag, link, picture, heading, list, code or emphasis more
+    differing = ("text", "text_special")
+    assert {kind: n for kind, n in types.items() if kind not in differing} == {
+        kind: n for kind, n in harmless.items() if kind not in differing
+    }
+    assert [[len(row) for row in table] for table in tables] == [
+        [len(row) for row in table] for table in harmless_tables
+    ]
+    assert len({len(row) for row in tables[0]}) == 1
+    cells = [cell for table in tables for row in table for cell in row]
+    assert cells.count(shown) >= len(model_card.RECIPE_ROWS)
+    assert f"{shown} (published)" in cells
+
+
+@pytest.mark.parametrize("repo_id", ['a/b")', "a/b\n---", "a/<b>", "a/b`", "a/b|c"])
+def test_a_repository_name_cannot_be_anything_else(repo_id, evaluated):
+    with pytest.raises(ValueError, match=r"(?i)repo.?id"):
+        model_card.render_card(evaluated, repo_id)
+
+
+# records of older versions, and records that hold what no division or power can take
+
+
+def test_what_older_versions_did_not_record_is_left_out(evaluated, change):
+    card = model_card.render_card(evaluated, REPO)
+    change("recipe.yaml", lambda recipe: [recipe.pop(name) for name in ("optimizer", "warmup_steps", "seed")])
+    change("environment.json", lambda record: record.pop("threads"))
+    change("metrics.json", lambda metrics: metrics["settings"].pop("n_loop_prompts"))
+    older = model_card.render_card(evaluated, REPO)
+    assert "in 4 min on 1 × x86_64, mixed precision no." in older
+    assert "| `optimizer` |" in card
+    assert "| `optimizer` |" not in older
+    assert "These are errors on 20 of the 40 prompts" in card
+    assert "These are errors on" not in older
+
+
+def no_flops(record):
+    del record["flops"]
+
+
+UNFIT = {
+    "no operations": ("environment.json", no_flops),
+    "operations in words": ("environment.json", lambda record: record.update(flops="many")),
+    "operations beyond numbers": ("environment.json", lambda record: record.update(flops=10**400)),
+    "an error of zero": ("metrics.json", lambda m: m["error_by_loop"]["last_point"].__setitem__(1, 0.0)),
+    "no baseline": ("metrics.json", lambda m: m["error_by_example"].pop("zero")),
+    "no seed": ("metrics.json", lambda m: m["settings"].pop("seed")),
+    "threads in words": ("environment.json", lambda record: record.update(threads="two")),
+    "no task": ("recipe.yaml", lambda recipe: recipe.pop("task")),
+    "an older model": ("environment.json", lambda record: record.update(initial_model="runs/first")),
+    "an error beyond numbers": (
+        "metrics.json",
+        lambda m: m["error_by_example"]["zero"]["error"].__setitem__(0, 10**400),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_records_that_make_no_card_are_refused_in_one_line(kind, evaluated, change, tmp_path, monkeypatch):
+    change(*UNFIT[kind])
+    with pytest.raises(SystemExit, match=str(evaluated)) as refused:
+        run(monkeypatch, "--model", evaluated, "--repo_id", REPO, "--output_dir", tmp_path / "new")
+    assert len(str(refused.value).splitlines()) == 1
+    assert not (tmp_path / "new").exists()

@@ -200,6 +200,7 @@ def test_the_card_is_all_a_stranger_needs(push, hub, evaluated, tmp_path, run_is
     push("--private", None)
     card = hub.repositories[REPO].files["README.md"].decode()
     use, use_pipeline = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    assert f"hf download {REPO} --local-dir looped\n" in card  # the same as snapshot_download
     generator = torch.Generator().manual_seed(0)
     xs, ys = torch.randn(2, 5, 3, generator=generator), torch.randn(2, 5, generator=generator)
     torch.save((xs, ys), tmp_path / "prompts.pt")
@@ -229,7 +230,10 @@ else:
     raise AssertionError("a download that was cut succeeded")
 import urllib.request
 urllib.request.urlopen("{hub.url}/api/mend")
+from huggingface_hub import snapshot_download
+snapshot_download("{REPO}", local_dir="looped")
 {use}
+assert torch.equal(AutoModel.from_pretrained("{REPO}", trust_remote_code=True, revision="v1")(xs, ys)[0], predictions)
 try:
     AutoModel.from_pretrained("{REPO}", trust_remote_code=True, revision="v9")
 except OSError as error:
