@@ -1,14 +1,13 @@
 """Write what a checkpoint's Hub repository holds: weights, records, pictures, the card, and links to the code.
 
-    python scripts/model_card.py --model runs/linear --repo_id ORG/NAME --output_dir model_cards/linear_regression
+    python scripts/model_card.py --model runs/linear --repo_id ORG/NAME --output_dir runs/linear_release
 
 The card is rendered from recorded data alone: `metrics.json` of scripts/evaluate.py, and `recipe.yaml`,
 `environment.json` and `log.jsonl` of scripts/train.py. The model's code stays where it is: the folder links to it, so
-that it loads in place, and a push puts the files there.
+that it loads in place, and a push puts the files there. A folder that holds another model is refused.
 """
 
 import argparse
-import json
 import os
 import re
 import shutil
@@ -26,6 +25,7 @@ from transformers import PreTrainedModel
 import modeling_looped_gpt2
 from modeling_looped_gpt2.pipeline_looped_gpt2 import InContextRegressionPipeline
 from scripts.checkpoints import weights_digest
+from scripts.model_loading import load_model
 from scripts.records import (
     RecordError,
     read_json,
@@ -35,22 +35,12 @@ from scripts.records import (
     read_yaml,
     write_atomically,
 )
+from scripts.release import CARD_FILE, ReleaseError, claim_release, release_files, replacing
 from scripts.stages import STAGES_FILE, prompts_of, stage_table
 from scripts.training_cost import total_flops, training_seconds
 
 
 TEMPLATE = Path(__file__).parents[1] / "model_cards" / "template.md"
-CARD_FILE, PICTURE = "README.md", "error.png"
-# what a card needs, and the program that writes it
-SOURCES = {
-    "config.json": "scripts/train.py",
-    "model.safetensors": "scripts/train.py",
-    "recipe.yaml": "scripts/train.py",
-    "environment.json": "scripts/train.py",
-    "log.jsonl": "scripts/train.py",
-    "metrics.json": "scripts/evaluate.py",
-    PICTURE: "scripts/plot.py",
-}
 OWNER = "looped-gpt2"  # of the releases in model_cards/
 # what means something in a line of Markdown; an underscore within a word does not
 SPECIAL = re.compile(r"[\\`*\[\]<>#|~$&]|(?<![^\W_])_|_(?![^\W_])")
@@ -125,6 +115,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     Raises:
         `ValueError`: a file is missing or is not what its program writes, or the records are of different models.
     """
+    release_files(folder)  # before anything is read: what is no file may have no end
     stages = folder / STAGES_FILE
     record = {
         "config": read_json(folder / "config.json"),
@@ -279,9 +270,6 @@ def render_card(folder: Path, repo_id: str) -> str:
         `ValueError`: a record is missing, damaged or of another model, or `repo_id` cannot be a repository's name.
     """
     check_repo_id(repo_id)
-    for name, program in SOURCES.items():
-        if not (folder / name).is_file():
-            raise ValueError(f"{folder} holds no {name}: run {program} first.")
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined,
         finalize=escape,
@@ -302,7 +290,7 @@ def render_card(folder: Path, repo_id: str) -> str:
         record = read_record(folder)
         metadata = Markdown(card_metadata(record, repo_id).to_yaml().strip())
         return template.render(card_data=metadata, **card_values(record, repo_id))
-    except RecordError:
+    except (ReleaseError, RecordError):
         raise
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, jinja2.UndefinedError) as error:
         raise ValueError(
@@ -310,7 +298,7 @@ def render_card(folder: Path, repo_id: str) -> str:
         ) from None
 
 
-def write_repository(folder: Path, repo_id: str, output_dir: Path):
+def stage_release(folder: Path, repo_id: str, output_dir: Path):
     """
     Write all that the repository of the model in `folder` holds, the model's code included.
 
@@ -320,43 +308,67 @@ def write_repository(folder: Path, repo_id: str, output_dir: Path):
         repo_id (`str`):
             The repository that the card speaks of.
         output_dir (`Path`):
-            Another folder; made where it does not exist.
+            An empty folder.
 
     Raises:
         `ValueError`: a record is missing, damaged or was measured on other weights. Nothing is written then.
     """
     card = render_card(folder, repo_id)
     InContextRegressionPipeline(load_checked(folder)).save_pretrained(output_dir)
-    records = {name for name in SOURCES if name not in ("config.json", "model.safetensors")}
-    if (folder / STAGES_FILE).exists():
-        records.add(STAGES_FILE)
-    pictures = {path.name for pattern in ("*.png", "*.svg") for path in folder.glob(pattern)}
-    for name in sorted(records | pictures):
-        shutil.copyfile(folder / name, output_dir / name)
-    write_atomically(output_dir / CARD_FILE, card)
+    for name in release_files(folder):
+        if not (output_dir / name).exists():  # configuration and weights are written by the model itself
+            shutil.copyfile(folder / name, output_dir / name)
+    (output_dir / CARD_FILE).write_text(card, encoding="utf-8")
 
 
-def link_code(path: Path):
-    """Link to this project's file of the same name; the code that a run left in the folder stays."""
+def write_release(folder: Path, repo_id: str, output_dir: Path):
+    """
+    Write the release of the model in `folder` for the repository `repo_id`, with links to the code.
+
+    Args:
+        folder (`Path`):
+            Folder of a trained and evaluated model.
+        repo_id (`str`):
+            The repository that the card speaks of.
+        output_dir (`Path`):
+            A new folder, that of an earlier release of the same model to the same repository, which is replaced as a
+            whole, or `folder` itself, which is completed.
+
+    Raises:
+        `ValueError`: as [`stage_release`], or `output_dir` holds something else. Nothing is written then.
+    """
+    output_dir = output_dir.resolve()
+    in_place = output_dir == folder.resolve()
+    with tempfile.TemporaryDirectory() as temporary:
+        staged = Path(temporary)
+        stage_release(folder, repo_id, staged)
+        claim_release(output_dir, staged, in_place)
+        if in_place:
+            for path in staged.glob("*.py"):
+                link_code(output_dir / path.name, output_dir)
+            for name in ("config.json", CARD_FILE):
+                write_atomically(output_dir / name, (staged / name).read_text(encoding="utf-8"))
+            return
+        with replacing(output_dir) as new:
+            for path in staged.iterdir():
+                if path.suffix == ".py":
+                    link_code(new / path.name, output_dir)
+                else:
+                    shutil.copyfile(path, new / path.name)
+
+
+def link_code(path: Path, folder: Path):
+    """Link to this project's file of the same name, as seen from `folder`; the code that a run left there stays."""
     if not path.exists():
         source = Path(modeling_looped_gpt2.__file__).with_name(path.name)
         path.unlink(missing_ok=True)  # a link whose target has moved
-        path.symlink_to(os.path.relpath(source, path.parent.resolve()))
+        path.symlink_to(os.path.relpath(source, folder))
 
 
 def load_checked(folder: Path) -> PreTrainedModel:
-    """Load the model in `folder`; raises `ValueError` when it has no class here or was not the one evaluated."""
-    config = json.loads((folder / "config.json").read_text())
-    names = config.get("architectures") or [None]
-    model_class = getattr(modeling_looped_gpt2, names[0] or "", None)
-    if model_class is None:
-        raise ValueError(
-            f"`architectures` in {folder / 'config.json'} must name a class of this project, got {names}."
-        )
-    model, report = model_class.from_pretrained(folder, output_loading_info=True)
-    if report["missing_keys"] or report["unexpected_keys"] or report["mismatched_keys"]:
-        raise ValueError(f"the weights in {folder} are not those of a {names[0]}: {report}.")
-    recorded = json.loads((folder / "metrics.json").read_text())["settings"].get("weights_sha256")
+    """Load the model in `folder`; raises `ValueError` when it is not whole or was not the one evaluated."""
+    model = load_model(folder, dtype="auto")
+    recorded = read_metrics(folder / "metrics.json")["settings"].get("weights_sha256")
     if recorded != weights_digest(model):
         raise ValueError(
             f"metrics.json in {folder} was measured on other weights than model.safetensors holds (`weights_sha256`): "
@@ -377,21 +389,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--model", type=Path, required=True, help="Folder of a trained and evaluated model.")
     parser.add_argument("--repo_id", required=True, help="Hub repository of the model, ORG/NAME.")
-    parser.add_argument("--output_dir", type=Path, required=True, help="Folder to write; may be that of the model.")
+    parser.add_argument("--output_dir", type=Path, required=True, help="New folder, or that of the model itself.")
     arguments = parser.parse_args()
     try:
-        check_repo_id(arguments.repo_id)
-        with tempfile.TemporaryDirectory() as staging:
-            write_repository(arguments.model, arguments.repo_id, Path(staging))
-            arguments.output_dir.mkdir(parents=True, exist_ok=True)
-            (arguments.output_dir / STAGES_FILE).unlink(missing_ok=True)  # of a model that this one replaces
-            for path in sorted(Path(staging).iterdir()):
-                if path.suffix == ".py":
-                    link_code(arguments.output_dir / path.name)
-                else:
-                    shutil.copyfile(path, arguments.output_dir / path.name)
+        write_release(arguments.model, arguments.repo_id, arguments.output_dir)
     except (OSError, ValueError) as error:
-        sys.exit(f"model_card.py: error: {error}")
+        sys.exit(f"model_card.py: error: {one_line(str(error))}")
     print(arguments.output_dir / CARD_FILE)
 
 

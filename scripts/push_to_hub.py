@@ -9,6 +9,7 @@ content into a folder instead.
 
 import argparse
 import hashlib
+import os
 import re
 import shutil
 import sys
@@ -19,7 +20,9 @@ import httpx2
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-from scripts.model_card import CARD_FILE, check_repo_id, render_card, write_repository
+from scripts.model_card import check_repo_id, one_line, render_card, stage_release
+from scripts.records import read_text
+from scripts.release import CARD_FILE, check_file, replacing, repository_of
 
 
 def changed_files(api: HfApi, repo_id: str, revision: str, folder: Path) -> list[Path]:
@@ -102,6 +105,24 @@ def explain(error: Exception, repo_id: str) -> str:
     return f"{error}"
 
 
+def check_card(model: Path, repo_id: str):
+    """Raise `ValueError` where the folder of a model holds a card, and it is not the one of its records."""
+    card = model / CARD_FILE
+    if not os.path.lexists(card):
+        return
+    check_file(card)
+    if repository_of(card) != repo_id:
+        raise ValueError(
+            f"{card} is of {repository_of(card) or 'something else'}, not of {repo_id}: write a new folder with "
+            f"scripts/model_card.py --model {model} --repo_id {repo_id} --output_dir NEW_FOLDER, and push that."
+        )
+    if read_text(card) != render_card(model, repo_id):
+        raise ValueError(
+            f"{card} disagrees with the records beside it: render it again with "
+            f"scripts/model_card.py --model {model} --repo_id {repo_id} --output_dir {model}."
+        )
+
+
 def main():
     """Check, stage, and push or write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
@@ -113,25 +134,22 @@ def main():
     model, repo_id = arguments.model, arguments.repo_id
     try:
         check_repo_id(repo_id)
-        card = model / CARD_FILE
-        if card.exists() and card.read_text() != render_card(model, repo_id):
-            raise ValueError(
-                f"{card} disagrees with the records beside it, or is of another repository than {repo_id}: render it "
-                f"again with scripts/model_card.py --model {model} --repo_id {repo_id} --output_dir {model}."
-            )
+        check_card(model, repo_id)
         if arguments.dry_run and arguments.dry_run.exists() and any(arguments.dry_run.iterdir()):
             raise ValueError(f"`--dry_run` {arguments.dry_run} must be a new or empty folder.")
         with tempfile.TemporaryDirectory() as staging:
-            write_repository(model, repo_id, Path(staging))
+            stage_release(model, repo_id, Path(staging))
             if arguments.dry_run:
-                shutil.copytree(staging, arguments.dry_run, dirs_exist_ok=True)
+                with replacing(arguments.dry_run.resolve()) as new:
+                    for path in Path(staging).iterdir():
+                        shutil.copyfile(path, new / path.name)
                 print(*sorted(path.name for path in arguments.dry_run.iterdir()), sep="\n")
                 return
             tag, uploaded = push(HfApi(), Path(staging), repo_id, arguments.private)
     except (HfHubHTTPError, httpx2.TransportError, RuntimeError, OfflineModeIsEnabled) as error:
-        sys.exit(f"push_to_hub.py: error: {explain(error, repo_id)}")
+        sys.exit(f"push_to_hub.py: error: {one_line(explain(error, repo_id))}")
     except (OSError, ValueError) as error:
-        sys.exit(f"push_to_hub.py: error: {error}")
+        sys.exit(f"push_to_hub.py: error: {one_line(str(error))}")
     print(f"{repo_id} {tag}: " + (f"uploaded {', '.join(uploaded)}" if uploaded else "nothing to upload"))
 
 

@@ -1,3 +1,4 @@
+import base64
 import json
 import os
 import shutil
@@ -116,6 +117,12 @@ RECIPE = {
 }
 
 
+# a white pixel
+PICTURE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg=="
+)
+
+
 @pytest.fixture(scope="session")
 def untouched_evaluated(tmp_path_factory):
     """Folder of a model as training, evaluation and plotting leave it, with records made up for the test."""
@@ -156,7 +163,7 @@ def untouched_evaluated(tmp_path_factory):
     (folder / "environment.json").write_text(json.dumps(environment))
     (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
-    (folder / "error.png").write_bytes(b"\x89PNG a picture")
+    (folder / "error.png").write_bytes(PICTURE)
     return folder
 
 

@@ -15,7 +15,7 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
-from scripts import evaluate, model_card, plot
+from scripts import evaluate, model_card, plot, release
 
 
 REPO = "ana/looped"
@@ -164,12 +164,13 @@ def test_the_folder_loads_in_place_by_links_to_the_code(evaluated, tmp_path, mon
     target = tmp_path / "model_cards" / "linear_regression"
     run(monkeypatch, "--model", evaluated, "--repo_id", REPO, "--output_dir", target)
     code = {path for path in target.iterdir() if path.suffix == ".py"}
-    assert {path.name for path in set(target.iterdir()) - code} == {*model_card.SOURCES, "README.md"}
+    assert {path.name for path in set(target.iterdir()) - code} == {*release.SOURCES, "README.md"}
     for path in code:
         assert not path.readlink().is_absolute()
         assert path.resolve() == ROOT / "modeling_looped_gpt2" / path.name
     assert (target / "model.safetensors").read_bytes() == (evaluated / "model.safetensors").read_bytes()
     assert (target / "README.md").read_text() == model_card.render_card(evaluated, REPO)
+    assert (target / "error.png").stat().st_mode == (evaluated / "error.png").stat().st_mode
     run_isolated(f"""
 from transformers import AutoModel
 model = AutoModel.from_pretrained({str(target)!r}, trust_remote_code=True)
@@ -191,10 +192,10 @@ def test_the_code_that_a_run_left_stays(evaluated, monkeypatch):
     assert code.read_text() == "raise AssertionError"
 
 
-@pytest.mark.parametrize("name", model_card.SOURCES)
+@pytest.mark.parametrize("name", release.SOURCES)
 def test_a_missing_record_is_named_with_the_program_that_writes_it(name, evaluated):
     (evaluated / name).unlink()
-    with pytest.raises(ValueError, match=rf"no {name}: run {model_card.SOURCES[name]} first"):
+    with pytest.raises(ValueError, match=rf"no {name}: run {release.SOURCES[name]} first"):
         model_card.render_card(evaluated, REPO)
 
 
@@ -217,7 +218,7 @@ BAD_RECORDS = {
         "measured on other weights",
     ),
     "weights unknown": ("metrics.json", lambda m: m["settings"].pop("weights_sha256"), "measured on other weights"),
-    "unknown class": ("config.json", lambda config: config.update(architectures=["GPT2Model"]), "`architectures`"),
+    "unknown class": ("config.json", lambda config: config.update(architectures=["GPT2Model"]), "got GPT2Model"),
 }
 
 
@@ -234,7 +235,7 @@ def test_weights_of_another_architecture_are_refused(evaluated):
     config = LoopedGPT2Config(n_embd=16, n_head=2, n_dims=3, n_positions=10, n_layer=2)
     LoopedGPT2ForInContextRegression(config).save_pretrained(evaluated / "deeper")
     (evaluated / "deeper" / "model.safetensors").rename(evaluated / "model.safetensors")
-    with pytest.raises(ValueError, match="are not those of a LoopedGPT2ForInContextRegression"):
+    with pytest.raises(ValueError, match=r"the weights in .* are not those of its config"):
         model_card.load_checked(evaluated)
 
 
@@ -251,9 +252,8 @@ def test_durations_are_readable(seconds, text):
 
 def test_every_released_card_is_what_its_records_say():
     for folder in (path for path in (ROOT / "model_cards").iterdir() if path.is_dir()):
-        card = (folder / "README.md").read_text()
-        repo_id = re.search(r"hf download (\S+)", card)[1]
-        assert card == model_card.render_card(folder, repo_id), folder.name
+        card = folder / "README.md"
+        assert card.read_text() == model_card.render_card(folder, release.repository_of(card)), folder.name
 
 
 # what a record holds is shown and never obeyed

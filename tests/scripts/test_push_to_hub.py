@@ -11,7 +11,8 @@ from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from modeling_looped_gpt2.estimator_looped_gpt2 import InContextRegressor
-from scripts import model_card, push_to_hub
+from scripts import model_card, push_to_hub, release
+from scripts.stages import read_stage
 
 
 REPO = "ana/looped"
@@ -51,7 +52,7 @@ def change_error(folder):
 def test_the_first_push_is_one_commit_with_everything_and_a_tag(push, hub, evaluated):
     assert push().startswith(f"{REPO} v1: uploaded ")
     repository = hub.repositories[REPO]
-    assert set(repository.files) == {".gitattributes", "README.md", *model_card.SOURCES} | CODE
+    assert set(repository.files) == {".gitattributes", "README.md", *release.SOURCES} | CODE
     assert len(repository.commits) == 2  # the Hub's own first one and the release
     assert repository.tags == {"v1": repository.branches["main"]}
     config = json.loads(repository.files["config.json"])
@@ -178,6 +179,74 @@ def test_a_card_that_disagrees_is_refused(push, hub, evaluated):
 def test_a_model_without_metrics_is_refused(push, hub, evaluated):
     (evaluated / "metrics.json").unlink()
     with pytest.raises(SystemExit, match=r"no metrics.json: run scripts/evaluate.py first"):
+        push()
+    assert hub.requests == []
+
+
+def damages(path):
+    """Contents that no program left there, and `None` for no file."""
+    content = path.read_bytes()
+    return (
+        content[: len(content) // 2],
+        b"",
+        b"\x00\xff\xfe" * 99,
+        b"[3]\n",
+        b'"text"\n',
+        b"{}\n",
+        b"%PDF-1.7\n",
+        None,
+    )
+
+
+OPTIONAL = ("stages.json", "error.svg", "README.md")
+
+
+@pytest.mark.parametrize("name", [*release.SOURCES, *OPTIONAL])
+def test_a_folder_with_a_damaged_file_is_neither_pushed_nor_written(name, push, hub, evaluated, tmp_path, monkeypatch):
+    (evaluated / "stages.json").write_text(json.dumps([read_stage(evaluated) | {"flops": 1.0}]))
+    (evaluated / "error.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"><path d="M0 0"/></svg>')
+    shutil.copytree(evaluated, whole := tmp_path / "whole")
+    card = model_card.render_card(whole, REPO)
+    if name == "README.md":
+        (whole / name).write_text(card)
+    for number, content in enumerate(damages(whole / name)):
+        shutil.copytree(whole, folder := tmp_path / f"damaged {number}")
+        (folder / name).unlink()
+        if content is not None:
+            (folder / name).write_bytes(content)
+        elif name in OPTIONAL:
+            continue
+        for flags in ((), ("--dry_run", tmp_path / "new")):
+            with pytest.raises(SystemExit, match=str(folder)) as refused:
+                push("--model", folder, *flags)
+            assert len(str(refused.value).splitlines()) == 1
+        if name != "README.md":  # which it writes anew
+            flags = ["--model", str(folder), "--repo_id", REPO, "--output_dir", str(tmp_path / "new")]
+            monkeypatch.setattr(sys, "argv", ["model_card.py", *flags])
+            with pytest.raises(SystemExit, match=str(folder)) as refused:
+                model_card.main()
+            assert len(str(refused.value).splitlines()) == 1
+    assert not (tmp_path / "new").exists()
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "model.safetensors", "error.png", "README.md"])
+def test_a_link_to_a_file_of_others_is_not_pushed(name, push, hub, evaluated, tmp_path):
+    (tmp_path / "secret").write_text("password")
+    (evaluated / name).unlink(missing_ok=True)
+    (evaluated / name).symlink_to(tmp_path / "secret")
+    for flags in ((), ("--dry_run", tmp_path / "new")):
+        with pytest.raises(SystemExit, match=r"is a link to .*secret, outside of its folder"):
+            push(*flags)
+    assert not (tmp_path / "new").exists()
+    assert hub.requests == []
+
+
+def test_the_card_of_another_repository_is_refused_with_what_to_do(push, hub, evaluated):
+    (evaluated / "README.md").write_text(model_card.render_card(evaluated, "bea/looped"))
+    with pytest.raises(
+        SystemExit, match=r"is of bea/looped, not of ana/looped: write a new folder with .*model_card.py"
+    ):
         push()
     assert hub.requests == []
 
