@@ -34,7 +34,7 @@ MODELS = ("paper, 12 layers", "paper, looped", "this project")
 
 
 def error_cells(metrics: dict[str, Any], task: str, examples: list[int]) -> list[str]:
-    """Mean errors over these numbers of examples, in the order of `ERRORS`."""
+    """Mean errors over these numbers of examples, in the order of `ERRORS`, the lowest of a learned model in bold."""
     curves = metrics["error_by_example"]
     means = {name: fmean(curve["error"][n] for n in examples) for name, curve in curves.items()}
     solver = min((name for name in means if name != "model"), key=means.__getitem__)
@@ -43,9 +43,9 @@ def error_cells(metrics: dict[str, Any], task: str, examples: list[int]) -> list
         fmean(published[f"{kind} transformer"]["error"][n] for n in examples) for kind in ("standard", "looped")
     )
     limit = fmean(metrics["limit"]["error"][n] for n in examples)
-    cells = [number(value) for value in (limit, means[solver], standard_, looped)]
-    cells[1] += f", {solver}"
-    return [*cells, f"**{number(means['model'])}**"]
+    learned = (standard_, looped, means["model"])
+    cells = [f"**{number(error)}**" if error == min(learned) else number(error) for error in learned]
+    return [number(limit), f"{number(means[solver])}, {solver}", *cells]
 
 
 def paper_recipe(task: str, **overrides: Any) -> Arguments:

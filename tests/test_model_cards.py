@@ -108,4 +108,13 @@ def test_the_table_shows_what_the_records_hold(tmp_path):
     metrics = json.loads((copy / "metrics.json").read_text())
     metrics["error_by_example"]["model"]["error"] = [0.123] * 101
     (copy / "metrics.json").write_text(json.dumps(metrics))
-    assert "**0.123**" in headline(tmp_path)
+    assert "| 0.123 |" in headline(tmp_path)
+
+
+def test_the_best_learned_model_of_a_row_is_bold():
+    rows = re.findall(r"^\| [a-z].*\| (.*) \| (.*) \| (.*) \|$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    rows = [cells for cells in rows if not any("M" in cell for cell in cells)]  # the table of errors
+    assert len(rows) == 6
+    for cells in rows:
+        errors = [float(cell.strip("*")) for cell in cells]
+        assert [cell.startswith("**") for cell in cells] == [error == min(errors) for error in errors]
