@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 import yaml
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
+from scripts import model_card, push_to_hub
 from scripts.arguments import parse_arguments
 from scripts.headline import headline
 from scripts.model_card import load_checked, read_record, render_card
@@ -118,3 +120,67 @@ def test_the_best_learned_model_of_a_row_is_bold():
     for cells in rows:
         errors = [float(cell.strip("*")) for cell in cells]
         assert [cell.startswith("**") for cell in cells] == [error == min(errors) for error in errors]
+
+
+# publishing in a clone
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.readlink() if path.is_symlink() else path.is_dir() or path.read_bytes()
+        for path in folder.rglob("*")
+    }
+
+
+@pytest.fixture
+def clone(evaluated, tmp_path, monkeypatch):
+    """A clone with a model of the reader's own, which is drawn with shifts and has no stages."""
+    root = tmp_path / "clone"
+    shutil.copytree(ROOT / "model_cards", root / "model_cards", symlinks=True)
+    (root / "modeling_looped_gpt2").symlink_to(ROOT / "modeling_looped_gpt2")
+    for name in ("quickstart", "linear"):
+        shutil.copytree(evaluated, root / "runs" / name)
+    monkeypatch.chdir(root)
+    return root
+
+
+def run(line, monkeypatch):
+    programs = {"scripts/model_card.py": model_card, "scripts/push_to_hub.py": push_to_hub}
+    _, program, *flags = shlex.split(line.replace("ORG/NAME", "ana/looped"))
+    monkeypatch.setattr(sys, "argv", [program, *flags])
+    programs[program].main()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/hub.md"])
+def test_publishing_as_documented_leaves_the_releases_as_they_were(page, clone, hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_ana")
+    before = contents(clone / "model_cards")
+    commands = re.findall(
+        r"^python scripts/(?:model_card|push_to_hub).*$", (ROOT / page).read_text(), flags=re.MULTILINE
+    )
+    assert len(commands) >= 2
+    for command in commands:
+        run(command, monkeypatch)
+    assert contents(clone / "model_cards") == before
+    assert {path.name for path in (clone / "runs").iterdir()} > {"quickstart", "linear"}
+
+
+@by_name
+def test_no_release_is_overwritten_by_another_model(folder, clone, monkeypatch):
+    before = contents(clone)
+    target = f"model_cards/{folder.name}"
+    for model, repo_id, output_dir in (
+        ("runs/linear", "ana/looped", target),
+        ("runs/linear", f"looped-gpt2/{folder.name.replace('_', '-')}", target),
+        (target, "ana/looped", target),
+        ("runs/linear", "ana/looped", "model_cards"),
+        ("runs/linear", "ana/looped", "."),
+    ):
+        with pytest.raises(SystemExit, match="Nothing was changed"):
+            run(
+                f"python scripts/model_card.py --model {model} --repo_id {repo_id} --output_dir {output_dir}",
+                monkeypatch,
+            )
+    with pytest.raises(SystemExit, match="new or empty folder"):
+        run(f"python scripts/push_to_hub.py --model runs/linear --repo_id a/b --dry_run {target}", monkeypatch)
+    assert contents(clone) == before
