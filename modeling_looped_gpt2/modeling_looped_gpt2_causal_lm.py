@@ -1,7 +1,10 @@
 """The looped GPT-2 as a language model, with the number of loops as a choice of every call."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -10,6 +13,7 @@ from transformers.cache_utils import Cache
 from transformers.generation import GenerationConfig, GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import slice_logits_to_keep
+from transformers.models.gpt2.configuration_gpt2 import GPT2Config
 from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
@@ -220,7 +224,7 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
     @classmethod
     def from_gpt2(
         cls,
-        model: GPT2LMHeadModel | str,
+        model: GPT2LMHeadModel | str | os.PathLike,
         loop: Sequence[int] | None = None,
         prelude: Sequence[int] = (),
         coda: Sequence[int] = (),
@@ -230,18 +234,20 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
         Build a looped model from the weights of a GPT-2. With all blocks once it is exactly that GPT-2.
 
         Args:
-            model ([`~transformers.GPT2LMHeadModel`] or `str`):
+            model ([`~transformers.GPT2LMHeadModel`], `str` or `os.PathLike`):
                 The model, or a folder or Hub repository to load it from. It is copied and stays as it is.
             loop (`Sequence[int]`, *optional*):
-                Indices of its blocks that form the loop, in order, at least one. Default: all.
+                Indices of its blocks that form the loop, in order, at least one. Default: all that are in neither
+                prelude nor coda.
             prelude, coda (`Sequence[int]`, default to none):
-                Indices of its blocks that run once before and after the loops. Blocks in none of the three are left
-                out.
+                Indices of its blocks that run once before and after the loops. Every block of the GPT-2 has one place
+                in the three.
             changes:
                 Fields of [`LoopedGPT2Config`] that change no shape, e.g. `n_loops=4`; one loop by default.
 
         Raises:
-            `ValueError`: an index is no block of the model, the loop is empty, or a change is of a shape.
+            `ValueError`: the model is no GPT-2, an index is no block of it, a block is left out or in two places, the
+                loop is empty, or a change is of a shape.
 
         Example:
 
@@ -250,16 +256,9 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
         >>> model = LoopedGPT2LMHeadModel.from_gpt2("gpt2", **parts, n_loops=3)
         ```
         """
-        source = GPT2LMHeadModel.from_pretrained(model) if isinstance(model, str) else model
-        n_blocks = source.config.n_layer
-        parts = {"prelude": prelude, "h": range(n_blocks) if loop is None else loop, "coda": coda}
-        for name, indices in parts.items():
-            if not all(0 <= index < n_blocks for index in indices):
-                name = "loop" if name == "h" else name
-                raise ValueError(f"`{name}` must hold blocks 0 to {n_blocks - 1}, got {list(indices)}.")
-        if not parts["h"]:
-            raise ValueError("`loop` must hold at least one block, got none.")
-        sizes = {"n_prelude": len(parts["prelude"]), "n_layer": len(parts["h"]), "n_coda": len(parts["coda"])}
+        source = _as_gpt2(model)
+        parts = _blocks_of_parts(source.config.n_layer, prelude, loop, coda)
+        sizes = {"n_prelude": len(parts["prelude"]), "n_layer": len(parts["loop"]), "n_coda": len(parts["coda"])}
         for name in (*sizes, "n_embd", "n_inner", "n_positions", "vocab_size"):
             if name in changes:
                 raise ValueError(f"`{name}` follows from the model and its blocks: leave it out, got {changes[name]}.")
@@ -267,12 +266,51 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
         looped = cls(config).to(source.dtype)
         for name in ("wte", "wpe", "ln_f"):
             getattr(looped.transformer, name).load_state_dict(getattr(source.transformer, name).state_dict())
-        for name, indices in parts.items():
-            for block, index in zip(getattr(looped.transformer, name), indices, strict=True):
-                block.load_state_dict(source.transformer.h[index].state_dict())
+        blocks = (*looped.transformer.prelude, *looped.transformer.h, *looped.transformer.coda)
+        for block, index in zip(blocks, chain(*parts.values()), strict=True):
+            block.load_state_dict(source.transformer.h[index].state_dict())
         if not config.tie_word_embeddings:
             looped.lm_head.load_state_dict(source.lm_head.state_dict())
         return looped.to(source.device)
+
+
+def _as_gpt2(model: GPT2LMHeadModel | str | os.PathLike) -> GPT2LMHeadModel:
+    """The model, or the one of that name; of another type it could have weights that a GPT-2 has no place for."""
+    is_name = isinstance(model, str | os.PathLike)
+    model_type = type(model).__name__
+    if is_name:
+        model_type = GPT2Config.get_config_dict(model)[0].get("model_type")
+    elif isinstance(model, GPT2LMHeadModel):
+        model_type = model.config.model_type
+    if model_type != "gpt2":
+        name = f" of {str(model)!r}" if is_name else ""
+        raise ValueError(f"`model` must be a `GPT2LMHeadModel` or the name of one, got the type {model_type!r}{name}.")
+    return GPT2LMHeadModel.from_pretrained(model) if is_name else model
+
+
+def _blocks_of_parts(
+    n_blocks: int, prelude: Sequence[int], loop: Sequence[int] | None, coda: Sequence[int]
+) -> dict[str, list[int]]:
+    """The blocks of a GPT-2 in each of the three parts, in which every block has one place."""
+    blocks = range(n_blocks)
+    parts = {"prelude": prelude, "loop": blocks if loop is None else loop, "coda": coda}
+    for name, indices in parts.items():
+        if not isinstance(indices, Iterable) or not all(isinstance(i, Integral) and i in blocks for i in indices):
+            raise ValueError(f"`{name}` must hold blocks 0 to {n_blocks - 1}, got {indices}.")
+    if loop is None:
+        parts["loop"] = [index for index in blocks if index not in (*prelude, *coda)]
+    parts = {name: list(indices) for name, indices in parts.items()}
+    if not parts["loop"]:
+        raise ValueError("`loop` must hold at least one block, got none.")
+    named = list(chain(*parts.values()))
+    if repeated := sorted({index for index in named if named.count(index) > 1}):
+        raise ValueError(f"A block has one place in `prelude`, `loop` and `coda`, got {repeated} in more.")
+    if left_out := [index for index in blocks if index not in named]:
+        raise ValueError(
+            f"`prelude`, `loop` and `coda` must hold all blocks together, and {left_out} are in none: name them, or "
+            "take them out of the GPT-2 before (`del model.transformer.h[i]`, and lower `model.config.n_layer`)."
+        )
+    return parts
 
 
 __all__ = ["LoopedGPT2LMHeadModel"]

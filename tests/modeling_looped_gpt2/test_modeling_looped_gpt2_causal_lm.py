@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2LMHeadModel, LoopedGPT2Model
 
@@ -66,7 +66,13 @@ class TestFromGPT2:
         "changes", [{}, {"scale_attn_by_inverse_layer_idx": True}, {"tie_word_embeddings": False}]
     )
     @pytest.mark.parametrize(
-        "parts", [{}, {"prelude": [0, 1], "loop": [2], "coda": [3, 4]}, {"prelude": [0], "loop": range(1, 5)}]
+        "parts",
+        [
+            {},
+            {"prelude": [0, 1], "loop": [2], "coda": [3, 4]},
+            {"prelude": [0], "loop": range(1, 5)},
+            {"prelude": range(2), "coda": range(3, 5)},  # the rest is the loop
+        ],
     )
     def test_all_blocks_once_are_gpt2(self, gpt2, batch, parts, changes):
         config = GPT2Config(**(gpt2.config.to_dict() | changes))
@@ -79,9 +85,9 @@ class TestFromGPT2:
 
     def test_a_saved_gpt2_starts_a_looped_model(self, gpt2, batch, tmp_path):
         gpt2.save_pretrained(tmp_path)
-        model = LoopedGPT2LMHeadModel.from_gpt2(str(tmp_path), prelude=[0], loop=[3, 1], coda=[4], n_loops=3)
-        assert model.config.num_hidden_layers == 1 + 2 * 3 + 1
-        for mine, theirs in ((model.transformer.h[0], 3), (model.transformer.h[1], 1), (model.transformer.coda[0], 4)):
+        model = LoopedGPT2LMHeadModel.from_gpt2(tmp_path, prelude=[0], loop=[3, 1], coda=[2, 4], n_loops=3)
+        assert model.config.num_hidden_layers == 1 + 2 * 3 + 2
+        for mine, theirs in ((model.transformer.h[0], 3), (model.transformer.h[1], 1), (model.transformer.coda[1], 4)):
             for name, parameter in mine.named_parameters():
                 assert torch.equal(parameter, gpt2.transformer.h[theirs].get_parameter(name))
                 assert parameter is not gpt2.transformer.h[theirs].get_parameter(name)
@@ -101,7 +107,15 @@ class TestFromGPT2:
         [
             ({"loop": [5]}, "`loop` must hold blocks 0 to 4, got"),
             ({"prelude": [-1]}, "`prelude` must hold blocks 0 to 4, got"),
+            ({"loop": [0, 1.0]}, "`loop` must hold blocks 0 to 4, got"),
+            ({"coda": 3}, "`coda` must hold blocks 0 to 4, got 3"),
             ({"loop": []}, "`loop` must hold at least one block, got none"),
+            ({"prelude": range(5)}, "`loop` must hold at least one block, got none"),
+            ({"prelude": [0, 1], "loop": range(1, 5)}, r"A block has one place in .* got \[1\] in more"),
+            ({"loop": range(5), "coda": [3, 4]}, r"A block has one place in .* got \[3, 4\] in more"),
+            ({"loop": [0, 1, 2, 2, 3, 4]}, r"A block has one place in .* got \[2\] in more"),
+            ({"loop": [0, 4]}, r"must hold all blocks together, and \[1, 2, 3\] are in none: name them, or take"),
+            ({"prelude": [0], "loop": [2], "coda": [4]}, r"must hold all blocks together, and \[1, 3\] are in none"),
             ({"n_layer": 3}, "`n_layer` follows from the model and its blocks: leave it out, got 3"),
             ({"n_embd": 64}, "`n_embd` follows from the model and its blocks: leave it out, got 64"),
         ],
@@ -109,6 +123,32 @@ class TestFromGPT2:
     def test_bad_parts_are_refused(self, gpt2, parts, message):
         with pytest.raises(ValueError, match=message):
             LoopedGPT2LMHeadModel.from_gpt2(gpt2, **parts)
+
+    def test_blocks_taken_out_before_are_left_out(self, gpt2, batch):
+        del gpt2.transformer.h[2]
+        gpt2.config.n_layer = 4
+        model = LoopedGPT2LMHeadModel.from_gpt2(gpt2, prelude=[0], coda=[3]).eval()
+        expected = gpt2(**batch, use_cache=False).logits
+        torch.testing.assert_close(model(**batch).logits, expected, rtol=1e-5, atol=1e-5)
+
+    @pytest.mark.filterwarnings("ignore")  # transformers reports what it does not load
+    def test_a_model_of_another_type_is_refused(self, gpt2, make_lm, tmp_path):
+        make_lm(n_prelude=1, n_coda=1).save_pretrained(tmp_path / "looped")
+        llama = LlamaConfig(
+            vocab_size=7, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2
+        )
+        llama.save_pretrained(tmp_path / "llama")
+        models = {
+            "'looped_gpt2' of '.*looped'": str(tmp_path / "looped"),
+            "'llama' of '.*llama'": tmp_path / "llama",
+            "'looped_gpt2'": GPT2LMHeadModel.from_pretrained(tmp_path / "looped"),
+            "'LoopedGPT2LMHeadModel'": make_lm(),
+            "'GPT2Model'": gpt2.transformer,
+            "'NoneType'": None,
+        }
+        for got, model in models.items():
+            with pytest.raises(ValueError, match=f"`model` must be a `GPT2LMHeadModel` .* got the type {got}"):
+                LoopedGPT2LMHeadModel.from_gpt2(model)
 
 
 class TestPreludeAndCoda:
