@@ -159,21 +159,37 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
         # a model that drafts for another runs as its own configuration says, not as its target does
         source = self.generation_config if generation_config.is_assistant else generation_config
         for name in LOOP_ARGUMENTS:
-            value = getattr(source, name, None)
-            if generation_config.is_assistant or model_kwargs.get(name) is None:
+            if model_kwargs.get(name) is None:
                 model_kwargs.pop(name, None)
-            if value is not None:
-                model_kwargs.setdefault(name, value)
+                if getattr(source, name, None) is not None:
+                    model_kwargs[name] = getattr(source, name)
         self.transformer._check_loops(model_kwargs.get("n_loops"), None, model_kwargs.get("loops_per_slot", 1))
         return generation_config, model_kwargs
 
+    def _get_candidate_generator(self, *args, model_kwargs: dict[str, Any], **kwargs):
+        """Keep the loop arguments from the model that drafts, which need not be a looped one."""
+        model_kwargs = {name: value for name, value in model_kwargs.items() if name not in LOOP_ARGUMENTS}
+        return super()._get_candidate_generator(*args, model_kwargs=model_kwargs, **kwargs)
+
     def prepare_inputs_for_generation(
-        self, input_ids: torch.LongTensor, *args, inputs_embeds: torch.FloatTensor | None = None, **kwargs
+        self,
+        input_ids: torch.LongTensor,
+        *args,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        is_first_iteration: bool = False,
+        **kwargs,
     ) -> dict[str, Any]:
         """As in transformers; refuses texts that have grown past the positions that the model has."""
-        inputs = super().prepare_inputs_for_generation(input_ids, *args, inputs_embeds=inputs_embeds, **kwargs)
+        named = {"attention_mask": attention_mask, "inputs_embeds": inputs_embeds}
+        inputs = super().prepare_inputs_for_generation(
+            input_ids, *args, **named, is_first_iteration=is_first_iteration, **kwargs
+        )
         positions = inputs.get("position_ids")
-        if positions is not None and positions.max() >= self.config.n_positions:
+        length = input_ids.shape[1] if attention_mask is None else attention_mask.shape[-1]
+        # positions are looked at when they can have run out, not for every token: a GPU would have to wait
+        looks = positions is not None and (is_first_iteration or length > self.config.n_positions)
+        if looks and positions.max() >= self.config.n_positions:
             raise ValueError(
                 f"`n_positions` is {self.config.n_positions} tokens, and the text has grown to "
                 f"{positions.max() + 1}: ask for fewer `max_new_tokens`."

@@ -5,7 +5,15 @@ import copy
 import pytest
 import torch
 from torch import nn
-from transformers import DynamicCache, GenerationConfig, GPT2Config, GPT2Model, QuantizedCache, StaticCache
+from transformers import (
+    DynamicCache,
+    GenerationConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPT2Model,
+    QuantizedCache,
+    StaticCache,
+)
 from transformers.cache_utils import QuantizedLayer
 
 
@@ -136,6 +144,25 @@ def test_drafting_changes_nothing(make_lm, batch, how, n_loops):
     assert any(length > 1 for length in lengths[1:])  # several tokens were checked at a time
     assert torch.equal(drafted, generate(model, prompt, n_loops=n_loops, max_new_tokens=10, use_cache=False))
     assert model.config.n_loops == 4
+
+
+@pytest.mark.filterwarnings("ignore")  # transformers passes itself arguments that it deprecates
+@pytest.mark.parametrize("settings", [{"n_loops": 2}, {"n_loops": 8, "exit_tolerance": 0.3}, {"loops_per_slot": 2}])
+def test_a_stock_gpt2_drafts_for_a_looped_model(make_lm, batch, settings):
+    """It knows nothing of loops, given as arguments or in a configuration."""
+    model = make_lm(n_layer=2)
+    stock = GPT2LMHeadModel(GPT2Config(vocab_size=23, n_embd=32, n_head=4, n_layer=1, n_positions=40)).eval()
+    prompt = {"input_ids": batch["input_ids"][:1]}
+    if "exit_tolerance" in settings:  # is decided on once a call, and a draft has several tokens
+        settings = settings | {"num_assistant_tokens": 1}
+    expected = generate(model, prompt, **settings)
+    assert generate(model, prompt, **settings, assistant_model=stock).shape == expected.shape
+    if "exit_tolerance" not in settings:
+        assert torch.equal(generate(model, prompt, **settings, assistant_model=stock), expected)
+        config = GenerationConfig(max_new_tokens=6, **settings)
+        assert torch.equal(model.generate(**prompt, generation_config=config, assistant_model=stock), expected)
+        with pytest.raises(ValueError, match="n_loop"):
+            generate(stock, prompt, n_loops=2)
 
 
 def test_embeddings_can_take_the_place_of_ids(make_lm, batch):
