@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     )
     from .modeling_looped_gpt2_in_context import LoopedGPT2ForInContextRegression as LoopedGPT2ForInContextRegression
 
+__version__ = "0.1.0"
+
 # class: (file, the auto class that finds it in a saved folder)
 _CLASSES = {
     "LoopedGPT2Config": ("configuration_looped_gpt2", "AutoConfig"),
@@ -42,3 +44,7 @@ def __getattr__(name: str):
         if auto_class:
             cls.register_for_auto_class(auto_class)
     return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,3 +1,4 @@
+import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
@@ -86,3 +87,11 @@ def test_importing_the_package_imports_no_model():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], timeout=300)
     with pytest.raises(AttributeError, match="has no attribute 'LoopedGPT3'"):
         _ = modeling_looped_gpt2.LoopedGPT3
+
+
+def test_the_package_tells_what_it_holds():
+    names = dir(modeling_looped_gpt2)
+    assert set(modeling_looped_gpt2.__all__) | {"__version__"} == set(names)
+    for name in names:
+        assert getattr(modeling_looped_gpt2, name) is not None
+    assert modeling_looped_gpt2.__version__ == importlib.metadata.version("looped-gpt2")
