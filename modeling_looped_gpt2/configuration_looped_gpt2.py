@@ -2,12 +2,18 @@
 
 import copy
 import dataclasses
-from typing import ClassVar
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers.activations import ACT2FN
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.models.gpt2.configuration_gpt2 import GPT2Config
+from transformers.utils import logging
 
+
+logger = logging.get_logger(__name__)
 
 INPUT_INJECTIONS = ("add", "multiply", "none")
 
@@ -55,6 +61,8 @@ class LoopedGPT2Config(GPT2Config):
     Raises:
         `huggingface_hub.errors.StrictDataclassError`: a field has the wrong type or a value outside its range; the
             message names the field.
+        `ValueError`: a name is almost that of a field. Other names are kept as attributes, as everywhere in
+            transformers, and those of a `config.json` only reported: it may be of another version.
 
     Example:
 
@@ -108,7 +116,31 @@ class LoopedGPT2Config(GPT2Config):
                 f"`num_hidden_layers` is the executed depth n_prelude + n_layer * n_loops + n_coda = "
                 f"{self.num_hidden_layers} and cannot be given, got {executed_depth}: give `n_layer` and `n_loops`."
             )
+        misspelt = self._misspelt(kwargs)
+        if misspelt and self.transformers_version is None:
+            raise ValueError(misspelt)
+        if misspelt:
+            logger.warning(misspelt)
         super().__post_init__(**kwargs)
+
+    @classmethod
+    def _misspelt(cls, names: Iterable[str]) -> str | None:
+        """What to say of the first name that is almost that of a field."""
+        fields = {item.name for item in dataclasses.fields(cls)}
+        fields -= {item.name for item in dataclasses.fields(PreTrainedConfig)}
+        # all names of special tokens are alike, and there are more of them than fields
+        fields = sorted(name for name in fields if not name.endswith("_token_id"))
+        for name in names:
+            close = get_close_matches(name, fields, 1, cutoff=0.8)
+            if close and not hasattr(cls, name):
+                return f"`{name}` is no field of {cls.__name__}, did you mean `{close[0]}`?"
+        return None
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs):
+        if misspelt := cls._misspelt(kwargs):
+            raise ValueError(misspelt)
+        return super().from_dict(config_dict, **kwargs)
 
     @property
     def num_hidden_layers(self) -> int:

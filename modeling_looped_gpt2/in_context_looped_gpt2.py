@@ -5,7 +5,7 @@ from transformers.cache_utils import Cache
 from transformers.masking_utils import create_causal_mask
 
 from .cache_looped_gpt2 import freeze
-from .modeling_looped_gpt2 import LoopedGPT2PreTrainedModel
+from .modeling_looped_gpt2 import LoopedGPT2ModelOutput, LoopedGPT2PreTrainedModel
 
 
 # queries that are run together: attention among them costs their square, and none of it is looked at
@@ -125,6 +125,29 @@ class LoopedGPT2InContextPreTrainedModel(LoopedGPT2PreTrainedModel):
         if not every_loop:
             return self._read_out(outputs.last_hidden_state)
         return torch.stack([self._read_out(state) for state in outputs.loop_hidden_states], dim=1)
+
+    def _answer_prompt(
+        self, inputs_embeds: torch.Tensor, looks_at_loops: dict[str, bool], exit_tolerance: float | None, **kwargs
+    ) -> tuple[LoopedGPT2ModelOutput, torch.Tensor]:
+        """
+        Run the tokens x_1 y_1 ... x_P and answer at every x.
+
+        Returns the backbone's output and the answers (B, L, P, ...) after the loops of the window, or after the last
+        alone where none of the arguments `looks_at_loops` is given.
+        """
+        all_loops = any(looks_at_loops.values())
+        if exit_tolerance is not None and all_loops:
+            *names, last = (f"`{name}`" for name in looks_at_loops)
+            raise ValueError(f"{', '.join(names)} and {last} look at all loops: leave out `exit_tolerance`.")
+        outputs = self.transformer(
+            inputs_embeds=inputs_embeds,
+            exit_tolerance=exit_tolerance,
+            use_cache=False,
+            output_loop_hidden_states=all_loops,
+            **kwargs,
+        )
+        states = outputs.loop_hidden_states if all_loops else (outputs.last_hidden_state,)
+        return outputs, torch.stack([self._read_out(state[:, ::2]) for state in states], dim=1)
 
     def _check_prompt(self, xs: torch.Tensor, ys: torch.Tensor, labels: torch.Tensor | None):
         self._check_points(xs, ys, (self.config.n_positions + 1) // 2)

@@ -10,7 +10,10 @@ loops add no wpe, with a coda the result is ln_f( coda( h(...) ) ) of the last l
 Source: Yang, Lee, Nowak, Papailiopoulos, "Looped Transformers are Better at Learning Learning Algorithms" (ICLR 2024).
 """
 
+import inspect
+from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from numbers import Integral, Real
 
 import torch
@@ -27,6 +30,10 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .cache_looped_gpt2 import CacheByEitherName, LoopSlots, RunningRows, fill, has_plain_layers, one_cache
 from .configuration_looped_gpt2 import LoopedGPT2Config
+
+
+# arguments that transformers hands to any model, down to its attention
+SHARED_ARGUMENTS = TransformersKwargs.__optional_keys__
 
 
 @dataclass
@@ -75,6 +82,15 @@ class LoopedGPT2PreTrainedModel(GPT2PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, LoopedGPT2Model):
             init.normal_(module.wpe.weight, mean=0.0, std=self.config.position_initializer_range)
+
+    def _check_names(self, names: Iterable[str]):
+        """Refuse arguments of `forward` that nothing reads, such as misspelt ones."""
+        for name in names:
+            if name not in SHARED_ARGUMENTS:
+                known = {*inspect.signature(self.forward).parameters, *SHARED_ARGUMENTS} - {"kwargs"}
+                close = get_close_matches(name, sorted(known), 1)
+                hint = f", did you mean `{close[0]}`?" if close else "."
+                raise TypeError(f"`{name}` is no argument of {type(self).__name__}.forward{hint}")
 
 
 class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
@@ -165,7 +181,9 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         Raises:
             `ValueError`: inputs, sequence length, `n_loops`, `loop_window`, `exit_tolerance` or `loops_per_slot` are
                 not as above, or the cache was filled with another number of loops.
+            `TypeError`: an argument has another name.
         """
+        self._check_names(kwargs)
         cache = one_cache(cache, past_key_values)
         n_loops, loop_window = self._check_loops(n_loops, loop_window, loops_per_slot)
         self._check_exit(exit_tolerance, loop_window < n_loops, output_loop_hidden_states, kwargs)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import chain
 from numbers import Integral
 from typing import Any
@@ -25,6 +26,8 @@ from .modeling_looped_gpt2 import LoopedGPT2Model, LoopedGPT2PreTrainedModel
 
 # arguments of `forward` that `generate` and `GenerationConfig` take too
 LOOP_ARGUMENTS = ("n_loops", "exit_tolerance", "loops_per_slot")
+# arguments of transformers' loss that `forward` takes too
+LOSS_ARGUMENTS = ("shift_labels", "ignore_index")
 
 
 @dataclass
@@ -113,7 +116,10 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
 
         Raises:
             `ValueError`: an argument is not as above.
+            `TypeError`: an argument has another name.
         """
+        loss_arguments = {name: kwargs.pop(name) for name in LOSS_ARGUMENTS if name in kwargs}
+        self._check_names(kwargs)
         scores_loops = loop_window is not None and labels is not None
         if exit_tolerance is not None and (scores_loops or output_loop_logits):
             raise ValueError("`loop_window` and `output_loop_logits` look at loops: leave out `exit_tolerance`.")
@@ -137,7 +143,8 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
         loss = None
         if labels is not None:
             scored = loop_logits if scores_loops else loop_logits[-1:]
-            losses = [self.loss_function(logits, labels, self.config.vocab_size, **kwargs) for logits in scored]
+            arguments = {"labels": labels, "vocab_size": self.config.vocab_size, **loss_arguments, **kwargs}
+            losses = [self.loss_function(logits, **arguments) for logits in scored]
             loss = sum(losses) / len(losses)
         return LoopedGPT2CausalLMOutput(
             loss,
@@ -158,6 +165,9 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
         generation_config, model_kwargs = super()._prepare_generation_config(generation_config, **kwargs)
         # a model that drafts for another runs as its own configuration says, not as its target does
         source = self.generation_config if generation_config.is_assistant else generation_config
+        for name in vars(source).keys() - vars(GenerationConfig()).keys() - set(LOOP_ARGUMENTS):
+            if close := get_close_matches(name, LOOP_ARGUMENTS, 1):
+                raise ValueError(f"`{name}` of the `GenerationConfig` is no argument, did you mean `{close[0]}`?")
         for name in LOOP_ARGUMENTS:
             if model_kwargs.get(name) is None:
                 model_kwargs.pop(name, None)

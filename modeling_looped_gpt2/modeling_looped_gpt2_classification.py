@@ -23,15 +23,21 @@ class LoopedGPT2InContextClassificationOutput(ModelOutput):
             Cross-entropy, mean over the loops of the window, the points and the batch.
         logits (`torch.Tensor` of shape `(B, P, C)`):
             Scores of the classes at each x after the last loop; those of point i depend on the examples before i only.
+        n_loops_used (`torch.LongTensor` of shape `(B,)`, returned when `exit_tolerance` is given):
+            Loops that each prompt ran.
         loop_logits (`torch.Tensor` of shape `(B, L, P, C)`, returned when `output_loop_logits=True`):
             The same after each loop of the window; the last are `logits`.
+        loop_hidden_states (`tuple[torch.Tensor]`, returned when `output_loop_hidden_states=True`):
+            State `(B, 2 P - 1, E)` at the tokens x_1 y_1 ... x_P after each loop of the window; E is `n_embd`.
         hidden_states, attentions:
             As in [`LoopedGPT2ModelOutput`].
     """
 
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
+    n_loops_used: torch.LongTensor | None = None
     loop_logits: torch.Tensor | None = None
+    loop_hidden_states: tuple[torch.Tensor, ...] | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
 
@@ -75,7 +81,9 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2InContextPreTrainedModel):
         labels: torch.LongTensor | None = None,
         n_loops: int | None = None,
         loop_window: int | None = None,
+        exit_tolerance: float | None = None,
         output_loop_logits: bool = False,
+        output_loop_hidden_states: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> LoopedGPT2InContextClassificationOutput:
         r"""
@@ -90,26 +98,36 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2InContextPreTrainedModel):
                 What the scores are judged against; gives the `loss`. -100 leaves a point out.
             n_loops (`int`, *optional*, defaults to `config.n_loops`), loop_window (`int`, *optional*):
                 As in [`LoopedGPT2Model`]; the loss looks at the loops of the window.
+            exit_tolerance (`float`, *optional*):
+                End the loops of a prompt once its last answer has settled, as in
+                [`LoopedGPT2ForInContextRegression`]. Not with `labels`, `output_loop_logits` or
+                `output_loop_hidden_states`, which look at all loops.
             output_loop_logits (`bool`, defaults to `False`):
                 Also return the logits of each loop of the window.
+            output_loop_hidden_states (`bool`, defaults to `False`):
+                Also return the states after each loop of the window.
 
         Raises:
-            `ValueError`: a shape, dtype or value is not as above, or the prompt is longer than `config.n_positions`.
+            `ValueError`: a shape, dtype, value, loop count or tolerance is not as above, or the prompt is longer than
+                `config.n_positions` tokens. Values are looked at only outside training.
+            `TypeError`: an argument has another name.
         """
+        self._check_names(kwargs)
         self._check_prompt(xs, ys, labels)
         # the last class has no one to see it
         classes = nn.functional.pad(ys[:, : xs.shape[1] - 1], (0, 1))
-        all_loops = output_loop_logits or labels is not None
-        outputs = self.transformer(
-            inputs_embeds=self._embed_examples(xs, classes)[:, :-1],
+        outputs, loop_logits = self._answer_prompt(
+            self._embed_examples(xs, classes)[:, :-1],
+            {
+                "labels": labels is not None,
+                "output_loop_logits": output_loop_logits,
+                "output_loop_hidden_states": output_loop_hidden_states,
+            },
+            exit_tolerance,
             n_loops=n_loops,
             loop_window=loop_window,
-            use_cache=False,
-            output_loop_hidden_states=all_loops,
             **kwargs,
         )
-        states = outputs.loop_hidden_states if all_loops else (outputs.last_hidden_state,)
-        loop_logits = torch.stack([self._read_out(state[:, ::2]) for state in states], dim=1)
 
         loss = None
         if labels is not None:
@@ -118,7 +136,9 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2InContextPreTrainedModel):
         return LoopedGPT2InContextClassificationOutput(
             loss=loss,
             logits=loop_logits[:, -1],
+            n_loops_used=outputs.n_loops_used,
             loop_logits=loop_logits if output_loop_logits else None,
+            loop_hidden_states=outputs.loop_hidden_states if output_loop_hidden_states else None,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )

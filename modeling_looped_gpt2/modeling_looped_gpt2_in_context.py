@@ -110,27 +110,24 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
         Raises:
             `ValueError`: a shape, dtype, value, loop count or tolerance is not as above, or the prompt is longer than
                 `config.n_positions` tokens. Values are looked at only outside training, where it costs no time.
+            `TypeError`: an argument has another name.
         """
+        self._check_names(kwargs)
         self._check_prompt(xs, ys, labels)
         # the last y has no one to see it
         tokens = _interleave(xs, nn.functional.pad(ys[:, : xs.shape[1] - 1], (0, 1)))[:, :-1]
-        all_loops = output_loop_predictions or output_loop_hidden_states or labels is not None
-        if exit_tolerance is not None and all_loops:
-            raise ValueError(
-                "`labels`, `output_loop_predictions` and `output_loop_hidden_states` look at all loops: leave out "
-                "`exit_tolerance`."
-            )
-        outputs = self.transformer(
-            inputs_embeds=self._read_in(tokens),
+        outputs, loop_predictions = self._answer_prompt(
+            self._read_in(tokens),
+            {
+                "labels": labels is not None,
+                "output_loop_predictions": output_loop_predictions,
+                "output_loop_hidden_states": output_loop_hidden_states,
+            },
+            exit_tolerance,
             n_loops=n_loops,
             loop_window=loop_window,
-            exit_tolerance=exit_tolerance,
-            use_cache=False,
-            output_loop_hidden_states=all_loops,
             **kwargs,
         )
-        states = outputs.loop_hidden_states if all_loops else (outputs.last_hidden_state,)
-        loop_predictions = torch.stack([self._read_out(state[:, ::2]) for state in states], dim=1)
 
         loss = None
         if labels is not None:

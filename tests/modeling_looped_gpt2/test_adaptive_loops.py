@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import DynamicCache, StaticCache
 
-from modeling_looped_gpt2 import LoopedGPT2Model
+from modeling_looped_gpt2 import LoopedGPT2ForInContextClassification, LoopedGPT2Model
 
 
 TOLERANCE = 0.02
@@ -107,7 +107,25 @@ def test_rows_that_have_ended_leave_their_last_keys_in_later_slots(make_config, 
             assert torch.equal(layer.values[row, :, token], source.values[row, :, token])
 
 
+def test_the_classification_head_ends_its_loops_as_the_regression_head_does(make_config, prompts):
+    model = LoopedGPT2ForInContextClassification(make_config(n_layer=2, initializer_range=0.1)).eval()
+    xs, ys = prompts["xs"], (prompts["ys"] > 0).long()
+    outputs = model(xs, ys, n_loops=MAX_LOOPS, exit_tolerance=TOLERANCE)
+    assert len(set(outputs.n_loops_used.tolist())) > 1
+    states = model(xs, ys, n_loops=MAX_LOOPS, output_loop_hidden_states=True).loop_hidden_states
+    assert len(states) == MAX_LOOPS
+    for row, n_loops in enumerate(outputs.n_loops_used.tolist()):
+        assert n_loops == loops_until_settled([state[row : row + 1] for state in states], MAX_LOOPS)
+        fixed = model(xs[row : row + 1], ys[row : row + 1], n_loops=n_loops).logits
+        torch.testing.assert_close(outputs.logits[row : row + 1], fixed, rtol=1e-4, atol=1e-5)
+    assert model(xs, ys).n_loops_used is None
+    for looking in ({"labels": ys}, {"output_loop_logits": True}, {"output_loop_hidden_states": True}):
+        with pytest.raises(ValueError, match=r"`labels`, `output_loop_logits` and .* leave out `exit_tolerance`"):
+            model(xs, ys, exit_tolerance=TOLERANCE, **looking)
+
+
 BAD = {
+    "labels": ({"exit_tolerance": 0.1, "labels": torch.zeros(4, 5)}, "leave out `exit_tolerance`"),
     "zero": ({"exit_tolerance": 0}, "`exit_tolerance` must be a finite number > 0, got 0"),
     "NaN": ({"exit_tolerance": float("nan")}, "`exit_tolerance` must be a finite number > 0, got nan"),
     "text": ({"exit_tolerance": "0.1"}, "`exit_tolerance` must be a finite number > 0, got '0.1'"),
