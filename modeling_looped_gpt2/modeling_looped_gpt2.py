@@ -154,7 +154,7 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
                 Any stock cache, empty or filled by calls of the same `n_loops`; the tokens given here come after its.
                 The second name is that of transformers before 5.24 and deprecated since.
             attention_mask (`torch.Tensor` of shape `(B, tokens of the cache + T)`, *optional*):
-                1 for tokens to attend to, 0 for padding.
+                1 for tokens to attend to, 0 for padding. Masks of four dimensions are taken as they are.
             position_ids (`torch.LongTensor` of shape `(B, T)` or `(1, T)`, *optional*):
                 Positions, below `config.n_positions`. Default: 0, 1, 2, ... after those of the cache.
             inputs_embeds (`torch.FloatTensor` of shape `(B, T, E)`, *optional*):
@@ -168,9 +168,9 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
                 gradient (truncated backpropagation). The forward values do not depend on it.
             exit_tolerance (`float`, *optional*):
                 End the loops of a row once its last token has settled, that is once a loop changes its state by less
-                than this share of its norm (> 0); at most `n_loops`. Rows that have ended are no longer computed, keep
-                their state and leave the keys and values of their last loop in the cache for all later ones. No row
-                depends on another.
+                than this share of its norm (> 0); at most `n_loops`. The last token is the last that `attention_mask`
+                shows. Rows that have ended are no longer computed, keep their state and leave the keys and values of
+                their last loop in the cache for all later ones. No row depends on another.
             loops_per_slot (`int`, defaults to 1):
                 Loops that share a slot of the cache, >= 1, which divides its memory. Such a group of loops reads, of
                 tokens from earlier calls, what the group's last loop left; tokens of one call see each other as
@@ -211,6 +211,8 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
             # looked through for packed sequences, which would make a GPU wait
             position_ids=given_positions,
         )
+        if exit_tolerance is not None:
+            last_tokens = _last_tokens(inputs_embeds, attention_mask, 0 if cache is None else cache.get_seq_length())
         # a checkpointed block runs twice and would add its keys twice
         filled_cache = None if self.gradient_checkpointing and self.training else cache
         slots = _slots_by_loop(filled_cache, self.config.n_layer, n_loops, loops_per_slot)
@@ -227,7 +229,7 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         if exit_tolerance is None:
             hidden_states = self._run_loops(inputs, slots, loop_window, loop_hidden_states, kwargs)
         else:
-            hidden_states, n_loops_used = self._run_until_settled(inputs, slots, exit_tolerance, kwargs)
+            hidden_states, n_loops_used = self._run_until_settled(inputs, slots, exit_tolerance, last_tokens, kwargs)
         return LoopedGPT2ModelOutput(
             hidden_states,
             cache if use_cache else None,
@@ -253,7 +255,12 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         return final_state
 
     def _run_until_settled(
-        self, inputs: tuple, slots: list[LoopSlots | None], tolerance: float, kwargs: dict
+        self,
+        inputs: tuple,
+        slots: list[LoopSlots | None],
+        tolerance: float,
+        last_tokens: torch.LongTensor,
+        kwargs: dict,
     ) -> tuple[torch.Tensor, torch.LongTensor]:
         """Run each row until its last token has settled; the final states and the loops used."""
         latest, all_inputs = {}, inputs
@@ -262,15 +269,16 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         n_loops_used = torch.full_like(rows, len(slots))
         for loop, loop_slots in enumerate(slots):
             running = None if loop_slots is None else RunningRows(loop_slots, rows, latest)
-            previous = state[:, -1]
+            previous = _at(state, last_tokens)
             outputs = self._run_blocks(state, *inputs, running, kwargs)
             state = self.ln_f(outputs)
-            last = state[:, -1]
+            last = _at(state, last_tokens)
             settled = (last - previous).norm(dim=-1) < tolerance * last.norm(dim=-1)
             if settled.any():
                 final_outputs = final_outputs.index_copy(0, rows[settled], outputs[settled])
                 n_loops_used[rows[settled]] = loop + 1
                 rows, outputs, state = rows[~settled], outputs[~settled], state[~settled]
+                last_tokens = last_tokens[~settled]
                 inputs = tuple(_select_rows(tensor, ~settled) for tensor in inputs)
             if not len(rows):
                 if loop_slots is not None:
@@ -406,6 +414,34 @@ def _run(
 def _select_rows(tensor: torch.Tensor | None, rows: torch.BoolTensor) -> torch.Tensor | None:
     """The given rows of a tensor that has as many, or the tensor itself where one row stands for all."""
     return tensor[rows] if tensor is not None and len(rows) > 1 and tensor.shape[0] == len(rows) else tensor
+
+
+def _last_tokens(inputs_embeds: torch.Tensor, mask: torch.Tensor | None, n_seen: int) -> torch.LongTensor:
+    """Places (B,) of each row's last token that the mask shows, of the T tokens behind `n_seen` of a cache."""
+    batch_size, n_tokens = inputs_embeds.shape[:2]
+    last = torch.full((batch_size,), n_tokens - 1, device=inputs_embeds.device)
+    if mask is None:
+        return last
+    start, end = int(n_seen), int(n_seen) + n_tokens
+    shape = tuple(mask.shape) if isinstance(mask, torch.Tensor) else ()
+    is_square = len(shape) == 4 and shape[2] == n_tokens
+    if not (len(shape) == 2 or is_square) or shape[-1] < end:
+        raise ValueError(
+            "`exit_tolerance` judges a row by the last token that `attention_mask` shows: give a mask of shape "
+            f"{(batch_size, end)}, 1 for tokens and 0 for padding, got {type(mask).__name__} of shape {shape}."
+        )
+    shown = mask[..., start:end]
+    threshold = 0
+    if is_square:  # a token that is shown sees itself
+        shown = shown[:, 0].diagonal(dim1=-2, dim2=-1)
+        threshold = torch.finfo(mask.dtype).min / 2 if mask.is_floating_point() else 0
+    # in a row of padding alone, which nothing looks at, that is the last token of all
+    return last - (shown > threshold).int().flip(-1).argmax(-1)
+
+
+def _at(state: torch.Tensor, places: torch.LongTensor) -> torch.Tensor:
+    """The states (B, E) of one token (B,) of each row of (B, T, E)."""
+    return state[torch.arange(len(state), device=state.device), places]
 
 
 def _is_integer(value: object) -> bool:

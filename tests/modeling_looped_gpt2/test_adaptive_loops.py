@@ -107,6 +107,100 @@ def test_rows_that_have_ended_leave_their_last_keys_in_later_slots(make_config, 
             assert torch.equal(layer.values[row, :, token], source.values[row, :, token])
 
 
+@pytest.fixture
+def make_padded(make_config):
+    """A model of texts, and texts of 1 to 8 tokens with padding on the right, on the left, or among them."""
+    model = LoopedGPT2Model(make_config(n_layer=2, vocab_size=11, initializer_range=0.1)).eval()
+
+    def make(side, seed):
+        generator = torch.Generator().manual_seed(seed)
+        lengths = torch.randint(1, 9, (5, 1), generator=generator)
+        mask = torch.arange(8) < lengths
+        if side == "left":
+            mask = mask.flip(1)
+        if side == "middle":
+            mask = mask & (torch.rand(5, 8, generator=generator) < 0.6)
+            mask[torch.arange(5), lengths[:, 0] - 1] = True
+        ids = torch.randint(0, 11, (5, 8), generator=generator)
+        return {"input_ids": ids, "attention_mask": mask.long(), "position_ids": (mask.cumsum(1) - 1).clamp(min=0)}
+
+    return model, make
+
+
+@pytest.mark.parametrize("side", ["right", "left", "middle"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_text_settles_as_it_does_alone_whatever_it_is_padded_with(make_padded, side, seed):
+    model, make = make_padded
+    batch = make(side, seed)
+    settings = {"n_loops": MAX_LOOPS, "exit_tolerance": TOLERANCE}
+    together = model(**batch, **settings)
+    for row, shown in enumerate(batch["attention_mask"].bool()):
+        ids = batch["input_ids"][row : row + 1, shown]
+        alone = model(input_ids=ids, **settings)
+        assert together.n_loops_used[row] == alone.n_loops_used
+        state = together.last_hidden_state[row : row + 1, shown]
+        torch.testing.assert_close(state, alone.last_hidden_state, rtol=1e-4, atol=1e-5)
+    assert len(set(together.n_loops_used.tolist())) > 1  # rows really end apart
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "static"])
+def test_a_part_of_a_text_is_judged_by_its_own_last_token(make_padded, kind):
+    """The second part of three texts on a cache of the first: as long as the part, shorter, and of padding alone."""
+    model, make = make_padded
+    batch = make("right", 0)
+    batch["attention_mask"] = (torch.arange(8) < torch.tensor([[8], [6], [4], [8], [8]])).long()
+
+    def run(rows, end):
+        cache = DynamicCache() if kind == "dynamic" else StaticCache(model.config.with_loops(MAX_LOOPS), 8)
+        for part in (slice(0, 4), slice(4, end)):
+            inputs = {name: batch[name][rows, part] for name in ("input_ids", "position_ids")}
+            mask = batch["attention_mask"][rows, : part.stop]
+            outputs = model(**inputs, attention_mask=mask, cache=cache, n_loops=MAX_LOOPS, exit_tolerance=TOLERANCE)
+        return outputs
+
+    together = run([0, 1, 2, 3, 4], 8)
+    for row, end in ((0, 8), (1, 6), (3, 8)):
+        alone = run([row], end)
+        assert together.n_loops_used[row] == alone.n_loops_used
+        state = together.last_hidden_state[row : row + 1, : end - 4]
+        torch.testing.assert_close(state, alone.last_hidden_state, rtol=1e-4, atol=1e-5)
+    assert torch.equal(together.n_loops_used[2:3], run([2], 8).n_loops_used)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_a_mask_of_four_dimensions_shows_the_last_token_too(make_padded, attention):
+    model, make = make_padded
+    model.set_attn_implementation(attention)
+    batch = make("right", 1)
+    settings = {"n_loops": MAX_LOOPS, "exit_tolerance": TOLERANCE}
+    expected = model(**batch, **settings)
+    shown = batch["attention_mask"].bool()
+    allowed = torch.ones(8, 8).tril().bool() & shown[:, None, None, :]
+    masks = [torch.where(allowed, 0.0, torch.finfo(torch.float32).min)]
+    masks += [allowed] if attention == "sdpa" else []
+    for mask in masks:
+        outputs = model(**batch | {"attention_mask": mask}, **settings)
+        assert torch.equal(outputs.n_loops_used, expected.n_loops_used)
+        torch.testing.assert_close(outputs.last_hidden_state[shown], expected.last_hidden_state[shown])
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (8,), (5, 8, 8), (5, 1, 8, 4), (5, 1, 1, 8)])
+def test_a_mask_that_cannot_tell_the_last_token_is_refused(make_padded, shape):
+    model, make = make_padded
+    batch = make("right", 1) | {"attention_mask": torch.ones(shape)}
+    with pytest.raises(ValueError, match=r"by the last token that `attention_mask` shows: .* shape \(5, 8\), 1 for"):
+        model(**batch, exit_tolerance=TOLERANCE)
+
+
+def test_generation_settles_as_it_does_for_a_text_alone(make_lm, batch):
+    model = make_lm(n_layer=2)
+    settings = {"n_loops": MAX_LOOPS, "exit_tolerance": 0.2, "max_new_tokens": 6, "do_sample": False}
+    for implementation in ("dynamic", "static"):
+        together = model.generate(**batch, **settings, cache_implementation=implementation)
+        alone = model.generate(batch["input_ids"][1:, 3:], **settings, cache_implementation=implementation)
+        assert torch.equal(together[1:, 3:], alone)
+
+
 def test_the_classification_head_ends_its_loops_as_the_regression_head_does(make_config, prompts):
     model = LoopedGPT2ForInContextClassification(make_config(n_layer=2, initializer_range=0.1)).eval()
     xs, ys = prompts["xs"], (prompts["ys"] > 0).long()
