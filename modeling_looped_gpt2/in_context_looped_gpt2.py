@@ -17,7 +17,8 @@ class LoopedGPT2InContextPreTrainedModel(LoopedGPT2PreTrainedModel):
     A head that reads examples x_1 y_1 x_2 y_2 ... as two tokens each and answers at the token of an x.
 
     A subclass says how: `_read_in` embeds xs `(B, P, D)` as `(B, P, E)`, `_embed_examples` embeds xs and ys as
-    `(B, 2 P, E)`, `_read_out` turns states `(B, P, E)` into answers `(B, P, ...)`, `_check_ys` refuses bad ys.
+    `(B, 2 P, E)`, `_read_out` turns states `(B, P, E)` into answers `(B, P, ...)`, `_check_ys` refuses bad ys. What
+    is embedded has passed `_check_embeds`.
     """
 
     main_input_name = "xs"
@@ -56,15 +57,21 @@ class LoopedGPT2InContextPreTrainedModel(LoopedGPT2PreTrainedModel):
         self._check_points(xs, ys, (self.config.n_positions - n_seen - 1) // 2)
         if ys.shape != xs.shape[:2]:
             raise ValueError(f"`ys` must have shape {tuple(xs.shape[:2])}, got {tuple(ys.shape)}.")
+        self._check_ys(ys)  # its last is seen here
         if context is not None:
             self._check_context(context, xs)
-            n_loops = n_loops or self.config.loops_of(len(context))
+            n_loops = self.config.loops_of(len(context)) if n_loops is None else n_loops
         outputs = self.transformer(
             inputs_embeds=self._embed_examples(xs, ys),
             cache=context,
             use_cache=True,
             n_loops=n_loops,
         )
+        try:
+            self._check_finite(outputs.last_hidden_state)
+        except ValueError:
+            outputs.cache.crop(-2 * xs.shape[1])  # leaves a context that was to grow as it was
+            raise
         return outputs.cache
 
     def predict(
@@ -100,7 +107,7 @@ class LoopedGPT2InContextPreTrainedModel(LoopedGPT2PreTrainedModel):
             )
         parts = xs_query.split(QUERIES_AT_A_TIME, dim=1)
         predictions = [self._predict_part(part, context, output_loop_predictions) for part in parts]
-        return torch.cat(predictions, dim=2 if output_loop_predictions else 1)
+        return self._check_finite(torch.cat(predictions, dim=2 if output_loop_predictions else 1))
 
     def _predict_part(self, xs_query: torch.Tensor, context: Cache, every_loop: bool) -> torch.Tensor:
         inputs_embeds = self._read_in(xs_query)
@@ -147,7 +154,8 @@ class LoopedGPT2InContextPreTrainedModel(LoopedGPT2PreTrainedModel):
             **kwargs,
         )
         states = outputs.loop_hidden_states if all_loops else (outputs.last_hidden_state,)
-        return outputs, torch.stack([self._read_out(state[:, ::2]) for state in states], dim=1)
+        answers = torch.stack([self._read_out(state[:, ::2]) for state in states], dim=1)
+        return outputs, self._check_finite(answers)
 
     def _check_prompt(self, xs: torch.Tensor, ys: torch.Tensor, labels: torch.Tensor | None):
         self._check_points(xs, ys, (self.config.n_positions + 1) // 2)
@@ -186,8 +194,29 @@ class LoopedGPT2InContextPreTrainedModel(LoopedGPT2PreTrainedModel):
     def _check_numbers(self, name: str, values: torch.Tensor):
         if not values.is_floating_point():
             raise ValueError(f"`{name}` must be floating point, got {values.dtype}: convert it, e.g. `.float()`.")
-        if self._looks_at_values() and not values.isfinite().all():
+        if not self._looks_at_values() or values.to(self.dtype).isfinite().all():
+            return
+        if not values.isfinite().all():
             raise ValueError(f"`{name}` must be finite, got NaN or infinity: drop or impute those examples.")
+        raise ValueError(
+            f"`{name}` must be finite in the {self.dtype} of the model, got {values.abs().max():.3g}: scale it, e.g. "
+            "to a standard deviation of 1."
+        )
+
+    def _check_embeds(self, embeds: torch.Tensor) -> torch.Tensor:
+        """Return embedded values; refuse those whose square overflows: a layer norm would make nothing of them."""
+        if self._looks_at_values():
+            self._check_finite(embeds.float().square().sum(dim=-1))
+        return embeds
+
+    def _check_finite(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Return what the model has computed; refuse what has overflowed on its way."""
+        if self._looks_at_values() and not numbers.isfinite().all():
+            raise ValueError(
+                f"The numbers overflow: `xs` or `ys` are too large for a model in {self.dtype}, or its weights are "
+                "not finite. Scale the inputs, e.g. to a standard deviation of 1."
+            )
+        return numbers
 
     def _looks_at_values(self) -> bool:
         """Whether values are checked: not while training or compiling, where it costs a synchronisation."""

@@ -108,8 +108,8 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2InContextPreTrainedModel):
                 Also return the states after each loop of the window.
 
         Raises:
-            `ValueError`: a shape, dtype, value, loop count or tolerance is not as above, or the prompt is longer than
-                `config.n_positions` tokens. Values are looked at only outside training.
+            `ValueError`: a shape, dtype, value, loop count or tolerance is not as above, the prompt is longer than
+                `config.n_positions` tokens, or the answer overflows. Values are looked at only outside training.
             `TypeError`: an argument has another name.
         """
         self._check_names(kwargs)
@@ -144,7 +144,7 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2InContextPreTrainedModel):
         )
 
     def _read_in(self, xs: torch.Tensor) -> torch.Tensor:
-        return self.read_in(xs.to(self.read_in.weight.dtype))
+        return self._check_embeds(self.read_in(xs.to(self.read_in.weight.dtype)))
 
     def _embed_examples(self, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
         return torch.stack((self._read_in(xs), self.embed_class(ys)), dim=2).flatten(1, 2)

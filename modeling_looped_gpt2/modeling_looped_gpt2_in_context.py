@@ -109,13 +109,16 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
 
         Raises:
             `ValueError`: a shape, dtype, value, loop count or tolerance is not as above, or the prompt is longer than
-                `config.n_positions` tokens. Values are looked at only outside training, where it costs no time.
+                `config.n_positions` tokens, or the answer overflows. Values are looked at only outside training, where
+                it costs no time.
             `TypeError`: an argument has another name.
         """
         self._check_names(kwargs)
         self._check_prompt(xs, ys, labels)
+        if labels is not None:
+            self._check_numbers("labels", labels)
         # the last y has no one to see it
-        tokens = _interleave(xs, nn.functional.pad(ys[:, : xs.shape[1] - 1], (0, 1)))[:, :-1]
+        tokens = self._interleave(xs, nn.functional.pad(ys[:, : xs.shape[1] - 1], (0, 1)))[:, :-1]
         outputs, loop_predictions = self._answer_prompt(
             self._read_in(tokens),
             {
@@ -143,13 +146,19 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
         )
 
     def _embed_examples(self, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
-        return self._read_in(_interleave(xs, ys))
+        return self._read_in(self._interleave(xs, ys))
+
+    def _interleave(self, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
+        """Tokens x_1 y_1 ... x_P y_P (B, 2 P, D) of xs (B, P, D) and ys (B, P), each y padded with zeros."""
+        dtype = self.read_in.weight.dtype
+        ys = nn.functional.pad(ys.to(dtype).unsqueeze(-1), (0, xs.shape[2] - 1))
+        return torch.stack((xs.to(dtype), ys), dim=2).flatten(1, 2)
 
     def _read_in(self, tokens: torch.Tensor) -> torch.Tensor:
         """Tokens (B, T, D) to embeddings (B, T, E)."""
         # bfloat16 would round the numbers of the prompt to three digits, so only the loop runs under autocast
         with maybe_autocast(tokens.device.type, enabled=False):
-            return self.read_in(tokens.to(self.read_in.weight.dtype))
+            return self._check_embeds(self.read_in(tokens.to(self.read_in.weight.dtype)))
 
     def _read_out(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """States at the x tokens (B, P, E) to predictions (B, P), outside autocast for the same reason."""
@@ -158,12 +167,6 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
 
     def _check_ys(self, ys: torch.Tensor):
         self._check_numbers("ys", ys)
-
-
-def _interleave(xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
-    """Tokens x_1 y_1 ... x_P y_P (B, 2 P, D) of xs (B, P, D) and ys (B, P), each y padded with zeros."""
-    ys = nn.functional.pad(ys.to(xs.dtype).unsqueeze(-1), (0, xs.shape[2] - 1))
-    return torch.stack((xs, ys), dim=2).flatten(1, 2)
 
 
 __all__ = ["LoopedGPT2ForInContextRegression"]
