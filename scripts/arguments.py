@@ -1,20 +1,20 @@
 """The fields of a training run: dataclasses, read from a YAML recipe and then from the command line; the last wins."""
 
-import argparse
-import difflib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-import yaml
-from huggingface_hub.errors import StrictDataclassError
-from transformers import HfArgumentParser
-
 from modeling_looped_gpt2 import LoopedGPT2Config
+from scripts.fields import FieldGroups
 from tasks import TASKS, make_task
 from tasks.curriculum import Schedule, draw_n_loops
 from tasks.streams import Stream
+
+
+# the largest that numpy takes
+LARGEST_SEED = 2**32 - 1
+# of the number in a checkpoint's name, by which checkpoints are ordered
+LARGEST_STEP = 10**9 - 1
 
 
 def described(default: Any, text: str) -> Any:
@@ -22,9 +22,18 @@ def described(default: Any, text: str) -> Any:
     return field(default=default, metadata={"help": text})
 
 
+def check_at_least(least: int, group: object, *names: str):
+    """Raise `ValueError` for the first of the fields `names` of `group` that is below `least`."""
+    for name in names:
+        if getattr(group, name) < least:
+            raise ValueError(f"`{name}` must be >= {least}, got {getattr(group, name)}.")
+
+
 @dataclass
 class ModelArguments:
     """Architecture and initial weights, as in `LoopedGPT2Config`."""
+
+    _argument_group_name = "architecture and initial weights"
 
     n_layer: int = described(1, "Blocks inside the loop.")
     n_head: int = described(8, "Attention heads.")
@@ -45,6 +54,8 @@ class ModelArguments:
 class TaskArguments:
     """The function class and its curriculum."""
 
+    _argument_group_name = "function class and curriculum"
+
     task: Literal[tuple(TASKS)] = field(metadata={"help": "Function class."})
     n_dims: int = described(20, "Dimension of x.")
     n_points: int = described(41, "Points of a prompt at the end of the curriculum.")
@@ -57,10 +68,17 @@ class TaskArguments:
     curriculum_hold: int = described(0, "Steps before dimensions and points begin to grow.")
     n_distinct_prompts: int | None = described(None, "Training prompts, met again and again. Default: no end of them.")
 
+    def __post_init__(self):
+        check_at_least(1, self, "n_dims", "n_dims_increment", "n_dims_interval")
+        check_at_least(1, self, "n_points", "n_points_increment", "n_points_interval")
+        check_at_least(0, self, "curriculum_hold")
+
 
 @dataclass
 class LoopArguments:
     """Loops during training."""
+
+    _argument_group_name = "loops during training"
 
     loop_window: int | None = described(None, "Last loops with loss and gradient (the paper's T). Default: all.")
     n_loops_start: int | None = described(None, "Loops at first. Default: n_loops.")
@@ -69,6 +87,9 @@ class LoopArguments:
     n_loops_min: int | None = described(
         None, "Draw each step's loops uniformly from n_loops_min to the scheduled count. Default: no draw."
     )
+
+    def __post_init__(self):
+        check_at_least(1, self, "n_loops_increment", "n_loops_interval")
 
     def schedule(self, n_loops: int) -> Schedule:
         """Loops at every step, before any draw, for a model of `n_loops`."""
@@ -96,6 +117,8 @@ class LoopArguments:
 class OptimizationArguments:
     """Steps, learning rates and precision."""
 
+    _argument_group_name = "optimization"
+
     max_steps: int = field(metadata={"help": "Optimizer steps."})
     batch_size: int = described(64, "Prompts of an optimizer step, over all processes and accumulation steps.")
     gradient_accumulation_steps: int = described(1, "Parts in which each process runs its prompts of a step.")
@@ -120,14 +143,16 @@ class OptimizationArguments:
     seed: int = described(42, "Seed of the initial weights, the prompts and the drawn loop counts.")
 
     def __post_init__(self):
-        _check_positive(self, "max_steps", "gradient_accumulation_steps")
+        check_at_least(1, self, "max_steps", "batch_size", "gradient_accumulation_steps")
+        check_at_least(0, self, "seed", "warmup_steps", "decay_steps")
+        for name, largest in (("seed", LARGEST_SEED), ("max_steps", LARGEST_STEP)):
+            if getattr(self, name) > largest:
+                raise ValueError(f"`{name}` must be <= {largest}, got {getattr(self, name)}.")
         for name in ("learning_rate", "muon_learning_rate", "weight_decay", "max_grad_norm"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"`{name}` must be a finite number >= 0, got {getattr(self, name)}.")
         if self.average_decay is not None and not 0 < self.average_decay < 1:
             raise ValueError(f"`average_decay` must be in (0, 1), got {self.average_decay}.")
-        if min(self.warmup_steps, self.decay_steps) < 0:
-            raise ValueError("`warmup_steps` and `decay_steps` must be >= 0.")
         if self.warmup_steps + self.decay_steps > self.max_steps:
             raise ValueError(
                 f"`warmup_steps` + `decay_steps` must be <= `max_steps` = {self.max_steps}, got "
@@ -167,6 +192,8 @@ class InContextOptimizationArguments(OptimizationArguments):
 class RunArguments:
     """Where and how often results are written; none of these changes the trained weights."""
 
+    _argument_group_name = "the run and its records"
+
     output_dir: str = field(metadata={"help": "Folder of the run. Started again with it, a run goes on."})
     log_every: int = described(10, "Steps between two lines of log.jsonl.")
     eval_every: int = described(100, "Steps between two evaluations on held-out prompts; 0: never.")
@@ -175,16 +202,12 @@ class RunArguments:
     log_with: str | None = described(None, "Tracker beside log.jsonl by its Accelerate name, e.g. tensorboard.")
 
     def __post_init__(self):
-        _check_positive(self, "log_every", "n_eval_prompts", "save_every")
-        if self.eval_every < 0:
-            raise ValueError(f"`eval_every` must be >= 0, got {self.eval_every}.")
-
-
-GROUPS = (ModelArguments, TaskArguments, LoopArguments, InContextOptimizationArguments, RunArguments)
+        check_at_least(1, self, "log_every", "n_eval_prompts", "save_every")
+        check_at_least(0, self, "eval_every")
 
 
 @dataclass
-class Arguments:
+class Arguments(FieldGroups):
     """All fields of a run and the objects they describe; building it refuses what cannot be trained."""
 
     model: ModelArguments
@@ -208,7 +231,8 @@ class Arguments:
         settings = asdict(self.model)
         for name in ("attn_implementation", "initial_model"):
             settings.pop(name)
-        settings["n_positions"] = settings["n_positions"] or 2 * self.task.n_points
+        if settings["n_positions"] is None:
+            settings["n_positions"] = 2 * self.task.n_points
         return LoopedGPT2Config(**settings, n_dims=self.task.n_dims)
 
     @property
@@ -235,21 +259,6 @@ class Arguments:
         """Loops at every step, before any draw."""
         return self.loops.schedule(self.model.n_loops)
 
-    @classmethod
-    def from_dict(cls, recipe: dict[str, Any]) -> "Arguments":
-        """The inverse of `as_dict`."""
-        return cls(*(group(**{item.name: recipe[item.name] for item in fields(group)}) for group in GROUPS))
-
-    def as_dict(self) -> dict[str, Any]:
-        """All fields in one flat mapping, as a recipe holds them."""
-        return {name: value for group in vars(self).values() for name, value in asdict(group).items()}
-
-
-def _check_positive(group: object, *names: str):
-    for name in names:
-        if getattr(group, name) < 1:
-            raise ValueError(f"`{name}` must be >= 1, got {getattr(group, name)}.")
-
 
 def _schedule(name: str, start: int | None, end: int, *growth: int) -> Schedule:
     try:
@@ -265,50 +274,4 @@ def parse_arguments(argv: Sequence[str] | None = None, description: str | None =
     Ends the program with status 2 and a message that names the field when a key is misspelt, a type is wrong or a
     value cannot be trained.
     """
-    parser = HfArgumentParser(GROUPS, description=description, allow_abbrev=False)
-    parser.usage = "%(prog)s --recipe FILE --output_dir DIR [--any_field value ...]"
-    parser.add_argument("--recipe", metavar="FILE", help="YAML file of fields; flags win over it.")
-    recipe_parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    recipe_parser.add_argument("--recipe")
-    known, flags = recipe_parser.parse_known_args(argv)
-    try:
-        recipe_flags = load_recipe(known.recipe) if known.recipe else []
-        *groups, _, unknown = parser.parse_args_into_dataclasses(
-            args=[*recipe_flags, *flags], return_remaining_strings=True
-        )
-        if unknown:
-            raise ValueError(_unknown_field(unknown[0].lstrip("-")))
-        return Arguments(*groups)
-    except StrictDataclassError as error:
-        parser.error(str(error.__cause__ or error))
-    except ValueError as error:
-        parser.error(str(error))
-
-
-def load_recipe(path: str) -> list[str]:
-    """Turn a YAML recipe into flags; raises `ValueError` naming the file, and the key that is no field."""
-    try:
-        text = Path(path).read_text()
-        recipe = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"recipe {path} cannot be read: {error}") from None
-    if not isinstance(recipe, dict):
-        raise ValueError(f"recipe {path} must be a mapping of fields to values, got {type(recipe).__name__}")
-    flags, keys = [], [key.value for key, _ in yaml.compose(text).value]
-    for name, value in recipe.items():
-        if name not in _field_names():
-            raise ValueError(f"recipe {path}: {_unknown_field(str(name))}")
-        if keys.count(name) > 1:
-            raise ValueError(f"recipe {path} gives `{name}` {keys.count(name)} times: keep one of them")
-        if value is not None:
-            flags += [f"--{name}", str(value)]
-    return flags
-
-
-def _field_names() -> list[str]:
-    return [item.name for group in GROUPS for item in fields(group)]
-
-
-def _unknown_field(name: str) -> str:
-    close = difflib.get_close_matches(name, _field_names(), n=1)
-    return f"unknown field `{name}`" + (f", did you mean `{close[0]}`?" if close else "")
+    return Arguments.parse(argv, "--recipe FILE --output_dir DIR [--any_field value ...]", description)

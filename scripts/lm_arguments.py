@@ -1,6 +1,6 @@
 """The fields of a run of a language model, and what the model to start from makes of them."""
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ from transformers import GPT2Config
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2LMHeadModel
 from scripts.arguments import LoopArguments, OptimizationArguments, RunArguments, described
+from scripts.fields import FieldGroups
 from scripts.model_loading import LOADING_ERRORS, check_architecture, check_name
 from tasks.curriculum import Schedule
 
@@ -21,6 +22,8 @@ N_POSITIONS = 256
 @dataclass
 class ModelArguments:
     """Architecture and initial weights, as in `LoopedGPT2Config`; defaults are of a model from nothing."""
+
+    _argument_group_name = "architecture and initial weights"
 
     n_layer: int | None = described(None, "Blocks inside the loop. Default: 2.")
     n_prelude: int | None = described(None, "Blocks before the loop, with weights of their own. Default: 0.")
@@ -53,6 +56,8 @@ class ModelArguments:
 class TextArguments:
     """The text and its tokens."""
 
+    _argument_group_name = "text and tokens"
+
     train_file: str = field(
         metadata={"help": "Plain text, or JSON lines with one document a line (.jsonl, .json, .ndjson); also .gz, ..."}
     )
@@ -77,17 +82,9 @@ class LMOptimizationArguments(OptimizationArguments):
 
     batch_size: int = described(32, "Sequences of an optimizer step, over all processes and accumulation steps.")
 
-    def __post_init__(self):
-        super().__post_init__()
-        if self.batch_size < 1:
-            raise ValueError(f"`batch_size` must be >= 1, got {self.batch_size}.")
-
-
-GROUPS = (ModelArguments, TextArguments, LoopArguments, LMOptimizationArguments, RunArguments)
-
 
 @dataclass
-class LMArguments:
+class LMArguments(FieldGroups):
     """All fields of a run; building it refuses what cannot be trained before anything is read or written."""
 
     model: ModelArguments
@@ -124,19 +121,6 @@ class LMArguments:
     def n_loops_schedule(self) -> Schedule:
         """Loops at every step, before any draw."""
         return self.loops.schedule(self.model.n_loops)
-
-    @classmethod
-    def from_dict(cls, recipe: dict[str, Any]) -> "LMArguments":
-        """The inverse of `as_dict`; a field that an older recipe lacks has its default."""
-        groups = []
-        for group in GROUPS:
-            names = [item.name for item in fields(group) if item.init and item.name in recipe]
-            groups.append(group(**{name: recipe[name] for name in names}))
-        return cls(*groups)
-
-    def as_dict(self) -> dict[str, Any]:
-        """All fields in one flat mapping."""
-        return {name: value for group in vars(self).values() for name, value in asdict(group).items()}
 
 
 def sizes_of(model: ModelArguments) -> tuple[dict[str, Any], dict[str, Any], float]:

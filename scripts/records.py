@@ -1,8 +1,11 @@
 """The records of runs and evaluations, JSON and YAML: written whole or not at all, checked before they are used."""
 
+import errno
+import functools
 import json
 import math
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterable
 from numbers import Real
@@ -23,6 +26,28 @@ class RecordError(ValueError):
     """A record is missing, cannot be read or is not what its program writes; the message says which and how."""
 
 
+class _NamesOnce:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [name.value for name, _ in node.value]
+        repeated = next((name for name in names if names.count(name) > 1), None)
+        if repeated is not None:
+            raise ValueError(f"`{repeated}` is given {names.count(repeated)} times, keep one of them")
+        return super().construct_mapping(node, deep)
+
+
+class _Loader(_NamesOnce, yaml.SafeLoader):
+    """The safe loader, which by itself takes the last of several values of a name."""
+
+
+class _TextLoader(_NamesOnce, yaml.BaseLoader):
+    """Leaves every value the text that is written, but for null."""
+
+
+_NULL = "tag:yaml.org,2002:null"
+_TextLoader.add_implicit_resolver(_NULL, re.compile("^(~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+_TextLoader.add_constructor(_NULL, lambda loader, node: None)
+
+
 def read_text(path: Path) -> str:
     """Read a text file in UTF-8; raises [`RecordError`] where there is none."""
     try:
@@ -40,12 +65,39 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping; raises [`RecordError`] where the file holds something else."""
-    return _parse(path, read_text(path), yaml.safe_load, "YAML")
+    return _parse(path, read_text(path), functools.partial(yaml.load, Loader=_Loader), "YAML")
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Read one JSON object a line; raises [`RecordError`] that names the first line that is something else."""
-    lines = read_text(path).splitlines()
+def read_recipe(path: Path) -> dict[str, str | None]:
+    """
+    Read a flat YAML mapping of fields to values, each as the text that is written, so that `no` and `1e-3` stay.
+
+    Raises:
+        [`RecordError`]: the file holds something else, or gives a field a list or a mapping.
+    """
+    recipe = _parse(path, read_text(path), functools.partial(yaml.load, Loader=_TextLoader), "YAML")
+    for name, value in recipe.items():
+        if not isinstance(value, str | None):
+            raise RecordError(f"{path} must give `{name}` one value, got a {type(value).__name__}.")
+    return recipe
+
+
+def read_json_lines(path: Path, may_end_early: bool = False) -> list[dict[str, Any]]:
+    """
+    Read one JSON object a line.
+
+    Args:
+        path (`Path`):
+            The file.
+        may_end_early (`bool`, defaults to `False`):
+            Leave out a last line without an end: the process was killed while it wrote it.
+
+    Raises:
+        [`RecordError`]: a line is something else; the message names the first one.
+    """
+    lines = read_text(path).splitlines(keepends=True)
+    if may_end_early and lines and not lines[-1].endswith("\n"):
+        lines.pop()
     return [_parse(f"{path}, line {number},", line, json.loads, "JSON") for number, line in enumerate(lines, 1)]
 
 
@@ -132,9 +184,22 @@ def write_atomically(path: Path, text: str):
     try:
         with partial.open("x", encoding="utf-8") as file:
             file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        flush_to_disk(partial)
         os.replace(partial, path)
+        flush_to_disk(path.parent)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def flush_to_disk(path: Path):
+    """Return when the content of a file, or the names in a folder, have reached the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # some file systems know this for files alone
+        if not path.is_dir() or error.errno not in (errno.EBADF, errno.EINVAL):
+            raise
+    finally:
+        os.close(descriptor)

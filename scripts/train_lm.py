@@ -17,15 +17,14 @@ import torch
 import transformers
 from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
-from huggingface_hub.errors import StrictDataclassError
 from tqdm import tqdm
-from transformers import AutoTokenizer, GPT2LMHeadModel, HfArgumentParser, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, GPT2LMHeadModel, PreTrainedTokenizerBase
 
 from modeling_looped_gpt2 import LoopedGPT2LMHeadModel
 from scripts import train
 from scripts.checkpoints import RECIPE_FILE, RunError, RunFolder
 from scripts.devices import keep_freed_memory, stop_with_launcher
-from scripts.lm_arguments import GROUPS, LMArguments, ModelArguments, TextArguments
+from scripts.lm_arguments import LMArguments, ModelArguments, TextArguments
 from scripts.model_loading import LOADING_ERRORS, load_model
 from scripts.records import read_yaml
 from scripts.text_file import TextFile
@@ -242,15 +241,8 @@ def claim(folder: RunFolder, arguments: LMArguments, state: PartialState) -> LMA
 
 def parse_arguments(argv: Sequence[str] | None = None) -> LMArguments:
     """Read the flags; ends the program with status 2 and a message that names the field where one cannot be used."""
-    parser = HfArgumentParser(GROUPS, description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.usage = "%(prog)s --train_file FILE --output_dir DIR --max_steps N [--any_field value ...]"
-    try:
-        *groups, unknown = parser.parse_args_into_dataclasses(args=argv, return_remaining_strings=True)
-        if unknown:
-            raise ValueError(f"there is no field {unknown[0]}: --help lists them all.")
-        return LMArguments(*groups)
-    except (ValueError, StrictDataclassError) as error:
-        parser.error(" ".join(str(error.__cause__ or error).split()))
+    usage = "--train_file FILE --output_dir DIR --max_steps N [--any_field value ...]"
+    return LMArguments.parse(argv, usage, __doc__.splitlines()[0])
 
 
 def main():

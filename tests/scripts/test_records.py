@@ -7,14 +7,22 @@ from pathlib import Path
 import pytest
 
 from scripts import records
-from scripts.records import RecordError, read_json, read_json_lines, read_metrics, read_yaml, write_atomically
+from scripts.records import (
+    RecordError,
+    read_json,
+    read_json_lines,
+    read_metrics,
+    read_recipe,
+    read_yaml,
+    write_atomically,
+)
 
 
 RELEASES = sorted((Path(__file__).parents[2] / "model_cards").glob("*/metrics.json"))
 DAMAGED = [b"", b"\xff\xfe\x00", b"{", b"[]", b"null", b"3", b'"text"', b"{" * 3_000, b"a: [", b"\x00"]
 
 
-@pytest.mark.parametrize("read", [read_json, read_yaml])
+@pytest.mark.parametrize("read", [read_json, read_yaml, read_recipe])
 @pytest.mark.parametrize("content", DAMAGED)
 def test_a_damaged_record_is_refused_by_name(read, content, tmp_path):
     path = tmp_path / "record"
@@ -22,6 +30,21 @@ def test_a_damaged_record_is_refused_by_name(read, content, tmp_path):
     with pytest.raises(RecordError, match=str(path)) as refused:
         read(path)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("read", [read_yaml, read_recipe])
+def test_a_name_given_twice_is_refused(read, tmp_path):
+    path = tmp_path / "record.yaml"
+    path.write_text("seed: 1\ntask: a\nseed: 1\n")
+    with pytest.raises(RecordError, match=r"record\.yaml .*`seed` is given 2 times"):
+        read(path)
+
+
+def test_a_recipe_is_read_as_it_is_written(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("a: no\nb: 1e-3\nc: 007\nd: 2024-01-01\ne: null\nf:\ng: ~\nh: 'null'\ni: ''\n1: 2\n")
+    values = {"a": "no", "b": "1e-3", "c": "007", "d": "2024-01-01", "e": None, "f": None, "g": None}
+    assert read_recipe(path) == values | {"h": "null", "i": "", "1": "2"}
 
 
 def test_a_missing_record_and_a_folder_in_its_place_are_refused(tmp_path):
@@ -37,6 +60,10 @@ def test_a_damaged_line_is_named(tmp_path):
     path.write_text('{"step": 1}\n{"step"')
     with pytest.raises(RecordError, match="line 2"):
         read_json_lines(path)
+    assert read_json_lines(path, may_end_early=True) == [{"step": 1}]
+    path.write_text('{"step"\n{"step": 1}')
+    with pytest.raises(RecordError, match="line 1"):
+        read_json_lines(path, may_end_early=True)
 
 
 @pytest.mark.parametrize("path", RELEASES, ids=lambda path: path.parent.name)
