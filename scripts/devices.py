@@ -11,6 +11,7 @@ import torch
 # parameters of glibc's mallopt, from <malloc.h>
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 PR_SET_PDEATHSIG = 1  # of prctl, from <sys/prctl.h>
+LAUNCHED = {"ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID"}  # set by `accelerate launch` and by `torchrun`
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -46,14 +47,21 @@ def use_all_cores(n_local_processes: int):
     """
     Share the processor's cores among the processes of this machine.
 
-    `accelerate launch` and `torchrun` set `OMP_NUM_THREADS` to 1 unless told otherwise; a larger value is kept.
+    `OMP_NUM_THREADS` holds where it is set, but for the 1 that `accelerate launch` and `torchrun` set themselves
+    unless told otherwise.
     """
-    if int(os.environ.get("OMP_NUM_THREADS", 1)) > 1:
+    asked = os.environ.get("OMP_NUM_THREADS")
+    if asked and not (asked == "1" and os.environ.keys() & LAUNCHED):
         return
     n_cores = torch.cpu.get_capabilities().get("num_physical_cores") or os.cpu_count()
     if hasattr(os, "sched_getaffinity"):
         n_cores = min(n_cores, len(os.sched_getaffinity(0)))
     torch.set_num_threads(max(1, n_cores // n_local_processes))
+
+
+def total_memory() -> int:
+    """Bytes of memory of this machine, its accelerators not counted."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def keep_freed_memory():
