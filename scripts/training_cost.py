@@ -1,6 +1,6 @@
 """What a training run takes: floating-point operations from its recipe alone, seconds from its log."""
 
-import json
+import math
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,8 @@ from typing import Any
 from transformers.utils import cached_file
 
 from scripts.arguments import Arguments
+from scripts.records import RecordError, read_json, read_json_lines
+from tasks.curriculum import Schedule
 
 
 def training_flops(arguments: Arguments) -> int:
@@ -22,15 +24,26 @@ def training_flops(arguments: Arguments) -> int:
         arguments ([`Arguments`]):
             The run; its curriculum and loop counts are followed step by step.
     """
-    model, optimization = arguments.model, arguments.optimization
+    model, optimization, loops = arguments.model, arguments.optimization, arguments.loops
     n_points = arguments.stream.n_points
+    schedules = (n_points, arguments.n_loops_schedule)
+    changes = {step for schedule in schedules for step in _changes(schedule, optimization.max_steps)}
     total = 0
-    for step in range(optimization.max_steps):
-        n_loops, loop_window = arguments.loops.at(step, model.n_loops, optimization.seed)
-        n_tokens = 2 * n_points.at(step) - 1
+    for first, end in pairwise(sorted({0, *changes, optimization.max_steps})):
+        n_tokens = 2 * n_points.at(first) - 1
         block = n_tokens * (24 * model.n_embd**2 + 4 * n_tokens * model.n_embd)
-        total += block * (n_loops + 2 * (loop_window or n_loops))
+        is_drawn = loops.n_loops_min is not None
+        for step in range(first, end) if is_drawn else [first]:
+            n_loops, loop_window = loops.at(step, model.n_loops, optimization.seed)
+            total += block * (n_loops + 2 * (loop_window or n_loops)) * (1 if is_drawn else end - first)
     return total * optimization.batch_size * model.n_layer
+
+
+def _changes(schedule: Schedule, max_steps: int) -> range:
+    """The steps below `max_steps` at which a schedule grows."""
+    n_growths = -(-(schedule.end - schedule.start) // schedule.increment)
+    first = schedule.hold + schedule.interval
+    return range(first, min(first + n_growths * schedule.interval, max_steps), schedule.interval)
 
 
 def training_seconds(log: list[dict[str, float]]) -> float:
@@ -50,12 +63,20 @@ def recorded_cost(name: str) -> dict[str, float] | None:
     """
     What it took to train the model `name`, a folder or Hub repository: `flops` and `seconds`, the runs that its own
     started from included; `None` where it brings no record.
+
+    Raises:
+        [`RecordError`]: it brings a record that is damaged, or of another shape.
     """
     try:
         environment, log = (Path(cached_file(name, file)) for file in ("environment.json", "log.jsonl"))
     except OSError:
         return None
-    record: dict[str, Any] = json.loads(environment.read_text())
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    before = record.get("initial_model", {"seconds": 0})
-    return {"flops": total_flops(record), "seconds": training_seconds(lines) + before["seconds"]}
+    record, lines = read_json(environment), read_json_lines(log)
+    try:
+        seconds = training_seconds(lines) + record.get("initial_model", {"seconds": 0})["seconds"]
+        cost = {"flops": total_flops(record), "seconds": seconds}
+        if not all(math.isfinite(value) and value >= 0 for value in cost.values()):
+            raise ValueError(f"{cost} must be numbers >= 0")
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise RecordError(f"{environment} and {log.name} do not tell what the run took ({error!r}).") from None
+    return cost
