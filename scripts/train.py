@@ -8,7 +8,8 @@ On several, with one of the files of scripts/accelerate_configs:
 
     accelerate launch --config_file scripts/accelerate_configs/multi_gpu.yaml scripts/train.py --recipe ...
 
-Flags win over the recipe. SIGINT and SIGTERM save and end the run; the same command goes on from the last checkpoint.
+Flags win over the recipe. SIGINT and SIGTERM save and end the run, with status 130 and 143; the same command goes on
+from the last checkpoint.
 """
 
 import logging
@@ -16,6 +17,12 @@ import os
 import platform
 import sys
 from collections.abc import Callable
+
+from scripts.interruption import stop_at_once_on_signals
+
+
+if __name__ == "__main__":
+    stop_at_once_on_signals()  # the imports below take seconds
 
 import accelerate
 import datasets
@@ -119,7 +126,12 @@ def build_accelerator(arguments: Arguments) -> Accelerator:
 
 
 def run(arguments: Arguments, claim: Callable = claim, trainer_class: type[Trainer] = Trainer):
-    """Claim the folder, connect the processes, train and export, and take the connections down."""
+    """
+    Claim the folder, connect the processes, train and export, and take the connections down.
+
+    A run that a signal stopped ends the program with the shell's status for it, so that no next command takes it for
+    finished.
+    """
     state = connect(arguments)
     folder = RunFolder(arguments.run.output_dir)
     arguments = claim(folder, arguments, state)
@@ -129,19 +141,27 @@ def run(arguments: Arguments, claim: Callable = claim, trainer_class: type[Train
     accelerator = build_accelerator(arguments)
     if accelerator.is_main_process:
         folder.record_environment(environment(accelerator), trainer_class.cost(arguments))
-    train(trainer_class(accelerator, arguments, folder))
+    stopped_by = train(trainer_class(accelerator, arguments, folder))
     accelerator.free_memory()  # PyTorch can hang where a distributed model is freed after its connections
     accelerator.wait_for_everyone()  # no process takes the connections down while another still uses them
     accelerator.end_training()
+    if stopped_by:
+        sys.exit(128 + stopped_by)
 
 
-def train(trainer: Trainer):
-    """Train from the first step, or the last checkpoint where there is one, and export what has come to its end."""
+def train(trainer: Trainer) -> int:
+    """
+    Train from the first step, or the last checkpoint where there is one, and export what has come to its end.
+
+    Returns the signal that stopped it before, 0 for none.
+    """
     if trainer.first_step:
         trainer.accelerator.print(f"Going on from step {trainer.first_step}.")
-    if trainer.train():
+    stopped_by = trainer.train()
+    if not stopped_by:
         trainer.export()
         trainer.accelerator.print(f"Finished: {trainer.folder.path} loads with {trainer.auto_class}.from_pretrained.")
+    return stopped_by
 
 
 def main():

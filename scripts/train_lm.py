@@ -13,6 +13,12 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
+from scripts.interruption import stop_at_once_on_signals
+
+
+if __name__ == "__main__":
+    stop_at_once_on_signals()  # the imports below take seconds
+
 import torch
 import transformers
 from accelerate import Accelerator, PartialState

@@ -18,29 +18,33 @@ from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from scripts.arguments import Arguments
 from scripts.checkpoints import RunError, RunFolder
 from scripts.hints import HintReader
+from scripts.interruption import SIGNALS, stop_at_once
 from scripts.optimizers import build_optimizers, set_learning_rates
 from scripts.training_cost import recorded_cost, training_flops
 from tasks.streams import make_generator
 
 
 class StopRequest:
-    """Remembers SIGINT and SIGTERM until the processes agree to stop; a second SIGINT interrupts at once."""
+    """Remembers SIGINT or SIGTERM until the processes agree to stop; a second SIGINT ends the program at once."""
 
     def __init__(self):
-        self.received = False
-        for number in (signal.SIGINT, signal.SIGTERM):
+        self.received = 0
+        for number in SIGNALS:
             signal.signal(number, self._receive)
 
     def _receive(self, number, frame):
-        self.received = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.received = number
+        signal.signal(signal.SIGINT, stop_at_once)
 
-    def agreed(self, accelerator: Accelerator) -> bool:
-        """Whether any process was asked to stop; all processes call it at the same step and get the same answer."""
+    def agreed(self, accelerator: Accelerator) -> int:
+        """
+        The signal that any process was asked to stop with, 0 for none.
+
+        All processes call it at the same step and get the same answer.
+        """
         if accelerator.num_processes == 1:
             return self.received
-        flag = torch.tensor(float(self.received), device=accelerator.device)
-        return bool(accelerator.reduce(flag, reduction="sum") > 0)
+        return int(accelerator.gather(torch.tensor([self.received], device=accelerator.device)).max())
 
 
 def build_model(arguments: Arguments) -> LoopedGPT2ForInContextRegression:
@@ -125,8 +129,8 @@ class Trainer:
         if accelerator.is_main_process:
             self.folder.truncate_log(self.first_step)
 
-    def train(self) -> bool:
-        """Run the steps that are left; returns whether the last one was reached."""
+    def train(self) -> int:
+        """Run the steps that are left; returns the signal that stopped it before the last one, 0 for none."""
         accelerator, run = self.accelerator, self.arguments.run
         max_steps = self.arguments.optimization.max_steps
         stream = self.stream.iterable(self.first_step, accelerator.process_index, accelerator.num_processes)
@@ -145,7 +149,7 @@ class Trainer:
             saves = step % run.save_every == 0 or step == max_steps
             reports = saves or step % run.log_every == 0
             # agreeing costs a synchronisation, so several processes do it only where they meet anyway
-            stops = (accelerator.num_processes == 1 or reports) and self.stop_request.agreed(accelerator)
+            stops = self.stop_request.agreed(accelerator) if accelerator.num_processes == 1 or reports else 0
             if reports or stops:
                 seconds = (time.perf_counter() - reported_at) / (step - reported)
                 self.report(step, health / (step - reported), seconds, bar)
@@ -158,9 +162,9 @@ class Trainer:
             if stops and step < max_steps:
                 bar.close()
                 accelerator.print(f"Stopped after step {step}, which is saved. The same command goes on from here.")
-                return False
+                return stops
         bar.close()
-        return True
+        return 0
 
     def training_step(self, index: int, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """One optimizer step on batch `index`; returns the means of `losses` and the gradient norm."""

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from contextlib import suppress
 
 import psutil
@@ -90,6 +91,53 @@ def train(recipe, run_program):
         return run_program([*program, *flags], n_processes, **options)
 
     return run
+
+
+@pytest.fixture
+def train_here(recipe, monkeypatch):
+    """
+    Run scripts/train.py in this process and put back what it sets for the whole process; returns its exit status.
+
+    Its error message can be read by capsys. It is asked to stop with SIGTERM in step `stop_at`.
+    """
+    from accelerate.state import AcceleratorState
+
+    from scripts import train
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    take_step, n_threads = train.Trainer.training_step, torch.get_num_threads()
+
+    def run(output_dir, *flags, stop_at=None):
+        def training_step(self, index, batch):
+            if index + 1 == stop_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return take_step(self, index, batch)
+
+        AcceleratorState._reset_state(reset_partial_state=True)
+        folder = train.RunFolder(output_dir)
+        argv = ["train.py", "--recipe", str(recipe), "--output_dir", str(output_dir), *map(str, flags)]
+        with monkeypatch.context() as patch, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            patch.setattr(sys, "argv", argv)
+            patch.setattr(train.Trainer, "training_step", training_step)
+            patch.setattr(train, "keep_freed_memory", lambda: None)
+            patch.setattr(train, "RunFolder", lambda path: folder)
+            try:
+                train.main()
+            except SystemExit as exit:
+                if isinstance(exit.code, str):
+                    print(exit.code, file=sys.stderr)
+                return exit.code if isinstance(exit.code, int) else 1
+            finally:  # the lock of a run is closed by the end of its process
+                if hasattr(folder, "_lock"):
+                    folder._lock.close()
+        return 0
+
+    yield run
+    AcceleratorState._reset_state(reset_partial_state=True)
+    torch.set_num_threads(n_threads)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

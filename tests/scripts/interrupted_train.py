@@ -1,4 +1,8 @@
-"""scripts/train.py with an accident at a chosen moment: `interrupted_train.py KIND:STEP[:RANK] flags ...`."""
+"""
+scripts/train.py with an accident at a chosen moment: `interrupted_train.py KIND:STEP[:RANK] flags ...`.
+
+Step 0 is before the first, in a folder that is claimed.
+"""
 
 import os
 import signal
@@ -10,19 +14,33 @@ from scripts import train
 from scripts.trainer import Trainer
 
 
+SIGNALS = {
+    "kill": (signal.SIGKILL,),
+    "terminate": (signal.SIGTERM,),
+    "interrupt": (signal.SIGINT,),
+    "interrupt_twice": (signal.SIGINT, signal.SIGINT),
+}
+
+
 def main():
     kind, step, *rank = sys.argv.pop(1).split(":")
     step = int(step)
     here = not rank or os.environ.get("RANK", "0") == rank[0]
-    take_step, write_state = Trainer.training_step, Accelerator.save_state
-    steps_taken = []
+    set_up, take_step, write_state = Trainer.prepare, Trainer.training_step, Accelerator.save_state
+    steps_taken, signals = [], SIGNALS.get(kind, ())
+
+    def prepare(self, model):
+        set_up(self, model)
+        if here and step == 0:
+            for number in signals:
+                os.kill(os.getpid(), number)
 
     def training_step(self, index, batch):
         measured = take_step(self, index, batch)
         steps_taken.append(index)
-        if here and index + 1 == step and kind in ("kill", "terminate", "interrupt"):
-            number = {"kill": signal.SIGKILL, "terminate": signal.SIGTERM, "interrupt": signal.SIGINT}[kind]
-            os.kill(os.getpid(), number)
+        if here and index + 1 == step:
+            for number in signals:
+                os.kill(os.getpid(), number)
         if here and index + 1 == step and kind == "not_finite":
             measured[0] = float("nan")
         return measured
@@ -34,6 +52,7 @@ def main():
             os.kill(os.getpid(), signal.SIGKILL)
         return location
 
+    Trainer.prepare = prepare
     Trainer.training_step = training_step
     Accelerator.save_state = save_state
     train.main()

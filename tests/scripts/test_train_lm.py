@@ -97,9 +97,10 @@ def stop_in_step_3(monkeypatch):
                 os.kill(os.getpid(), signal.SIGTERM)
             return training_step(self, index, batch)
 
-        with monkeypatch.context() as patch:
+        with monkeypatch.context() as patch, pytest.raises(SystemExit) as stopped:
             patch.setattr(train_lm.LMTrainer, "training_step", stop_in_step_3)
             yield
+        assert stopped.value.code == 128 + signal.SIGTERM
 
     return stop
 
