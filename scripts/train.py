@@ -40,10 +40,13 @@ from scripts.devices import (
     choices_for,
     keep_freed_memory,
     stop_with_launcher,
+    total_memory,
     use_all_cores,
     uses_cpu,
 )
-from scripts.trainer import Trainer
+from scripts.fields import FieldGroups
+from scripts.records import RecordError
+from scripts.trainer import Trainer, initial_weights
 
 
 def environment(accelerator: Accelerator) -> dict[str, str | int]:
@@ -63,6 +66,7 @@ def environment(accelerator: Accelerator) -> dict[str, str | int]:
 
 def connect(arguments: Arguments) -> PartialState:
     """Join the processes of the run; raises `RunError` before anything is written."""
+    check_sizes(arguments)
     if arguments.model.attn_implementation != "auto":
         try:
             with torch.device("meta"):
@@ -89,21 +93,60 @@ def connect(arguments: Arguments) -> PartialState:
     return state
 
 
+def check_sizes(arguments: FieldGroups):
+    """Raise `RunError` for a model, or on a CPU a step, that needs more memory at the very least than there is."""
+    config, optimization = arguments.config, arguments.optimization
+    n_blocks = config.n_prelude + config.n_layer + config.n_coda
+    weights = config.n_embd * (12 * n_blocks * config.n_embd + config.n_positions + config.n_dims)
+    check_memory("a model of this `n_layer`, `n_embd`, `n_positions` and `n_dims`", 4 * weights)
+    if uses_cpu():
+        n_parts = optimization.gradient_accumulation_steps * int(os.environ.get("WORLD_SIZE", 1))
+        # the state after every loop with a gradient
+        states = optimization.batch_size // n_parts * config.n_positions * config.n_embd
+        states *= arguments.loops.loop_window or config.n_loops
+        check_memory("a step of this `batch_size`, `n_loops` and `loop_window`", 2 * states)  # in bfloat16 at best
+
+
+def check_memory(what: str, n_bytes: int):
+    """Raise `RunError` where `what` needs more bytes than the machine has."""
+    if n_bytes > total_memory():
+        needed, there = n_bytes // 2**30, total_memory() // 2**30
+        raise RunError(f"{what} needs at least {needed:,} GiB of memory, this machine has {there:,}.")
+
+
 def check_parallelism(optimization: OptimizationArguments):
-    """Raise `RunError` for a setting that the launched kind of parallelism cannot have."""
+    """Raise `RunError` for a kind of parallelism whose checkpoints can run code, or that a setting cannot have."""
+    for kind in ("DEEPSPEED", "MEGATRON_LM"):
+        if os.environ.get(f"ACCELERATE_USE_{kind}") == "true":
+            raise RunError(f"{kind} reads checkpoints in a way that can run code: use multi_gpu.yaml or fsdp2.yaml.")
     if os.environ.get("ACCELERATE_USE_FSDP") != "true":
         return
     for name in ("average_decay", "hint_weight"):
         if getattr(optimization, name, None):
             raise RunError(f"`{name}` needs whole weights on every process, got FSDP: use multi_gpu.yaml.")
+    if os.environ.get("FSDP_STATE_DICT_TYPE", "FULL_STATE_DICT") != "FULL_STATE_DICT":
+        raise RunError("`fsdp_state_dict_type` must be FULL_STATE_DICT: shards are read in a way that can run code.")
 
 
-def claim(folder: RunFolder, arguments: Arguments, state: PartialState) -> Arguments:
+def claim(folder: RunFolder, arguments: FieldGroups, state: PartialState) -> FieldGroups:
     """Claim the folder by the main process; all processes return the arguments that hold for the run."""
     recipe = [None]
     if state.is_main_process:
-        recipe = [folder.claim(arguments.as_dict(), choices_for(state.device))]
+        recipe = [folder.claim(arguments, choices_for(state.device))]
     return type(arguments).from_dict(broadcast_object_list(recipe)[0])
+
+
+def claim_in_context(folder: RunFolder, arguments: Arguments, state: PartialState) -> Arguments:
+    """As [`claim`], once everything is there that an in-context run begins with."""
+    task, run = arguments.task, arguments.run
+    n_prompts = max(arguments.optimization.batch_size, run.n_eval_prompts if run.eval_every else 0)
+    check_memory(
+        "drawing this `batch_size` or `n_eval_prompts` of this `n_points` and `n_dims`",
+        4 * n_prompts * task.n_points * task.n_dims,
+    )
+    if state.is_main_process and arguments.model.initial_model is not None and not folder.has_steps:
+        initial_weights(arguments.model.initial_model, arguments.config)
+    return claim(folder, arguments, state)
 
 
 def build_accelerator(arguments: Arguments) -> Accelerator:
@@ -125,9 +168,9 @@ def build_accelerator(arguments: Arguments) -> Accelerator:
     return accelerator
 
 
-def run(arguments: Arguments, claim: Callable = claim, trainer_class: type[Trainer] = Trainer):
+def run(arguments: FieldGroups, claim: Callable = claim_in_context, trainer_class: type[Trainer] = Trainer):
     """
-    Claim the folder, connect the processes, train and export, and take the connections down.
+    Connect the processes, claim the folder, train and export, and take the connections down.
 
     A run that a signal stopped ends the program with the shell's status for it, so that no next command takes it for
     finished.
@@ -140,8 +183,12 @@ def run(arguments: Arguments, claim: Callable = claim, trainer_class: type[Train
         return
     accelerator = build_accelerator(arguments)
     if accelerator.is_main_process:
-        folder.record_environment(environment(accelerator), trainer_class.cost(arguments))
-    stopped_by = train(trainer_class(accelerator, arguments, folder))
+        folder.record_environment(environment(accelerator), lambda: trainer_class.cost(arguments))
+    try:
+        stopped_by = train(trainer_class(accelerator, arguments, folder))
+    except torch.OutOfMemoryError as error:
+        cause = str(error).partition(". ")[0]
+        raise RunError(f"{cause}: lower `batch_size`, or raise `gradient_accumulation_steps`.") from None
     accelerator.free_memory()  # PyTorch can hang where a distributed model is freed after its connections
     accelerator.wait_for_everyone()  # no process takes the connections down while another still uses them
     accelerator.end_training()
@@ -173,7 +220,7 @@ def main():
     transformers.logging.disable_progress_bar()
     try:
         run(arguments)
-    except (RunError, OSError) as error:
+    except (RunError, RecordError, OSError) as error:
         sys.exit(f"train.py: error: {error}")
 
 

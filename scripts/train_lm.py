@@ -8,6 +8,7 @@ from the last checkpoint. In the end the folder holds the model with its code, i
 """
 
 import logging
+import shutil
 import sys
 from collections.abc import Sequence
 from itertools import islice
@@ -168,11 +169,10 @@ class LMTrainer(Trainer):
         if self.accelerator.is_main_process:
             tqdm.write(f"step {step}: held-out loss {loss:.4g} nats a token")
 
-    def export(self):
-        """Leave a folder that `AutoModelForCausalLM` and `AutoTokenizer` load."""
-        if self.accelerator.is_main_process:
-            self.tokenizer.save_pretrained(self.folder.path)
-        super().export()
+    def write_model(self, path: Path, state_dict: dict[str, torch.Tensor]):
+        """Write a model that `AutoModelForCausalLM` and `AutoTokenizer` load into a folder."""
+        super().write_model(path, state_dict)
+        self.tokenizer.save_pretrained(path)
 
 
 def text_streams(arguments: LMArguments, tokenizer: PreTrainedTokenizerBase) -> list[TextStream]:
@@ -211,7 +211,7 @@ def prepare(folder: RunFolder, arguments: LMArguments) -> PreTrainedTokenizerBas
         `RunError`: the files hold another text than those that the run in the folder was started with.
     """
     files = text_files(arguments.text)
-    recorded = read_yaml(folder.path / RECIPE_FILE) if (folder.path / RECIPE_FILE).exists() else {}
+    recorded = read_yaml(folder.path / RECIPE_FILE) if folder.has_steps else {}
     for name, file in files.items():
         digest_name, digest = name.replace("_file", "_sha256"), file.digest()
         if recorded.get(digest_name) not in (None, digest):
@@ -221,7 +221,8 @@ def prepare(folder: RunFolder, arguments: LMArguments) -> PreTrainedTokenizerBas
             )
         setattr(arguments.text, digest_name, digest)
     saved = folder.path / TOKENIZER_FOLDER
-    tokenizer = load_tokenizer(str(saved)) if saved.exists() else choose_tokenizer(arguments, files["train_file"])
+    goes_on = folder.has_steps and saved.exists()
+    tokenizer = load_tokenizer(str(saved)) if goes_on else choose_tokenizer(arguments, files["train_file"])
     for stream in text_streams(arguments, tokenizer):
         stream.check()
     try:
@@ -237,10 +238,12 @@ def claim(folder: RunFolder, arguments: LMArguments, state: PartialState) -> LMA
     if state.is_main_process and not folder.is_finished:
         tokenizer = prepare(folder, arguments)
     arguments = train.claim(folder, arguments, state)
-    if tokenizer is not None and not (folder.path / TOKENIZER_FOLDER).exists():
-        partial = folder.path / (TOKENIZER_FOLDER + ".partial")
+    saved = folder.path / TOKENIZER_FOLDER
+    if tokenizer is not None and not (folder.has_steps and saved.exists()):
+        shutil.rmtree(saved, ignore_errors=True)  # of a run that never took a step
+        partial = saved.with_suffix(".partial")
         tokenizer.save_pretrained(partial)
-        partial.rename(folder.path / TOKENIZER_FOLDER)
+        partial.rename(saved)
     state.wait_for_everyone()
     return arguments
 

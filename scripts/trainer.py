@@ -3,6 +3,7 @@
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,22 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
+from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
 from scripts.arguments import Arguments
 from scripts.checkpoints import RunError, RunFolder
 from scripts.hints import HintReader
 from scripts.interruption import SIGNALS, stop_at_once
+from scripts.model_loading import ModelError, load_model
 from scripts.optimizers import build_optimizers, set_learning_rates
 from scripts.training_cost import recorded_cost, training_flops
 from tasks.streams import make_generator
+
+
+# of a configuration: what a model and the one it starts from have in common
+SHARED_FIELDS = (
+    *("n_layer", "n_head", "n_embd", "n_inner", "n_dims", "n_prelude", "n_coda", "input_injection"),
+    *("activation_function", "layer_norm_epsilon", "scale_attn_weights", "scale_attn_by_inverse_layer_idx"),
+)
 
 
 class StopRequest:
@@ -47,39 +56,43 @@ class StopRequest:
         return int(accelerator.gather(torch.tensor([self.received], device=accelerator.device)).max())
 
 
-def build_model(arguments: Arguments) -> LoopedGPT2ForInContextRegression:
+def build_model(arguments: Arguments, goes_on: bool) -> LoopedGPT2ForInContextRegression:
     """
-    The model that a run starts from: freshly initialised, or with the weights of `initial_model`.
+    The model of a run: freshly initialised, or with the weights of `initial_model` unless a checkpoint follows.
 
     Raises:
-        `RunError`: there is no such model, or one of other shapes.
+        `RunError`: there is no such model, or one that computes something else.
     """
     model = LoopedGPT2ForInContextRegression(arguments.config)
-    initial_model = arguments.model.initial_model
-    if initial_model is not None:
-        try:
-            model.load_state_dict(initial_weights(initial_model, arguments.config.n_positions))
-        except (OSError, RuntimeError, ValueError) as error:
-            raise RunError(f"`initial_model` {initial_model} cannot be the start of this run: {error}") from None
+    if arguments.model.initial_model is not None and not goes_on:
+        model.load_state_dict(initial_weights(arguments.model.initial_model, arguments.config))
     model.set_attn_implementation(arguments.model.attn_implementation)
     return model
 
 
-def initial_weights(name: str, n_positions: int) -> dict[str, torch.Tensor]:
+def initial_weights(name: str, config: LoopedGPT2Config) -> dict[str, torch.Tensor]:
     """
-    The weights of the model `name`, a folder or Hub repository, with at least `n_positions` position embeddings.
+    The weights of the model `name`, a folder or Hub repository, for a model of `config`.
 
     Positions that it lacks repeat its last x and y: a model of 41 points then still solves prompts of 101, if worse.
 
     Raises:
-        `OSError`, `RuntimeError`, `ValueError`: there is no such model, or weights of it are missing.
+        `RunError`: there is no such model, or one that computes something else.
     """
-    model, report = LoopedGPT2ForInContextRegression.from_pretrained(name, output_loading_info=True)
-    if report["missing_keys"]:
-        raise ValueError(f"it has no {', '.join(sorted(report['missing_keys']))}.")
+    try:
+        model = load_model(name)
+    except ModelError as error:
+        raise RunError(f"`initial_model` cannot be the start of this run: {error}") from None
+    own = model.config
+    differing = [field for field in SHARED_FIELDS if getattr(own, field) != getattr(config, field)]
+    if own.n_positions > config.n_positions:
+        differing.append("n_positions")
+    if differing:
+        pairs = "; ".join(f"`{field}` {getattr(own, field)} -> {getattr(config, field)}" for field in differing)
+        raise RunError(f"`initial_model` {name} cannot be the start of this run: it differs ({pairs}).")
     weights = model.state_dict()
     positions = weights["transformer.wpe.weight"]
-    missing = n_positions - len(positions)
+    missing = config.n_positions - own.n_positions
     if missing > 0:
         # an even number of positions ends with that of a y that no prediction needs, so it was never trained
         tail = positions[-3:-1].repeat(missing // 2 + 1, 1)[: missing + 1]
@@ -97,7 +110,7 @@ class Trainer:
         self.accelerator, self.arguments, self.folder = accelerator, arguments, folder
         self.stream = arguments.stream
         set_seed(arguments.optimization.seed)
-        model = build_model(arguments)
+        model = build_model(arguments, goes_on=folder.latest() is not None)
         if self.stream.with_hints:
             self.hint_reader = HintReader(arguments.model.n_embd, self.stream.task.n_hints)
         self.prepare(model)
@@ -116,7 +129,6 @@ class Trainer:
         if optimization.average_decay is not None:
             average = get_ema_multi_avg_fn(optimization.average_decay)
             self.average = AveragedModel(model, accelerator.device, multi_avg_fn=average)
-            accelerator.register_for_checkpointing(self.average)
         optimizers = build_optimizers(model, optimization, self.hint_reader)
         if optimization.compile != "no":
             for block in model.transformer.h:  # the blocks alone, so that a new loop count compiles nothing
@@ -124,6 +136,9 @@ class Trainer:
         self.model, *self.optimizers = accelerator.prepare(model, *optimizers)
         if self.hint_reader is not None:
             self.hint_reader = accelerator.prepare(self.hint_reader)
+        if self.average is not None:
+            # saved as a model, in safetensors: what is registered for checkpointing becomes a pickle that can run code
+            accelerator.prepare_model(self.average, evaluation_mode=True)
         self.stop_request = StopRequest()
         self.first_step = self.folder.load(accelerator)
         if accelerator.is_main_process:
@@ -281,7 +296,11 @@ class Trainer:
 
     def export(self):
         """Leave a folder that `AutoModel.from_pretrained(folder, trust_remote_code=True)` loads."""
-        model = self.result
-        state_dict = self.accelerator.get_state_dict(self.model) if self.average is None else model.state_dict()
+        is_average = self.average is not None
+        state_dict = self.result.state_dict() if is_average else self.accelerator.get_state_dict(self.model)
         if self.accelerator.is_main_process:
-            self.folder.finish(lambda path: model.save_pretrained(path, state_dict=state_dict))
+            self.folder.finish(lambda path: self.write_model(path, state_dict))
+
+    def write_model(self, path: Path, state_dict: dict[str, torch.Tensor]):
+        """Write the files of the result, whose weights are `state_dict`, into a folder."""
+        self.result.save_pretrained(path, state_dict=state_dict)

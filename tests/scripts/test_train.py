@@ -1,6 +1,7 @@
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +13,12 @@ import safetensors.torch
 import torch
 import yaml
 
-from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
+from modeling_looped_gpt2 import (
+    LoopedGPT2Config,
+    LoopedGPT2ForInContextClassification,
+    LoopedGPT2ForInContextRegression,
+    LoopedGPT2LMHeadModel,
+)
 from scripts.arguments import InContextOptimizationArguments
 from scripts.checkpoints import RunError
 from scripts.train import check_parallelism
@@ -190,27 +196,35 @@ def test_what_needs_whole_weights_is_refused_with_sharded_ones(field, monkeypatc
         check_parallelism(optimization)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"ACCELERATE_USE_FSDP": "true", "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"},
+            "`fsdp_state_dict_type` must be FULL_STATE_DICT",
+        ),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DEEPSPEED reads checkpoints in a way that can run code"),
+    ],
+)
+def test_parallelism_whose_checkpoints_are_pickles_is_refused(settings, message, monkeypatch):
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RunError, match=message):
+        check_parallelism(InContextOptimizationArguments(max_steps=10))
+
+
 def test_the_average_follows_the_weights(train, tmp_path):
     folder = tmp_path / "run"
     assert train(folder, "--save_every", "1", interrupt="terminate:6").returncode == 143
-    weights = safetensors.torch.load_file(folder / "checkpoints/step_000000006/model.safetensors")
-    before, after = (
-        torch.load(folder / f"checkpoints/step_00000000{step}/custom_checkpoint_0.pkl") for step in (5, 6)
-    )
+    checkpoints = [folder / f"checkpoints/step_00000000{step}" for step in (5, 6)]
+    weights = safetensors.torch.load_file(checkpoints[1] / "model.safetensors")
+    before, after = (safetensors.torch.load_file(path / "model_2.safetensors") for path in checkpoints)
     assert after["n_averaged"] == 6
     for name, value in weights.items():
         expected = 0.9 * before[f"module.{name}"] + 0.1 * value
         torch.testing.assert_close(after[f"module.{name}"], expected, msg=name)
         assert not torch.equal(after[f"module.{name}"], value), name
     assert train(folder, "--save_every", "1").returncode == 0
-
-
-def test_a_second_interrupt_ends_the_run_at_once(train, tmp_path):
-    result = train(tmp_path / "run", interrupt="interrupt_twice:6")
-    assert result.returncode == 130
-    assert "stopped at once by SIGINT; the same command goes on from the last checkpoint" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step_000000004"]
 
 
 def test_a_run_starts_from_another_model(train, finished, tmp_path, weights):
@@ -221,18 +235,88 @@ def test_a_run_starts_from_another_model(train, finished, tmp_path, weights):
         torch.testing.assert_close(weights(tmp_path / "run")[name], value, rtol=0, atol=1e-9)
     records = [json.loads((folder / "environment.json").read_text()) for folder in (finished, tmp_path / "run")]
     assert records[1]["initial_model"]["flops"] == records[0]["flops"]
-    for folder, message in ((finished, "c_attn.weight"), (tmp_path / "none", "none")):
-        bad = train(tmp_path / f"from_{folder.name}", "--initial_model", str(folder), "--n_embd", "32")
-        assert bad.returncode == 1
-        assert f"`initial_model` {folder} cannot be the start of this run" in bad.stderr
-        assert message in bad.stderr
-        assert "Traceback" not in bad.stderr
+
+
+@pytest.fixture
+def other_models(finished, tmp_path):
+    """Folders that no in-context run can start from, by what is wrong with them."""
+    classes = {"classifier": LoopedGPT2ForInContextClassification, "language model": LoopedGPT2LMHeadModel}
+    folders = {name: tmp_path / name for name in (*classes, "truncated", "no config", "other heads", "no weights")}
+    for name, model_class in classes.items():
+        sizes = {"n_embd": 16, "n_head": 2, "n_positions": 10, "n_dims": 3, "n_loops": 4, "vocab_size": 8}
+        model_class(LoopedGPT2Config(**sizes)).save_pretrained(folders[name])
+    for name in ("truncated", "no config", "other heads", "no weights"):
+        shutil.copytree(finished, folders[name])
+    os.truncate(folders["truncated"] / "model.safetensors", 500)
+    (folders["no config"] / "config.json").unlink()
+    (folders["no weights"] / "model.safetensors").unlink()
+    config = json.loads((folders["other heads"] / "config.json").read_text())
+    (folders["other heads"] / "config.json").write_text(json.dumps(config | {"n_head": 4}))
+    return folders | {"missing": tmp_path / "missing"}
+
+
+def test_what_a_run_cannot_start_from_is_refused_before_anything_is_written(
+    other_models, train_here, tmp_path, capsys
+):
+    for name, folder in other_models.items():
+        assert train_here(tmp_path / "run", "--initial_model", folder) == 1, name
+        error = capsys.readouterr().err
+        assert len(error.splitlines()) == 1, error
+        assert "train.py: error: `initial_model`" in error
+        assert str(folder) in error
+        assert not (tmp_path / "run").exists()
+    assert train_here(tmp_path / "run", "--max_steps", 1, "--warmup_steps", 0, "--decay_steps", 0) == 0
+
+
+HUGE = {
+    **{name: (value, f"`{name}`") for name, value in (("n_layer", 10**15), ("n_embd", 10**6), ("batch_size", 10**15))},
+    **{name: (value, f"`{name}`") for name, value in (("n_positions", 10**15), ("n_loops", 10**15))},
+    **{name: (value, f"`{name}`") for name, value in (("n_eval_prompts", 10**15), ("n_dims", 10**15))},
+    "n_points": (10**15, "`n_positions`"),
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_what_no_machine_can_hold_is_refused_before_anything_is_written(name, train_here, tmp_path, capsys):
+    value, message = HUGE[name]
+    window = ["--loop_window", value] if name == "n_loops" else []
+    assert train_here(tmp_path / "run", f"--{name}", value, *window) == 1
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1, error
+    assert message in error
+    assert "GiB of memory" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_was_killed_before_its_first_step_leaves_the_folder_to_any_other(train, train_here, tmp_path):
+    assert train(tmp_path / "run", interrupt="kill:0").returncode == -9
+    assert (tmp_path / "run" / "recipe.yaml").exists()
+    assert train_here(tmp_path / "run", "--n_embd", 32) == 0
+    assert LoopedGPT2ForInContextRegression.from_pretrained(tmp_path / "run").config.n_embd == 32
+
+
+def test_a_second_interrupt_ends_the_run_at_once(train, tmp_path):
+    result = train(tmp_path / "run", interrupt="interrupt_twice:6")
+    assert result.returncode == 130
+    assert "stopped at once by SIGINT; the same command goes on from the last checkpoint" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step_000000004"]
+
+
+def test_a_run_that_goes_on_needs_no_initial_model_any_more(train_here, finished, tmp_path):
+    start = shutil.copytree(finished, tmp_path / "start")
+    flags = ("--initial_model", start)
+    assert train_here(tmp_path / "run", *flags, stop_at=6) == 143
+    shutil.rmtree(start)
+    assert train_here(tmp_path / "run", *flags) == 0
+    assert "initial_model" in json.loads((tmp_path / "run" / "environment.json").read_text())
 
 
 def test_positions_that_the_initial_model_lacks_repeat_its_last_x_and_y(finished, weights):
     own = weights(finished)["transformer.wpe.weight"]
     for n_positions in (len(own), len(own) + 1, len(own) + 4):
-        positions = initial_weights(str(finished), n_positions)["transformer.wpe.weight"]
+        config = LoopedGPT2Config.from_pretrained(finished, n_positions=n_positions)
+        positions = initial_weights(str(finished), config)["transformer.wpe.weight"]
         assert len(positions) == n_positions
         assert torch.equal(positions[: len(own) - 1], own[:-1])
     assert all(torch.equal(positions[at], positions[at - 2]) for at in range(len(own) - 1, len(positions)))

@@ -111,6 +111,24 @@ def log_of(folder):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_a_run_that_failed_before_its_first_step_leaves_nothing_to_the_next(train, corpus, tmp_path, monkeypatch):
+    def fail(self, model):
+        raise train_lm.RunError("no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_lm.LMTrainer, "prepare", fail)
+        with pytest.raises(SystemExit, match="no memory"):
+            train(tmp_path / "run", tokenizer="bpe:270")
+    (tmp_path / "other.txt").write_text("another text " * 99)
+    for name in ("run", "other"):
+        train(tmp_path / name, tokenizer="bytes", train_file=tmp_path / "other.txt")
+    files = [{file.name for file in (tmp_path / name / "tokenizer").iterdir()} for name in ("run", "other")]
+    assert files[0] == files[1]
+    vocabularies = [build_tokenizer(str(tmp_path / name), None).get_vocab() for name in ("run", "other")]
+    assert vocabularies[0] == vocabularies[1]
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_a_stopped_run_goes_on_bit_for_bit(train, stop_in_step_3, corpus, tmp_path, weights):
     settings = {"validation_file": corpus / "train.txt", "tokenizer": "bpe:270", "average_decay": 0.5}
     train(tmp_path / "whole", **settings)
@@ -303,7 +321,7 @@ BAD = {
     "injection": ({"input_injection": "sum"}, "`input_injection` must be one of .* got 'sum'"),
     "prelude": ({"n_prelude": -1}, "`n_prelude` must be an integer >= 0, got -1"),
     "heads": ({"n_head": 3}, "`n_embd` must be a multiple of `n_head`, got 16 and 3"),
-    "memory": ({"n_embd": 10**12, "n_head": 1}, "the model cannot be built here: .*allocate"),
+    "memory": ({"n_embd": 10**12, "n_head": 1}, "needs at least .* GiB of memory"),
     "unknown field": ({"n_loop": 3}, "unknown field `n_loop`, did you mean `n_loops`?"),
     "missing gpt2": ({"gpt2": "./nowhere"}, "`gpt2` ./nowhere cannot be the start: there is no folder ./nowhere"),
     "missing model": ({"initial_model": "./nowhere"}, "`initial_model` ./nowhere .* there is no folder ./nowhere"),
