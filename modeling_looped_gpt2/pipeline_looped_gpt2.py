@@ -2,8 +2,11 @@
 
 import reprlib
 from collections.abc import Iterable, Iterator, Sized
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AutoModel
 from transformers.pipelines import PIPELINE_REGISTRY
@@ -39,11 +42,13 @@ class InContextRegressionPipeline(Pipeline):
         Predict y at the queries of one request or of many.
 
         Args:
-            inputs (`dict`, or a list, generator or `Dataset` of them):
-                `"examples"`: pairs `[x, y]`, or an array or data frame whose last column is y; at least one, at most
-                what the model has positions for. `"queries"`: a list of x, or an array or data frame of the same
-                features. x is a list of numbers, or a number where there is one feature; it is padded with zeros to
-                the model's `n_dims`. Values are used as they are: the models are trained on x of unit variance.
+            inputs (`dict`, or a list, tuple, generator or `Dataset` of them, of torch or of datasets):
+                `"examples"`: pairs `[x, y]`, or a table whose last column is y; at least one, at most what the model
+                has positions for. `"queries"`: a list of x, or a table of the same features. x is a list of numbers,
+                or a number where there is one feature; it is padded with zeros to the model's `n_dims`. A table is an
+                array, a list of rows, a pandas frame, or a table of pyarrow or `datasets`. A number is an integer,
+                float, `Decimal` or truth value of any width, used as it is in float32: the models are trained on x
+                of unit variance.
             n_loops (`int`, *optional*, defaults to the model's):
                 Loops, >= 1.
             exit_tolerance (`float`, *optional*):
@@ -54,14 +59,19 @@ class InContextRegressionPipeline(Pipeline):
 
         Returns:
             For every request a `dict` of two lists, one entry a query: `"predictions"` (`float`) and `"n_loops_used"`
-            (`int`).
+            (`int`). A list or tuple of requests gives a list of them, a generator or `Dataset` an iterator.
 
         Raises:
             `ValueError`: examples or queries are missing, empty, not numbers, not finite, of unequal shapes, or more
-                than the model can read; the message names which.
+                than the model can read; the message names which, and the column of a frame. Or the answers are not
+                finite.
         """
-        if isinstance(inputs, list | tuple) and not inputs:
+        if isinstance(inputs, tuple):
+            inputs = list(inputs)
+        if isinstance(inputs, list) and not inputs:
             return []
+        if hasattr(inputs, "with_format") and not isinstance(inputs, dict):  # of `datasets`: rows as plain lists
+            inputs = (request for request in inputs.with_format(None))
         return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(self, n_loops: int | None = None, exit_tolerance: float | None = None):
@@ -72,8 +82,9 @@ class InContextRegressionPipeline(Pipeline):
         if not isinstance(input_, dict) or set(input_) != {"examples", "queries"}:
             got = sorted(map(str, input_)) if isinstance(input_, dict) else type(input_).__name__
             raise ValueError(f'A request must be a dict of "examples" and "queries", got {got}.')
-        xs, ys = _read_examples(input_["examples"])
-        queries = _read_queries(input_["queries"], _columns(input_["examples"]))
+        examples, given_queries = (_as_frame(input_[name]) for name in ("examples", "queries"))
+        xs, ys = _read_examples(examples)
+        queries = _read_queries(given_queries, _columns(examples))
         if queries.shape[1] != xs.shape[1]:
             raise ValueError(
                 f"`queries` must have the features of `examples`, {xs.shape[1]} of them, got {queries.shape[1]}."
@@ -110,6 +121,7 @@ class InContextRegressionPipeline(Pipeline):
             batch = {name: torch.stack([request[name] for request in group]) for name in ("xs", "ys")}
             batch["queries"] = torch.nn.utils.rnn.pad_sequence(queries, batch_first=True)
             outputs = self.forward(batch, **forward_params)
+            _check_answers(outputs["predictions"])
             for row, n in enumerate(n_queries):
                 yield self.postprocess({name: values[row, :n] for name, values in outputs.items()})
 
@@ -153,6 +165,11 @@ def _group(requests: Iterable[dict], batch_size: int) -> Iterator[list[dict]]:
         yield group
 
 
+def _as_frame(values: Any) -> Any:
+    """Tables and columns of pyarrow and `datasets` as those of pandas."""
+    return values.to_pandas() if hasattr(values, "to_pandas") and not hasattr(values, "to_numpy") else values
+
+
 def _columns(values: Any) -> list | None:
     """Names of a data frame's columns."""
     return list(values.columns) if hasattr(values, "columns") else None
@@ -160,13 +177,15 @@ def _columns(values: Any) -> list | None:
 
 def _read_examples(examples: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Pairs [x, y], or a table with y in its last column, to xs (P, F) and ys (P,)."""
-    if isinstance(examples, list | tuple) and len(examples):
-        if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in examples):
-            raise ValueError("`examples` must be pairs [x, y], or an array or data frame with y in its last column.")
-        return _read_xs("examples", [x for x, _ in examples]), _read("examples", [y for _, y in examples], 1)
-    table = _read("examples", examples, 2)
+    is_list = isinstance(examples, list | tuple) and len(examples)
+    if is_list and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in examples):
+        return _read_rows("examples", [x for x, _ in examples]), _read("`examples`", [y for _, y in examples], 1)
+    table = _read_rows("examples", examples)
     if table.shape[1] < 2:
-        raise ValueError("`examples` must have at least one feature beside the column of y, got one column.")
+        raise ValueError(
+            "`examples` must be pairs [x, y], or a table with at least one feature beside its last column of y, got "
+            "one column."
+        )
     return table[:, :-1], table[:, -1]
 
 
@@ -175,44 +194,69 @@ def _read_queries(queries: Any, columns: list | None) -> torch.Tensor:
     names = _columns(queries)
     if columns is not None and names is not None and names != columns[:-1]:
         raise ValueError(f"`queries` must have the columns {columns[:-1]} of the examples, got {names}.")
-    return _read_xs("queries", queries)
+    return _read_rows("queries", queries)
 
 
-def _read_xs(name: str, xs: Any) -> torch.Tensor:
-    if isinstance(xs, list | tuple) and len(xs) and all(hasattr(x, "__len__") for x in xs):
-        xs = [_read(name, x, 1) for x in xs]
-        if len({len(x) for x in xs}) > 1:
-            raise ValueError(f"`{name}` must have one number of features, got {sorted({len(x) for x in xs})}.")
-        return torch.stack(xs)
-    xs = _read(name, xs, None)
-    return xs.unsqueeze(1) if xs.ndim == 1 else _check_ndim(name, xs, 2)
+def _read_rows(name: str, rows: Any) -> torch.Tensor:
+    """A table, a list of rows or of single numbers to (rows, columns)."""
+    if hasattr(rows, "iloc") and rows.ndim == 2 and rows.size:
+        columns = [_read(f"column {column!r} of `{name}`", values, 1) for column, values in rows.items()]
+        return torch.stack(columns, dim=1)
+    if isinstance(rows, list | tuple) and len(rows) and all(hasattr(row, "__len__") for row in rows):
+        rows = [_read(f"`{name}`", row, 1) for row in rows]
+        if len({len(row) for row in rows}) > 1:
+            raise ValueError(f"`{name}` must have one number of features, got {sorted({len(row) for row in rows})}.")
+        return torch.stack(rows)
+    table = _read(f"`{name}`", rows)
+    return table.unsqueeze(1) if table.ndim == 1 else _check_ndim(f"`{name}`", table, 2)
 
 
-def _read(name: str, values: Any, n_axes: int | None) -> torch.Tensor:
-    """Numbers in any container to a finite float32 tensor that is not empty."""
+def _read(subject: str, values: Any, n_axes: int | None = None) -> torch.Tensor:
+    """Numbers in any container to a finite float32 tensor that is not empty; errors speak of the `subject`."""
     try:
-        numbers = values.to_numpy() if hasattr(values, "to_numpy") else values
-        # a copy: torch warns of arrays that it could write to and must not
-        numbers = numbers if isinstance(numbers, torch.Tensor) else torch.tensor(numbers)
-        if numbers.is_complex():
-            raise TypeError
-        numbers = numbers.to(torch.float32)
+        numbers = torch.from_numpy(_to_float64(values))
     except (TypeError, ValueError, RuntimeError, OverflowError):
         raise ValueError(
-            f"`{name}` must be real numbers in lists of equal lengths, an array or a data frame, "
+            f"{subject} must be real numbers in lists of equal lengths, an array or a data frame, "
             f"got {reprlib.repr(values)}."
         ) from None
     if numbers.numel() == 0:
-        raise ValueError(f"`{name}` must not be empty.")
+        raise ValueError(f"{subject} must not be empty.")
+    if numbers.isnan().any():
+        raise ValueError(f"{subject} must be finite, got NaN or a missing value: drop or impute those.")
+    numbers = numbers.to(torch.float32)
     if not numbers.isfinite().all():
-        raise ValueError(f"`{name}` must be finite, got NaN or infinity: drop or impute those.")
-    return numbers if n_axes is None else _check_ndim(name, numbers, n_axes)
+        raise ValueError(f"{subject} must be finite in float32, got infinity or a number beyond 3.4e38: rescale it.")
+    return numbers if n_axes is None else _check_ndim(subject, numbers, n_axes)
 
 
-def _check_ndim(name: str, values: torch.Tensor, n_axes: int) -> torch.Tensor:
+def _to_float64(values: Any) -> np.ndarray:
+    """Integers, floats, decimals and truth values in any container; NaN for those that are missing."""
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        values = values.double().numpy() if values.is_floating_point() else values.numpy()  # numpy has no bfloat16
+    if np.ma.is_masked(values) or (hasattr(values, "isna") and np.any(values.isna())):
+        return np.full(np.shape(values), np.nan)
+    array = np.asarray(values)
+    types = {type(value) for value in array.flat} if array.dtype == object else {array.dtype.type}
+    if not all(issubclass(kind, Real | Decimal | np.bool_) and kind is not np.timedelta64 for kind in types):
+        raise TypeError
+    with np.errstate(over="ignore"):  # a wider float becomes infinite, and is refused as such
+        return array.astype(np.float64)
+
+
+def _check_ndim(subject: str, values: torch.Tensor, n_axes: int) -> torch.Tensor:
     if values.ndim != n_axes:
-        raise ValueError(f"`{name}` must be rows of numbers, got an array of shape {tuple(values.shape)}.")
+        raise ValueError(f"{subject} must be rows of numbers, got an array of shape {tuple(values.shape)}.")
     return values
+
+
+def _check_answers(predictions: torch.Tensor):
+    if not predictions.isfinite().all():
+        raise ValueError(
+            "The answers are not finite: the model is trained on x and y near unit variance, and computes in "
+            f"{predictions.dtype}. Rescale the examples and queries."
+        )
 
 
 # every checkpoint brings its own copy of this file: the last one imported answers for the task, without a warning

@@ -22,6 +22,7 @@ ALLOWED = {
 # files that no other imports and only those users need who have the library
 EXTRA = {
     "modeling_looped_gpt2/estimator_looped_gpt2.py": {"numpy", "sklearn"},
+    "modeling_looped_gpt2/pipeline_looped_gpt2.py": {"numpy"},
     "scripts/demo.py": {"gradio", "starlette"},
 }
 FILES = [path for folder in ALLOWED for path in sorted((ROOT / folder).glob("*.py"))]

@@ -1,5 +1,10 @@
+from decimal import Decimal
+from fractions import Fraction
+
+import datasets
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 
@@ -44,14 +49,40 @@ def test_with_an_exit_tolerance_every_query_tells_its_loops(regress):
 
 
 TABLE = np.column_stack((XS, YS))
+FRAMES = {
+    "examples": pd.DataFrame(TABLE, columns=["a", "b", "c", "y"]),
+    "queries": pd.DataFrame(QUERIES, columns=["a", "b", "c"]),
+}
 FORMS = {
     "arrays": {"examples": TABLE, "queries": np.array(QUERIES)},
+    "arrays of another byte order": {"examples": TABLE.astype(">f8"), "queries": np.array(QUERIES, dtype=">f4")},
+    "arrays of objects": {"examples": TABLE.astype(object), "queries": np.array(QUERIES, dtype=object)},
+    "wide floats": {"examples": TABLE.astype(np.longdouble), "queries": np.array(QUERIES, dtype=np.longdouble)},
+    "masked arrays without a masked value": {"examples": np.ma.array(TABLE), "queries": np.ma.array(QUERIES)},
+    "rows": {"examples": TABLE.tolist(), "queries": [np.array(query) for query in QUERIES]},
     "integers and tuples": {"examples": tuple(zip(XS, YS, strict=True)), "queries": tuple(map(tuple, QUERIES))},
-    "tensors": {"examples": torch.tensor(TABLE), "queries": torch.tensor(QUERIES)},
+    "tensors": {"examples": torch.tensor(TABLE), "queries": torch.tensor(QUERIES, requires_grad=True)},
     "pairs of arrays": {"examples": list(zip(np.array(XS), np.array(YS), strict=True)), "queries": np.array(QUERIES)},
-    "data frames": {
-        "examples": pd.DataFrame(TABLE, columns=["a", "b", "c", "y"]),
-        "queries": pd.DataFrame(QUERIES, columns=["a", "b", "c"]),
+    "decimals": {
+        "examples": [[[Decimal(str(value)) for value in x], Fraction(y)] for x, y in zip(XS, YS, strict=True)],
+        "queries": [[Decimal(str(value)) for value in query] for query in QUERIES],
+    },
+    "data frames": FRAMES,
+    **{
+        name: {key: frame.astype(name) for key, frame in FRAMES.items()}
+        for name in ("Float64", "float64[pyarrow]", "object", "category")
+    },
+    "decimals of pyarrow": {
+        key: frame.map(lambda value: Decimal(str(value))).astype(pd.ArrowDtype(pa.decimal128(5, 2)))
+        for key, frame in FRAMES.items()
+    },
+    "tables of pyarrow": {key: pa.Table.from_pandas(frame) for key, frame in FRAMES.items()},
+    "datasets": {key: datasets.Dataset.from_pandas(frame) for key, frame in FRAMES.items()},
+    "selected rows of datasets": {
+        key: datasets.Dataset.from_pandas(pd.concat((frame, frame), ignore_index=True))
+        .select(range(len(frame)))
+        .with_format("torch")
+        for key, frame in FRAMES.items()
     },
 }
 
@@ -61,11 +92,33 @@ def test_all_containers_mean_the_same(form, regress):
     assert regress(FORMS[form]) == regress(REQUEST)
 
 
+def test_whole_numbers_and_truth_values_are_numbers_in_every_column(regress):
+    rows = [[3, 1, 0, 5], [-2, 0, 1, 7]]
+    names = ["a", "b", "c", "y"]
+    expected = regress({"examples": rows, "queries": [row[:3] for row in rows]})
+    for types in (
+        {"a": "int8", "b": "bool", "c": "uint64"},
+        {"a": "Int64", "b": "boolean", "c": "UInt8", "y": "Float32"},
+        {"a": "int16[pyarrow]", "b": "bool[pyarrow]", "c": "category", "y": "float16"},
+        {"a": "object", "b": "Sparse[int]", "c": "object", "y": "Int32"},
+    ):
+        frame = pd.DataFrame(rows, columns=names).astype(types)
+        assert regress({"examples": frame, "queries": frame[names[:3]]}) == expected
+    array = np.array(rows)
+    assert regress({"examples": array, "queries": [tuple(row) for row in array[:, :3]]}) == expected
+    truth = [[[True, False, True], True]]
+    assert regress({"examples": truth, "queries": [truth[0][0]]}) == regress(
+        {"examples": [[[1, 0, 1], 1]], "queries": [[1, 0, 1]]}
+    )
+
+
 def test_one_feature_may_be_a_plain_number_and_missing_features_are_zeros(regress):
     plain = regress({"examples": [[0.5, 2.0], [1, 0.7]], "queries": [1.0, -0.4]})
     rows = regress({"examples": [[[0.5], 2.0], [[1], 0.7]], "queries": [[1.0], [-0.4]]})
     padded = regress({"examples": [[[0.5, 0, 0], 2.0], [[1, 0, 0], 0.7]], "queries": [[1.0, 0, 0], [-0.4, 0, 0]]})
     assert plain == rows == padded
+    for queries in (np.array([1.0, -0.4]), pd.Series([1.0, -0.4]), pa.array([1.0, -0.4]), torch.tensor([1.0, -0.4])):
+        assert regress({"examples": [[0.5, 2.0], [1, 0.7]], "queries": queries}) == plain
 
 
 def test_batches_change_nothing(regress):
@@ -85,7 +138,19 @@ def test_batches_change_nothing(regress):
             for answer, expected in zip(answers, singly, strict=True):
                 assert answer["predictions"] == pytest.approx(expected["predictions"], abs=1e-5)
                 assert answer["n_loops_used"] == expected["n_loops_used"]
-    assert regress([]) == []
+    assert regress([]) == regress(()) == []
+
+
+def test_requests_may_come_from_a_dataset_or_a_tuple(regress):
+    requests = [{"examples": TABLE.tolist(), "queries": QUERIES[:n]} for n in (1, 3, 2)]
+    expected = regress(requests)
+    assert regress(tuple(requests)) == expected
+    dataset = datasets.Dataset.from_list(requests)
+    for inputs in (dataset, dataset.to_iterable_dataset(), dataset.with_format("numpy"), dataset.with_format("torch")):
+        for batch_size in (1, 2):
+            answers = list(regress(inputs, batch_size=batch_size))
+            for answer, known in zip(answers, expected, strict=True):
+                assert answer["predictions"] == pytest.approx(known["predictions"], abs=1e-5)
 
 
 NAN = float("nan")
@@ -102,16 +167,53 @@ BAD_REQUESTS = {
     "text as examples": ({"examples": "abc", "queries": [1]}, "`examples` must be real numbers"),
     "text in a frame": (
         {"examples": pd.DataFrame({"x": ["abc"], "y": [1]}), "queries": [1]},
-        r"`examples` must be real numbers.*, got\s.*\s.*abc",
+        "column 'x' of `examples` must be real numbers.*, got\\s.*abc",
     ),
     "None": (REQUEST | {"queries": None}, "`queries` must be real numbers"),
     "NaN in x": ({"examples": [[[NAN, 1], 1]], "queries": [[1, 1]]}, "`examples` must be finite"),
     "NaN in y": ({"examples": [[[1, 1], NAN]], "queries": [[1, 1]]}, "`examples` must be finite"),
     "infinity": (REQUEST | {"queries": [[1, 2, float("inf")]]}, "`queries` must be finite"),
     "too large for float32": (REQUEST | {"queries": [[1e39, 0, 0]]}, "`queries` must be finite"),
-    "no pairs": ({"examples": [[1, 2, 3]], "queries": [1]}, r"must be pairs \[x, y\]"),
+    "some pairs": ({"examples": [[[1, 2], 3], [1, 2, 3]], "queries": [[1, 2]]}, "`examples` must be real numbers"),
+    "numbers alone": ({"examples": [1, 2, 3], "queries": [1]}, r"must be pairs \[x, y\], or a table"),
+    "None among numbers": (REQUEST | {"queries": [[1, 2, None]]}, "`queries` must be real numbers.*None"),
+    "text of digits": (REQUEST | {"queries": [["1", "2", "3"]]}, "`queries` must be real numbers"),
+    "dates": (REQUEST | {"queries": np.ones((1, 3), dtype="M8[D]")}, "`queries` must be real numbers"),
+    "durations": (REQUEST | {"queries": np.ones((1, 3), dtype="m8[s]")}, "`queries` must be real numbers"),
+    "complex tensors": (REQUEST | {"queries": torch.ones(1, 3) * 1j}, "`queries` must be real numbers"),
+    "masked values": (
+        REQUEST | {"queries": np.ma.array(QUERIES, mask=np.eye(3))},
+        "`queries` must be finite, got NaN",
+    ),
+    "too large for any float": (REQUEST | {"queries": [[10**400, 0, 0]]}, "`queries` must be real numbers"),
+    "wide floats": (REQUEST | {"queries": np.full((1, 3), np.longdouble("1e400"))}, "`queries` must be finite"),
+    "an empty frame": (REQUEST | {"examples": FRAMES["examples"][:0]}, "`examples` must not be empty"),
+    **{
+        f"a missing value, {dtype}": (
+            {"examples": FRAMES["examples"].astype({"b": dtype}).mask(FRAMES["examples"] == 0.3), "queries": QUERIES},
+            "column 'b' of `examples` must be finite, got NaN or a missing value: drop or impute",
+        )
+        for dtype in ("float64", "Float64", "float64[pyarrow]", "object")
+    },
+    "a missing value in a dataset": (
+        FORMS["arrays"] | {"examples": datasets.Dataset.from_dict({"a": [1, None], "y": [1.0, 2.0]})},
+        "column 'a' of `examples` must be finite",
+    ),
+    "a column of dates": (
+        REQUEST | {"queries": FRAMES["queries"].assign(c=pd.Timestamp(0))},
+        "column 'c' of `queries` must be real numbers",
+    ),
+    "a column of categories": (
+        REQUEST | {"queries": FRAMES["queries"].assign(c=pd.Categorical(list("xyz")))},
+        "column 'c' of `queries` must be real numbers",
+    ),
+    "lists in a dataset": (
+        {"examples": datasets.Dataset.from_dict({"x": [[1.0], [2.0]], "y": [1.0, 2.0]}), "queries": [1]},
+        "column 'x' of `examples` must be",
+    ),
+    "a dictionary of datasets": (datasets.DatasetDict(train=FORMS["datasets"]["examples"]), r"got \['train'\]"),
     "a y of two values": ({"examples": [[[1], [2, 3]]], "queries": [1]}, "`examples` must be rows of numbers"),
-    "one column": ({"examples": np.ones((2, 1)), "queries": [1]}, "at least one feature beside the column of y"),
+    "one column": ({"examples": np.ones((2, 1)), "queries": [1]}, "at least one feature beside its last column of y"),
     "ragged examples": ({"examples": [[[1], 2], [[1, 2], 3]], "queries": [1]}, "one number of features"),
     "ragged queries": (REQUEST | {"queries": [[1, 2, 3], [1]]}, r"`queries` must have one number of features"),
     "a cube": (REQUEST | {"queries": np.ones((2, 2, 2))}, r"`queries` must be rows of numbers.*\(2, 2, 2\)"),
@@ -137,6 +239,13 @@ def test_a_bad_request_is_refused_by_name(name, regress):
     for asked in (request, [REQUEST, request]):
         with pytest.raises(ValueError, match=message):
             regress(asked)
+
+
+def test_answers_that_are_not_finite_are_refused(regress):
+    for request in (REQUEST | {"queries": [[1e38, 1e38, 1e38]]}, {"examples": [[1e30, 1e38]], "queries": [1.0]}):
+        torch.nn.init.constant_(regress.model.read_in.weight, 100.0)
+        with pytest.raises(ValueError, match="finite"):
+            regress(request)
 
 
 @pytest.mark.parametrize(
