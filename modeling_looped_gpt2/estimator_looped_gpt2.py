@@ -6,12 +6,14 @@ checkpoint carries it, and scikit-learn is needed by those alone who import it.
 
 import copy
 import os
+from collections.abc import Iterator
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -20,10 +22,61 @@ from .modeling_looped_gpt2_classification import LoopedGPT2ForInContextClassific
 from .modeling_looped_gpt2_in_context import LoopedGPT2ForInContextRegression
 
 
+# contexts times queries that are computed together: many make matrix products fast, but few bound the memory, and the
+# queries to one context attend to each other, which costs the square of their number
+ANSWERS_AT_A_TIME = 1024
+# standard deviations at which a feature ends: of the standard normal ones that the models are trained on, one in 1.7
+# million lies beyond
+MAX_DEVIATION = 5.0
+# standard deviations beyond which a feature is unlike the examples and says nothing: of no distribution more than one
+# value in 400 lies beyond (Chebyshev)
+UNLIKE_DEVIATION = 20.0
+
+
+class _Standardizer:
+    """
+    Standardises columns of finite numbers, of any size, and undoes it.
+
+    A power of two brings each column near 1 first. That is exact, and no sum of huge numbers overflows then and no
+    spread of tiny ones vanishes.
+
+    Args:
+        values (`np.ndarray` of shape `(n_examples, ...)`):
+            Float64. A column whose standard deviation is round-off, 1e-12 of its largest value, is constant.
+    """
+
+    def __init__(self, values: np.ndarray):
+        self.exponent = np.frexp(np.abs(values).max(axis=0))[1]
+        values = np.ldexp(values, -self.exponent)
+        self.mean = values[0] + (values - values[0]).mean(axis=0)  # that of equal values is exact
+        std = values.std(axis=0)
+        self.std = np.where(std > 1e-12, std, 0.0)
+
+    def transform(self, values: np.ndarray) -> np.ndarray:
+        """Deviations from the mean in standard deviations, 0 in a column that was constant."""
+        with np.errstate(over="ignore"):  # infinitely far from all examples
+            deviations = np.ldexp(values, -self.exponent) - self.mean
+            return np.divide(deviations, self.std, out=np.zeros_like(deviations), where=self.std > 0)
+
+    def inverse_transform(self, deviations: np.ndarray) -> np.ndarray:
+        """Values of these deviations, infinite beyond the range of float64."""
+        with np.errstate(over="ignore"):
+            return np.ldexp(deviations * self.std + self.mean, self.exponent)
+
+
 class _InContextEstimator(BaseEstimator):
     """Standardised features, padded to the model's `n_dims`, dealt into contexts that are encoded once."""
 
     model_class: type[LoopedGPT2InContextPreTrainedModel]
+
+    def _validate(self, X: Any, *y: Any, **options) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """X in float64 and y, where it is given, after scikit-learn's checks and those of what it would misread."""
+        data = [_check_container(name, values) for name, values in zip("Xy", (X, *y), strict=False)]
+        try:
+            with np.errstate(over="ignore"):  # a wider float becomes infinite, and is refused as such
+                return validate_data(self, *data, dtype=np.float64, **options)
+        except OverflowError:
+            raise ValueError("X and y must be within the range of float64, got an integer beyond 1.8e308.") from None
 
     def _encode(self, X: np.ndarray, ys: torch.Tensor):
         """Fit the standardisation of X and encode X with ys `(n_examples,)`."""
@@ -33,20 +86,27 @@ class _InContextEstimator(BaseEstimator):
                 f"X must have at most `n_dims` = {n_dims} features for this model, got {n_features}: select or "
                 "project them, e.g. with sklearn.decomposition.PCA."
             )
-        self.x_mean_, self.x_std_ = X.mean(axis=0), _std(X)
+        self.x_standardizer_ = _Standardizer(X)
         order = self._deal(len(X))
         self.n_contexts_, self.n_examples_ = order.shape
         with torch.inference_mode():
             contexts = (part[order].to(self.model_.device) for part in (self._to_tensor(X), ys))
             self.context_ = self.model_.encode_context(*contexts, n_loops=self.n_loops)
 
-    def _ask(self, X) -> torch.Tensor:
-        """Answers of every context `(n_contexts, n_queries, ...)`."""
-        check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=np.float64)
-        queries = self._to_tensor(X).to(self.model_.device)
-        with torch.inference_mode():
-            return self.model_.predict(queries.expand(self.n_contexts_, -1, -1), self.context_)
+    def _ask(self, X: Any) -> Iterator[torch.Tensor]:
+        """Answers of every context `(n_contexts, n_queries, ...)` in float64, piece by piece."""
+        X = self._validate(X, reset=False)
+        n_rows = max(1, ANSWERS_AT_A_TIME // self.n_contexts_)
+        for start in range(0, len(X), n_rows):
+            queries = self._to_tensor(X[start : start + n_rows]).to(self.model_.device)
+            with torch.inference_mode():
+                answers = self.model_.predict(queries.expand(self.n_contexts_, -1, -1), self.context_)
+            if not answers.isfinite().all():
+                raise ValueError(
+                    "The model's answers are not finite: its weights are NaN or infinite, or too large for "
+                    f"{self.model_.dtype}. Take another checkpoint, or this one in float32."
+                )
+            yield answers.cpu().double()
 
     def _load(self) -> LoopedGPT2InContextPreTrainedModel:
         if not isinstance(self.max_contexts, Integral) or self.max_contexts < 1:
@@ -78,7 +138,9 @@ class _InContextEstimator(BaseEstimator):
 
     def _to_tensor(self, X: np.ndarray) -> torch.Tensor:
         """Standardised and padded rows `(n, n_dims)`."""
-        xs = torch.as_tensor((X - self.x_mean_) / self.x_std_, dtype=torch.float32)
+        deviations = self.x_standardizer_.transform(X)
+        deviations = np.where(np.abs(deviations) > UNLIKE_DEVIATION, 0, deviations.clip(-MAX_DEVIATION, MAX_DEVIATION))
+        xs = torch.as_tensor(deviations, dtype=torch.float32)
         return torch.nn.functional.pad(xs, (0, self.model_.config.n_dims - xs.shape[1]))
 
 
@@ -90,6 +152,10 @@ class InContextRegressor(RegressorMixin, _InContextEstimator):
     trained on and back. More examples than the model has positions for are shuffled and dealt into contexts of equal
     size, whose predictions are averaged: every example is used, up to `max_contexts` of them.
 
+    No feature can destroy an answer by itself. One that is constant in the examples says nothing. A value more than 5
+    standard deviations from the examples' mean counts as 5, which is as far as the models see in training, and one
+    more than 20 away says nothing. A constant y is the answer to every query.
+
     Args:
         model (`str`, `Path` or [`LoopedGPT2ForInContextRegression`]):
             Folder or Hub repository of a model, or the model itself, of which a copy is used. The code of the
@@ -97,8 +163,8 @@ class InContextRegressor(RegressorMixin, _InContextEstimator):
         n_loops (`int`, *optional*, defaults to the model's):
             Loops, >= 1.
         y_std (`float`, *optional*, defaults to the square root of the number of features):
-            Standard deviation to which y is scaled, > 0. The default is that of linear functions of standardised
-            features with standard normal weights; sparse ones of the paper have 3 ** 0.5, trees 1.
+            Standard deviation to which y is scaled, in 1e-6 ... 1e6. The default is that of linear functions of
+            standardised features with standard normal weights; sparse ones of the paper have 3 ** 0.5, trees 1.
         max_contexts (`int`, defaults to 16):
             Most contexts that are encoded, >= 1. Examples beyond `max_contexts` full ones are left out at random.
         revision (`str`, *optional*):
@@ -153,20 +219,23 @@ class InContextRegressor(RegressorMixin, _InContextEstimator):
 
         Args:
             X (array-like of shape `(n_examples, n_features)`), y (array-like of shape `(n_examples,)`):
-                Finite numbers; at most `n_dims` features.
+                Finite numbers of any type and size, scaled in float64; at most `n_dims` features.
 
         Raises:
             `ValueError`: X, y or an argument of the estimator is not as above.
         """
-        X, y = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
+        X, y = self._validate(X, y, y_numeric=True)
         if y.dtype.kind not in "biuf":
             raise ValueError(f"y must be numbers, got an array of {y.dtype}: InContextClassifier takes labels.")
-        if self.y_std is not None and not (isinstance(self.y_std, Real) and 0 < self.y_std < np.inf):
-            raise ValueError(f"`y_std` must be a finite number > 0, got {self.y_std!r}.")
+        with np.errstate(over="ignore"):
+            y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        if self.y_std is not None and not (isinstance(self.y_std, Real) and 1e-6 <= self.y_std <= 1e6):
+            raise ValueError(f"`y_std` must be a number in 1e-6 ... 1e6, got {self.y_std!r}.")
         self.model_ = self._load()
-        y_std = X.shape[1] ** 0.5 if self.y_std is None else self.y_std
-        self.y_mean_, self.y_scale_ = y.mean(), _std(y) / y_std
-        self._encode(X, torch.as_tensor((y - self.y_mean_) / self.y_scale_, dtype=torch.float32))
+        self.y_std_ = X.shape[1] ** 0.5 if self.y_std is None else self.y_std
+        self.y_standardizer_ = _Standardizer(y)
+        ys = self.y_standardizer_.transform(y) * self.y_std_
+        self._encode(X, torch.as_tensor(ys, dtype=torch.float32))
         return self
 
     def predict(self, X) -> np.ndarray:
@@ -179,8 +248,16 @@ class InContextRegressor(RegressorMixin, _InContextEstimator):
 
         Returns:
             `np.ndarray` of shape `(n_queries,)`, float64, in units of y.
+
+        Raises:
+            `ValueError`: X is not as above, or an answer is not finite.
         """
-        return self._ask(X).double().mean(dim=0).cpu().numpy() * self.y_scale_ + self.y_mean_
+        check_is_fitted(self)
+        answers = torch.cat([part.mean(dim=0) for part in self._ask(X)]).numpy()
+        predictions = self.y_standardizer_.inverse_transform(answers / self.y_std_)
+        if not np.isfinite(predictions).all():
+            raise ValueError("Predictions are beyond the range of float64, 1.8e308: divide y by a constant.")
+        return predictions
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -238,7 +315,7 @@ class InContextClassifier(ClassifierMixin, _InContextEstimator):
         Raises:
             `ValueError`: X, y or an argument of the estimator is not as above.
         """
-        X, y = validate_data(self, X, y, dtype=np.float64)
+        X, y = self._validate(X, y)
         check_classification_targets(y)
         self.classes_, classes = np.unique(y, return_inverse=True)
         self.model_ = self._load()
@@ -261,9 +338,13 @@ class InContextClassifier(ClassifierMixin, _InContextEstimator):
 
         Returns:
             `np.ndarray` of shape `(n_queries, n_classes)`, float64; rows sum to 1.
+
+        Raises:
+            `ValueError`: X is not as above, or an answer is not finite.
         """
-        logits = self._ask(X)[..., : len(self.classes_)]
-        return logits.double().softmax(dim=-1).mean(dim=0).cpu().numpy()
+        check_is_fitted(self)
+        n_classes = len(self.classes_)
+        return torch.cat([part[..., :n_classes].softmax(dim=-1).mean(dim=0) for part in self._ask(X)]).numpy()
 
     def predict(self, X) -> np.ndarray:
         """The most probable label at every row of X `(n_queries, n_features)`, `(n_queries,)`."""
@@ -276,10 +357,46 @@ class InContextClassifier(ClassifierMixin, _InContextEstimator):
         return tags
 
 
-def _std(values: np.ndarray) -> np.ndarray:
-    """Standard deviation over rows, 1 where nothing varies."""
-    std = values.std(axis=0)
-    return np.where(std > 1e-12 * np.abs(values).max(axis=0), std, 1.0)
+def _check_container(name: str, values: Any) -> Any:
+    """Refuse what scikit-learn would take for numbers, and name the columns of a frame that are at fault."""
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        return values.double().numpy() if values.is_floating_point() else values.numpy()  # bfloat16 is none of numpy's
+    if hasattr(values, "to_pandas") and not hasattr(values, "to_numpy"):  # of pyarrow or datasets
+        values = values.to_pandas()
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name} must not be masked: drop or impute the masked values.")
+    if name == "X" and getattr(getattr(values, "dtype", None), "kind", None) in ("m", "M"):
+        raise ValueError(f"X must be numbers, got {values.dtype}: count days or seconds.")
+    if name == "X" and hasattr(values, "iloc") and hasattr(values, "columns"):
+        _check_columns(values)
+    return values
+
+
+def _check_columns(frame: Any):
+    """Refuse a pandas frame with columns of no numbers or with missing values."""
+    no_numbers = [column for column, values in frame.items() if not _is_numeric(values)]
+    if no_numbers:
+        raise ValueError(
+            f"X must be numbers, got text, categories, dates or the like in the columns {no_numbers}: encode them, "
+            "e.g. with sklearn.preprocessing.OneHotEncoder in a sklearn.compose.ColumnTransformer."
+        )
+    missing = [column for column, values in frame.items() if values.isna().any()]
+    if missing:
+        raise ValueError(
+            f"X must not contain NaN or missing values, got some in the columns {missing}: drop those rows, or impute "
+            "them, e.g. with sklearn.impute.SimpleImputer in a sklearn.pipeline.Pipeline."
+        )
+
+
+def _is_numeric(column: Any) -> bool:
+    if column.dtype.kind in "biufmMc":
+        return column.dtype.kind in "biuf"
+    try:  # objects such as Decimal, categories that are numbers
+        np.asarray(column.dropna(), dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
 
 
 __all__ = ["InContextClassifier", "InContextRegressor"]
