@@ -17,6 +17,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from .configuration_looped_gpt2 import LoopedGPT2Config
 from .in_context_looped_gpt2 import LoopedGPT2InContextPreTrainedModel
 from .modeling_looped_gpt2_classification import LoopedGPT2ForInContextClassification
 from .modeling_looped_gpt2_in_context import LoopedGPT2ForInContextRegression
@@ -112,8 +113,7 @@ class _InContextEstimator(BaseEstimator):
         if not isinstance(self.max_contexts, Integral) or self.max_contexts < 1:
             raise ValueError(f"`max_contexts` must be an integer >= 1, got {self.max_contexts!r}.")
         if isinstance(self.model, torch.nn.Module):
-            model = copy.deepcopy(self.model)  # which the estimator may move and the caller may train on
-            names = [base.__name__ for base in type(model).__mro__]  # its class may be that of a checkpoint's own code
+            model, names = self.model, _class_names(self.model)
         elif isinstance(self.model, str | os.PathLike):
             hub_arguments = {"revision": self.revision} if self.revision else {}
             model = self.model_class.from_pretrained(self.model, **hub_arguments)
@@ -124,7 +124,26 @@ class _InContextEstimator(BaseEstimator):
             raise ValueError(
                 f"`model` must be a {self.model_class.__name__} for {type(self).__name__}, got a {names[0]}."
             )
-        return model.eval().to(self.device or model.device)
+        # a copy, which the estimator may move and the caller may train on
+        return copy.deepcopy(self._in_own_class(model)).eval().to(self.device or model.device)
+
+    def _in_own_class(self, model: torch.nn.Module) -> LoopedGPT2InContextPreTrainedModel:
+        """The model in the class of this package, sharing its weights."""
+        if isinstance(model, self.model_class):
+            return model
+        attention = model.config._attn_implementation
+        config = LoopedGPT2Config.from_dict(model.config.to_dict(), attn_implementation=attention)
+        with torch.device("meta"):
+            own_model = self.model_class(config)
+        own_model.load_state_dict(model.state_dict(), assign=True)
+        return own_model
+
+    def __getstate__(self) -> dict:
+        """What is pickled: a class from a checkpoint's own code would not be found in another process."""
+        state = dict(super().__getstate__())
+        if isinstance(self.model, torch.nn.Module) and self.model_class.__name__ in _class_names(self.model):
+            state["model"] = self._in_own_class(self.model)
+        return state
 
     def _deal(self, n: int) -> np.ndarray:
         """Indices `(contexts, examples in each)`: all examples in their order where they fit into one context."""
@@ -176,7 +195,8 @@ class InContextRegressor(RegressorMixin, _InContextEstimator):
 
     Attributes:
         model_ ([`LoopedGPT2ForInContextRegression`]):
-            The model.
+            The model, in the class of this package whatever was given: a fitted estimator can be pickled and loaded
+            wherever the package is installed.
         context_ ([`~transformers.DynamicCache`]):
             The encoded examples, one row a context.
         n_contexts_ (`int`), n_examples_ (`int`):
@@ -355,6 +375,11 @@ class InContextClassifier(ClassifierMixin, _InContextEstimator):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.poor_score = True  # how well it does depends on the model, which may be any
         return tags
+
+
+def _class_names(model: torch.nn.Module) -> list[str]:
+    """Names of the model's class and those it is derived from: the class may be that of a checkpoint's own code."""
+    return [base.__name__ for base in type(model).__mro__]
 
 
 def _check_container(name: str, values: Any) -> Any:

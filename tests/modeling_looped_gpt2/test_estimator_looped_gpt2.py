@@ -1,7 +1,12 @@
+import copy
+import os
 import pickle
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -17,6 +22,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
 from sklearn.utils.estimator_checks import check_estimator
+from transformers import AutoModel
 
 from modeling_looped_gpt2 import (
     LoopedGPT2Config,
@@ -273,6 +279,40 @@ def test_one_value_that_is_no_number_is_refused(place, junk, make_model, data):
     if place == "frame":
         assert error.type is ValueError
         assert "columns ['city']" in str(error.value) or "infinity" in str(error.value)
+
+
+def test_a_fitted_estimator_of_remote_code_works_in_another_process(make_model, data, tmp_path, monkeypatch):
+    X, y, queries = data
+    make_model().save_pretrained(tmp_path / "model")
+    model = AutoModel.from_pretrained(tmp_path / "model", trust_remote_code=True)
+    assert not isinstance(model, LoopedGPT2ForInContextRegression)
+    fitted = InContextRegressor(model).fit(X, y)
+    expected = fitted.predict(queries)
+    assert type(fitted.model_) is LoopedGPT2ForInContextRegression
+    np.testing.assert_array_equal(expected, InContextRegressor(make_model()).fit(X, y).predict(queries))
+    for same in (copy.deepcopy(fitted), clone(fitted).fit(X, y), pickle.loads(pickle.dumps(fitted))):
+        np.testing.assert_array_equal(same.predict(queries), expected)
+    joblib.dump((fitted, InContextRegressor(model), X, y, queries), tmp_path / "fitted.joblib")
+    code = "import joblib, sys, numpy as np\n"
+    code += "fitted, fresh, X, y, queries = joblib.load(sys.argv[1])\n"
+    code += "np.save(sys.argv[2], [fitted.predict(queries), fresh.fit(X, y).predict(queries)])\n"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_MODULES_CACHE": str(tmp_path / "empty")}
+    command = [sys.executable, "-c", code, str(tmp_path / "fitted.joblib"), str(tmp_path / "answers.npy")]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert result.returncode == 0, result.stderr
+    np.testing.assert_allclose(np.load(tmp_path / "answers.npy"), [expected, expected], rtol=1e-5)
+
+
+def test_taking_a_model_of_remote_code_draws_no_random_number_and_leaves_it_alone(make_model, data, tmp_path):
+    make_model().save_pretrained(tmp_path)
+    model = AutoModel.from_pretrained(tmp_path, trust_remote_code=True, attn_implementation="eager").double()
+    state = torch.get_rng_state()
+    regressor = InContextRegressor(model).fit(*data[:2])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (regressor.model_.dtype, regressor.model_.config._attn_implementation) == (torch.float64, "eager")
+    before = regressor.predict(data[2])
+    torch.nn.init.zeros_(model.read_out.weight)
+    np.testing.assert_array_equal(regressor.predict(data[2]), before)
 
 
 def test_pieces_change_nothing(make_model, data, monkeypatch):
