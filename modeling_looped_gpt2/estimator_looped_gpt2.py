@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
+from transformers.utils.logging import tqdm
 
 from .configuration_looped_gpt2 import LoopedGPT2Config
 from .in_context_looped_gpt2 import LoopedGPT2InContextPreTrainedModel
@@ -26,6 +27,8 @@ from .modeling_looped_gpt2_in_context import LoopedGPT2ForInContextRegression
 # contexts times queries that are computed together: many make matrix products fast, but few bound the memory, and the
 # queries to one context attend to each other, which costs the square of their number
 ANSWERS_AT_A_TIME = 1024
+# contexts times queries that are worth a progress bar
+MANY_ANSWERS = 4096
 # standard deviations at which a feature ends: of the standard normal ones that the models are trained on, one in 1.7
 # million lies beyond
 MAX_DEVIATION = 5.0
@@ -98,16 +101,20 @@ class _InContextEstimator(BaseEstimator):
         """Answers of every context `(n_contexts, n_queries, ...)` in float64, piece by piece."""
         X = self._validate(X, reset=False)
         n_rows = max(1, ANSWERS_AT_A_TIME // self.n_contexts_)
-        for start in range(0, len(X), n_rows):
-            queries = self._to_tensor(X[start : start + n_rows]).to(self.model_.device)
-            with torch.inference_mode():
-                answers = self.model_.predict(queries.expand(self.n_contexts_, -1, -1), self.context_)
-            if not answers.isfinite().all():
-                raise ValueError(
-                    "The model's answers are not finite: its weights are NaN or infinite, or too large for "
-                    f"{self.model_.dtype}. Take another checkpoint, or this one in float32."
-                )
-            yield answers.cpu().double()
+        takes_long = self.n_contexts_ * len(X) > MANY_ANSWERS
+        hidden = None if self.verbose and takes_long else True  # None: where stderr is no terminal
+        with tqdm(total=len(X), desc="predict", unit=" rows", disable=hidden) as progress:
+            for start in range(0, len(X), n_rows):
+                queries = self._to_tensor(X[start : start + n_rows]).to(self.model_.device)
+                with torch.inference_mode():
+                    answers = self.model_.predict(queries.expand(self.n_contexts_, -1, -1), self.context_)
+                if not answers.isfinite().all():
+                    raise ValueError(
+                        "The model's answers are not finite: its weights are NaN or infinite, or too large for "
+                        f"{self.model_.dtype}. Take another checkpoint, or this one in float32."
+                    )
+                yield answers.cpu().double()
+                progress.update(len(queries))
 
     def _load(self) -> LoopedGPT2InContextPreTrainedModel:
         if not isinstance(self.max_contexts, Integral) or self.max_contexts < 1:
@@ -192,6 +199,9 @@ class InContextRegressor(RegressorMixin, _InContextEstimator):
             Device to compute on.
         random_state (`int`, `RandomState`, *optional*):
             Decides the shuffle, where there is one.
+        verbose (`bool`, defaults to `True`):
+            Show the progress of `predict` on stderr, where that is a terminal and more than 4,096 queries, counted
+            once per context, are asked.
 
     Attributes:
         model_ ([`LoopedGPT2ForInContextRegression`]):
@@ -224,6 +234,7 @@ class InContextRegressor(RegressorMixin, _InContextEstimator):
         revision: str | None = None,
         device: str | None = None,
         random_state=None,
+        verbose: bool = True,
     ):
         self.model = model
         self.n_loops = n_loops
@@ -232,6 +243,7 @@ class InContextRegressor(RegressorMixin, _InContextEstimator):
         self.revision = revision
         self.device = device
         self.random_state = random_state
+        self.verbose = verbose
 
     def fit(self, X, y) -> "InContextRegressor":
         """
@@ -294,7 +306,7 @@ class InContextClassifier(ClassifierMixin, _InContextEstimator):
     Args:
         model (`str`, `Path` or [`LoopedGPT2ForInContextClassification`]):
             Folder or Hub repository of a model, or the model itself, of which a copy is used.
-        n_loops, max_contexts, revision, device, random_state:
+        n_loops, max_contexts, revision, device, random_state, verbose:
             As in [`InContextRegressor`].
 
     Attributes:
@@ -314,6 +326,7 @@ class InContextClassifier(ClassifierMixin, _InContextEstimator):
         revision: str | None = None,
         device: str | None = None,
         random_state=None,
+        verbose: bool = True,
     ):
         self.model = model
         self.n_loops = n_loops
@@ -321,6 +334,7 @@ class InContextClassifier(ClassifierMixin, _InContextEstimator):
         self.revision = revision
         self.device = device
         self.random_state = random_state
+        self.verbose = verbose
 
     def fit(self, X, y) -> "InContextClassifier":
         """

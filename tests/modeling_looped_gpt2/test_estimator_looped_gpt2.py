@@ -315,14 +315,34 @@ def test_taking_a_model_of_remote_code_draws_no_random_number_and_leaves_it_alon
     np.testing.assert_array_equal(regressor.predict(data[2]), before)
 
 
-def test_pieces_change_nothing(make_model, data, monkeypatch):
+class Terminal:
+    """Keeps what is written, as a terminal would show it."""
+
+    def __init__(self, is_terminal):
+        self.text, self.isatty = "", lambda: is_terminal
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        pass
+
+
+def test_pieces_change_nothing_and_many_of_them_show_their_progress(make_model, data, monkeypatch):
     X, y, queries = data
     X, y = np.tile(X, (2, 1)), np.tile(y, 2)
-    regressor = InContextRegressor(make_model(), random_state=0).fit(X, y)
-    expected = regressor.predict(queries)
+    expected = InContextRegressor(make_model(), random_state=0).fit(X, y).predict(queries)
     monkeypatch.setattr(module, "ANSWERS_AT_A_TIME", 6)
-    assert regressor.n_contexts_ == 2
-    np.testing.assert_allclose(regressor.predict(queries), expected, rtol=1e-5)
+    monkeypatch.setattr(module, "MANY_ANSWERS", 6)
+    for verbose, is_terminal, n_queries in ((True, True, 4), (False, True, 4), (True, False, 4), (True, True, 3)):
+        regressor = InContextRegressor(make_model(), random_state=0, verbose=verbose).fit(X, y)
+        assert regressor.n_contexts_ == 2
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", Terminal(is_terminal))
+            predictions = regressor.predict(queries[:n_queries])
+            text = sys.stderr.text
+        np.testing.assert_allclose(predictions, expected[:n_queries], rtol=1e-5)
+        assert ("predict" in text and "4/4" in text) == (verbose and is_terminal and n_queries == 4)
 
 
 BAD = {
