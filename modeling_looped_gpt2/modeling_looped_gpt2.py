@@ -194,12 +194,14 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         if inputs_embeds is None:
             if self.wte is None:
                 raise ValueError("`input_ids` need a token embedding and this model has none: give `inputs_embeds`.")
+            self._check_indices("input_ids", input_ids, self.config.vocab_size)
             inputs_embeds = self.wte(input_ids)
         if output_loop_hidden_states and self.coda and cache is not None:
             raise ValueError("`output_loop_hidden_states` runs the coda after every loop: leave out `cache`.")
         if use_cache and cache is None:
             cache = DynamicCache(config=self.config.with_loops(n_loops, loops_per_slot))
         self._check_cache(cache, n_loops, loops_per_slot)
+        self._check_mask_and_positions(attention_mask, position_ids, inputs_embeds, cache)
         given_positions = position_ids
         if position_ids is None:
             position_ids = self._next_positions(inputs_embeds, cache)
@@ -229,7 +231,9 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         if exit_tolerance is None:
             hidden_states = self._run_loops(inputs, slots, loop_window, loop_hidden_states, kwargs)
         else:
-            hidden_states, n_loops_used = self._run_until_settled(inputs, slots, exit_tolerance, last_tokens, kwargs)
+            hidden_states, n_loops_used = self._run_until_settled(
+                inputs, slots, float(exit_tolerance), last_tokens, kwargs
+            )
         return LoopedGPT2ModelOutput(
             hidden_states,
             cache if use_cache else None,
@@ -342,7 +346,8 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
     def _check_exit(self, exit_tolerance: float | None, has_window: bool, output_loops: bool, kwargs: dict):
         if exit_tolerance is None:
             return
-        if not isinstance(exit_tolerance, Real) or not 0 < exit_tolerance < float("inf"):
+        is_number = isinstance(exit_tolerance, Real) and not isinstance(exit_tolerance, bool)
+        if not is_number or not 0 < exit_tolerance < float("inf"):
             raise ValueError(f"`exit_tolerance` must be a finite number > 0, got {exit_tolerance!r}.")
         outputs = {name: kwargs.get(name) for name in ("output_hidden_states", "output_attentions")}
         unfit = {"loop_window": has_window, "output_loop_hidden_states": output_loops, **outputs}
@@ -350,6 +355,42 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
             if given:
                 raise ValueError(
                     f"`{name}` cannot be had with `exit_tolerance`: rows end after different loops. Leave one out."
+                )
+
+    def _check_indices(self, name: str, indices: torch.LongTensor, n_rows: int):
+        """Refuse what is no index of an embedding of `n_rows`; looks at values where that costs no wait for a GPU."""
+        if not isinstance(indices, torch.Tensor) or indices.ndim != 2 or indices.dtype not in (torch.int, torch.long):
+            got = f"{indices.dtype} of shape {tuple(indices.shape)}" if isinstance(indices, torch.Tensor) else indices
+            raise ValueError(f"`{name}` must be a `torch.LongTensor` of two dimensions, got {got!s:.80}.")
+        if indices.device.type == "cpu" and not torch.compiler.is_compiling() and indices.numel():
+            least, most = indices.min().item(), indices.max().item()
+            if not 0 <= least <= most < n_rows:
+                raise ValueError(f"`{name}` must be in 0 ... {n_rows - 1}, got {least} to {most}.")
+
+    def _check_mask_and_positions(
+        self,
+        attention_mask: torch.Tensor | None,
+        position_ids: torch.LongTensor | None,
+        inputs_embeds: torch.Tensor,
+        cache: Cache | None,
+    ):
+        batch_size, n_tokens = inputs_embeds.shape[:2]
+        if position_ids is not None:
+            self._check_indices("position_ids", position_ids, self.config.n_positions)
+            if tuple(position_ids.shape) not in ((batch_size, n_tokens), (1, n_tokens)):
+                raise ValueError(
+                    f"`position_ids` must have shape {(batch_size, n_tokens)} or {(1, n_tokens)}, got "
+                    f"{tuple(position_ids.shape)}."
+                )
+        n_seen = 0 if cache is None else cache.get_seq_length()
+        # a static cache keeps its length in a tensor; masks of four dimensions are the caller's own
+        shape = getattr(attention_mask, "shape", ())
+        if attention_mask is not None and len(shape) != 4 and isinstance(n_seen, int):
+            expected = (batch_size, n_seen + n_tokens)
+            if not isinstance(attention_mask, torch.Tensor) or tuple(shape) != expected:
+                raise ValueError(
+                    f"`attention_mask` must be a tensor of shape {expected}, one entry per token of the cache and of "
+                    f"the call, got {type(attention_mask).__name__} of shape {tuple(shape)}."
                 )
 
     def _check_cache(self, cache: Cache | None, n_loops: int, loops_per_slot: int):

@@ -248,3 +248,25 @@ def test_backbone_and_language_model_checkpoints_interchange(make_lm, tmp_path):
     backbone.save_pretrained(tmp_path / "backbone")
     loaded = LoopedGPT2LMHeadModel.from_pretrained(tmp_path / "backbone")
     assert torch.equal(loaded.lm_head.weight, model.lm_head.weight)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"attention_mask": torch.ones(7)}, r"`attention_mask` must be a tensor of shape \(2, 7\)"),
+        ({"attention_mask": torch.ones(2, 8)}, r"`attention_mask` must be a tensor of shape \(2, 7\)"),
+        ({"attention_mask": torch.ones(1, 7)}, r"`attention_mask` must be a tensor of shape \(2, 7\)"),
+        ({"attention_mask": [[1] * 7] * 2}, "`attention_mask` must be a tensor"),
+        ({"position_ids": torch.arange(6)[None]}, "`position_ids` must have shape"),
+        ({"position_ids": torch.arange(7)}, "`position_ids` must be a `torch.LongTensor` of two dimensions"),
+        ({"position_ids": torch.arange(40, 47)[None]}, r"`position_ids` must be in 0 \.\.\. 39, got 40 to 46"),
+        ({"input_ids": torch.full((2, 7), 23)}, r"`input_ids` must be in 0 \.\.\. 22, got 23 to 23"),
+        ({"input_ids": torch.full((2, 7), -100)}, "`input_ids` must be in 0"),
+        ({"input_ids": torch.ones(2, 7)}, "`input_ids` must be a `torch.LongTensor`"),
+        ({"input_ids": [[1] * 7] * 2}, "`input_ids` must be a `torch.LongTensor`"),
+        ({"exit_tolerance": True}, "`exit_tolerance` must be a finite number"),
+    ],
+)
+def test_ids_masks_and_positions_that_do_not_fit_are_refused(make_lm, batch, changes, match):
+    with pytest.raises(ValueError, match=match):
+        make_lm()(**(batch | changes))
