@@ -5,11 +5,12 @@ They are part of the source of transformers, of which `TRANSFORMERS_SOURCE` name
     pip download --no-deps --no-binary :all: transformers==5.23.0 && tar xzf transformers-5.23.0.tar.gz
     pip install parameterized
     export TRANSFORMERS_SOURCE=$PWD/transformers-5.23.0
-    python -m pytest -c /dev/null --rootdir . --import-mode=importlib -W ignore \\
+    python -m pytest -c /dev/null --rootdir . --import-mode=importlib -W ignore -W always::FutureWarning \\
         tests/modeling_looped_gpt2/test_transformers_suites.py
 
 A release on PyPI holds the common and the training tests; a checkout of the repository also those of generation and of
-export. The suites' own marks would break this project's strictness, hence no configuration.
+export. The source is to be of the installed version. The suites' own marks would break this project's strictness,
+hence no configuration; some listen for what transformers deprecates.
 """
 
 import importlib.util
