@@ -77,7 +77,8 @@ class _InContextEstimator(BaseEstimator):
         """X in float64 and y, where it is given, after scikit-learn's checks and those of what it would misread."""
         data = [_check_container(name, values) for name, values in zip("Xy", (X, *y), strict=False)]
         try:
-            with np.errstate(over="ignore"):  # a wider float becomes infinite, and is refused as such
+            # a wider float becomes infinite and is refused as such; scikit-learn's own sum over X may overflow
+            with np.errstate(over="ignore", invalid="ignore"):
                 return validate_data(self, *data, dtype=np.float64, **options)
         except OverflowError:
             raise ValueError("X and y must be within the range of float64, got an integer beyond 1.8e308.") from None
@@ -259,7 +260,7 @@ class InContextRegressor(RegressorMixin, _InContextEstimator):
         X, y = self._validate(X, y, y_numeric=True)
         if y.dtype.kind not in "biuf":
             raise ValueError(f"y must be numbers, got an array of {y.dtype}: InContextClassifier takes labels.")
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         if self.y_std is not None and not (isinstance(self.y_std, Real) and 1e-6 <= self.y_std <= 1e6):
             raise ValueError(f"`y_std` must be a number in 1e-6 ... 1e6, got {self.y_std!r}.")

@@ -171,6 +171,14 @@ def test_no_size_of_numbers_loses_the_answer(power, make_model, data):
     np.testing.assert_allclose(regressor.predict(np.ldexp(queries, power)), expected, rtol=1e-2)
 
 
+def test_sums_beyond_the_range_of_numbers_are_no_obstacle(make_model):
+    largest = np.finfo(float).max * np.repeat([[1.0, -1.0, 0.5]], 16, axis=0).ravel()  # partial sums of both signs
+    regressor = InContextRegressor(make_model(), random_state=0).fit(largest.reshape(16, 3), largest[:16] / 16)
+    assert np.isfinite(regressor.predict(largest[:15].reshape(5, 3))).all()
+    regressor.fit(np.resize([largest[0], -largest[0]], (16, 3)), largest[:16] / 16)
+    assert np.isfinite(regressor.predict(np.resize([largest[0], -largest[0]], (16, 3)))).all()
+
+
 def test_answers_beyond_the_range_of_numbers_are_refused(make_model, data):
     y = np.array([-1.0, 1.0, -1.0, 1.0, -1.0, 1.0]) * np.finfo(float).max
     model = make_model()
@@ -238,7 +246,7 @@ TINY = {"n_embd": 8, "n_head": 2, "n_dims": 3, "n_positions": 8, "n_loops": 2}
 any_number = st.floats(allow_nan=False, allow_infinity=False)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.data())
 def test_finite_data_of_any_size_has_finite_answers(data):
     torch.manual_seed(0)
@@ -256,7 +264,7 @@ def test_finite_data_of_any_size_has_finite_answers(data):
 JUNK = [float("nan"), float("inf"), None, "a", "", 1j, [1.0], {"a": 1}, 10**400, pd.NA, pd.NaT, pd.Timestamp(0)]
 
 
-@pytest.mark.parametrize("junk", JUNK, ids=str)
+@pytest.mark.parametrize("junk", JUNK, ids=lambda junk: str(junk)[:20])
 @pytest.mark.parametrize("place", ["X", "y", "query", "frame"])
 def test_one_value_that_is_no_number_is_refused(place, junk, make_model, data):
     X, y, queries = (values.astype(object) for values in data)
