@@ -121,7 +121,6 @@ class InContextRegressionPipeline(Pipeline):
             batch = {name: torch.stack([request[name] for request in group]) for name in ("xs", "ys")}
             batch["queries"] = torch.nn.utils.rnn.pad_sequence(queries, batch_first=True)
             outputs = self.forward(batch, **forward_params)
-            _check_answers(outputs["predictions"])
             for row, n in enumerate(n_queries):
                 yield self.postprocess({name: values[row, :n] for name, values in outputs.items()})
 
@@ -249,14 +248,6 @@ def _check_ndim(subject: str, values: torch.Tensor, n_axes: int) -> torch.Tensor
     if values.ndim != n_axes:
         raise ValueError(f"{subject} must be rows of numbers, got an array of shape {tuple(values.shape)}.")
     return values
-
-
-def _check_answers(predictions: torch.Tensor):
-    if not predictions.isfinite().all():
-        raise ValueError(
-            "The answers are not finite: the model is trained on x and y near unit variance, and computes in "
-            f"{predictions.dtype}. Rescale the examples and queries."
-        )
 
 
 # every checkpoint brings its own copy of this file: the last one imported answers for the task, without a warning

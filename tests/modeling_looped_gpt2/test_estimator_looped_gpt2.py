@@ -186,7 +186,7 @@ def test_answers_beyond_the_range_of_numbers_are_refused(make_model, data):
     with pytest.raises(ValueError, match=r"Predictions are beyond the range of float64.*divide y"):
         InContextRegressor(model).fit(data[0], y).predict(data[2])
     torch.nn.init.constant_(model.read_out.bias, float("nan"))
-    with pytest.raises(ValueError, match=r"answers are not finite: its weights are NaN .* for torch.float32"):
+    with pytest.raises(ValueError, match="weights are not finite"):
         InContextRegressor(model).fit(*data[:2]).predict(data[2])
 
 
