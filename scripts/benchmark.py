@@ -22,10 +22,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 from tqdm import tqdm
 
-from scripts.checkpoints import write_atomically
 from scripts.devices import prepare_device
 from scripts.model_predictions import load_model
 from scripts.peak_memory import PeakMemory
+from scripts.records import write_atomically
 from scripts.workloads import N_NEW_TOKENS, Step, Workload
 from tasks import TASKS, make_task
 from tasks.streams import make_generator

@@ -21,9 +21,9 @@ from tqdm import tqdm
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2LMHeadModel
 from scripts.arguments import OptimizationArguments
-from scripts.checkpoints import write_atomically
 from scripts.devices import fastest_attention, keep_freed_memory
 from scripts.optimizers import build_optimizers, set_learning_rates
+from scripts.records import write_atomically
 from tasks.curriculum import draw_n_loops
 from tasks.pointer_chains import sample_chains
 

@@ -11,17 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import accelerate
-import torch
 import yaml
 from accelerate import Accelerator
 
 from scripts.fields import FieldGroups
-from scripts.records import RecordError, flush_to_disk, read_json, read_json_lines, read_recipe, write_atomically
+from scripts.records import (
+    ENVIRONMENT_FILE,
+    LOG_FILE,
+    RECIPE_FILE,
+    WEIGHTS_FILE,
+    RecordError,
+    flush_to_disk,
+    read_json,
+    read_json_lines,
+    read_recipe,
+    write_atomically,
+)
 
 
-RECIPE_FILE, LOG_FILE, LOCK_FILE, MANIFEST_FILE = "recipe.yaml", "log.jsonl", ".lock", "manifest.json"
-ENVIRONMENT_FILE = "environment.json"
-WEIGHTS_FILE = "model.safetensors"
+LOCK_FILE, MANIFEST_FILE = ".lock", "manifest.json"
 # what a process that was killed leaves half-written: a record, a checkpoint, the model or its tokenizer
 PARTIAL = re.compile(
     r"((recipe\.yaml|environment\.json|log\.jsonl)(\.[0-9a-f]{8})?|step_[0-9]{9}|model|tokenizer)\.partial"
@@ -309,20 +317,6 @@ class RunFolder:
         """Append one line to the log."""
         with (self.path / LOG_FILE).open("a") as file:
             file.write(json.dumps(metrics) + "\n")
-
-
-def weights_digest(model: torch.nn.Module) -> str:
-    """Sha256 of a model's weights in float32: the same for equal weights, whatever file or device they came from."""
-    return state_digest(model.state_dict())
-
-
-def state_digest(state: dict[str, torch.Tensor]) -> str:
-    """As [`weights_digest`], for the weights by name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        digest.update(name.encode())
-        digest.update(tensor.float().cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _checksums(folder: Path) -> dict[str, str]:

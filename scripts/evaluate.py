@@ -40,8 +40,8 @@ import torch
 import transformers
 from tqdm import tqdm
 
-from scripts.checkpoints import weights_digest, write_atomically
 from scripts.devices import prepare_device
+from scripts.model_loading import weights_digest
 from scripts.model_predictions import (
     describe,
     load_model,
@@ -50,6 +50,7 @@ from scripts.model_predictions import (
     predict_points,
     recipe_of,
 )
+from scripts.records import write_atomically
 from tasks import TASKS, Task, make_task
 from tasks.baselines import BASELINES, LASSO_ALPHAS, baselines_of
 from tasks.in_context_error import InContextError

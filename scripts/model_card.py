@@ -24,8 +24,7 @@ from transformers import PreTrainedModel
 
 import modeling_looped_gpt2
 from modeling_looped_gpt2.pipeline_looped_gpt2 import InContextRegressionPipeline
-from scripts.checkpoints import weights_digest
-from scripts.model_loading import load_model
+from scripts.model_loading import load_model, weights_digest
 from scripts.records import (
     RecordError,
     read_json,

@@ -1,5 +1,6 @@
 """Load a trained model, a folder or a repository of the Hub, and refuse one that is not whole or not of the class."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +95,17 @@ def check_architecture(name: str | Path, content: dict[str, Any], model_class: t
     architectures = content.get("architectures") or [content.get("model_type")]
     if content.get("model_type") != LoopedGPT2Config.model_type or architectures != [model_class.__name__]:
         raise ModelError(f"{name} must hold a {model_class.__name__}, got {', '.join(map(str, architectures))}.")
+
+
+def weights_digest(model: torch.nn.Module) -> str:
+    """Sha256 of a model's weights in float32: the same for equal weights, whatever file or device they came from."""
+    return state_digest(model.state_dict())
+
+
+def state_digest(state: dict[str, torch.Tensor]) -> str:
+    """As [`weights_digest`], for the weights by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(name.encode())
+        digest.update(tensor.float().cpu().numpy().tobytes())
+    return digest.hexdigest()

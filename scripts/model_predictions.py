@@ -9,8 +9,9 @@ import torch
 import yaml
 from transformers import AutoModel
 
-from scripts.checkpoints import RECIPE_FILE, weights_digest
 from scripts.devices import fastest_attention
+from scripts.model_loading import weights_digest
+from scripts.records import RECIPE_FILE
 from tasks.prediction_cache import code_digest
 
 

@@ -6,11 +6,8 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from scripts.checkpoints import RECIPE_FILE, WEIGHTS_FILE, state_digest
-from scripts.records import RecordError, read_json
-
-
-METRICS_FILE = "metrics.json"
+from scripts.model_loading import state_digest
+from scripts.records import METRICS_FILE, RECIPE_FILE, WEIGHTS_FILE, RecordError, read_json
 
 
 class OutputError(ValueError):

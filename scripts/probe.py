@@ -18,9 +18,9 @@ import torch
 from matplotlib import pyplot as plt
 from tqdm import tqdm
 
-from scripts.checkpoints import write_atomically
 from scripts.devices import prepare_device
 from scripts.model_predictions import load_model
+from scripts.records import write_atomically
 from tasks.published import published
 from tasks.shifts import evaluate_function
 from tasks.streams import make_generator

@@ -15,6 +15,10 @@ from typing import Any
 import yaml
 
 
+# what lies in the folder of a model, and which program writes it
+WEIGHTS_FILE = "model.safetensors"  # scripts/train.py, and the next three
+RECIPE_FILE, ENVIRONMENT_FILE, LOG_FILE = "recipe.yaml", "environment.json", "log.jsonl"
+METRICS_FILE, STAGES_FILE = "metrics.json", "stages.json"  # scripts/evaluate.py, scripts/stages.py
 # settings of an evaluation that everything else reads; the others may be missing in records of older versions
 METRICS_SETTINGS = {
     **{"model": str, "task": str, "n_dims": int, "n_points": int, "n_prompts": int},

@@ -13,8 +13,8 @@ from typing import Any
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from scripts.checkpoints import write_atomically
 from scripts.plot import figures, read_metrics
+from scripts.records import write_atomically
 
 
 PAGE = """<!doctype html>

@@ -15,11 +15,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from scripts.records import RecordError, read_json, read_metrics, write_atomically
+from scripts.records import STAGES_FILE, RecordError, read_json, read_metrics, write_atomically
 from scripts.training_cost import total_flops
 
 
-STAGES_FILE = "stages.json"
 PROMPTS = ("task", "n_dims", "n_points", "n_prompts", "seed")  # the settings that name the prompts
 
 

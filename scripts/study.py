@@ -18,10 +18,10 @@ import torch
 from matplotlib import pyplot as plt
 
 from scripts.arguments import Arguments, parse_arguments
-from scripts.checkpoints import write_atomically
 from scripts.devices import prepare_device
 from scripts.model_predictions import load_model, predict_by_loop
 from scripts.plot import finish
+from scripts.records import write_atomically
 from tasks import make_task
 from tasks.metrics import bootstrap_interval, normalised_squared_error
 from tasks.streams import make_generator

@@ -29,9 +29,9 @@ from tqdm import tqdm
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextClassification
 from scripts.arguments import OptimizationArguments
-from scripts.checkpoints import write_atomically
 from scripts.devices import fastest_attention, has_bfloat16, prepare_device
 from scripts.optimizers import build_optimizers, set_learning_rates
+from scripts.records import write_atomically
 from tasks.curriculum import Schedule
 from tasks.metrics import bootstrap_interval
 

@@ -13,7 +13,7 @@ from modeling_looped_gpt2 import (
     LoopedGPT2LMHeadModel,
 )
 from scripts import model_loading
-from scripts.model_loading import ModelError, load_model
+from scripts.model_loading import ModelError, load_model, weights_digest
 
 
 @pytest.fixture
@@ -114,3 +114,13 @@ def test_what_can_only_be_a_folder_is_not_looked_up_on_the_hub(tmp_path, monkeyp
 def test_a_repository_that_is_not_there_is_refused(hub):
     refused("ana/nothing", "ana/nothing cannot be loaded")
     refused("ana/no thing", "cannot be loaded")
+
+
+def test_the_digest_of_weights_tells_models_apart_and_files_not(make_model, tmp_path):
+    model = make_model()
+    digest = weights_digest(model)
+    model.save_pretrained(tmp_path)
+    assert weights_digest(type(model).from_pretrained(tmp_path)) == digest
+    with torch.no_grad():
+        model.read_out.bias += 1e-6
+    assert weights_digest(model) != digest

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from scripts.checkpoints import weights_digest
+from scripts.model_loading import weights_digest
 from scripts.output_folder import OutputError, claim_beside, claim_own
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from scripts import model_card, release
-from scripts.checkpoints import state_digest
+from scripts.model_loading import state_digest
 from scripts.output_folder import OutputError
 
 
