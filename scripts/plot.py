@@ -4,8 +4,8 @@ python scripts/plot.py --metrics runs/linear/metrics.json --output_dir runs/line
 """
 
 import argparse
-import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+from scripts.output_folder import claim_beside
+from scripts.records import read_metrics
 
 
 # Okabe and Ito's colours, told apart with any colour vision; curves of one colour differ in their dashes
@@ -46,7 +50,13 @@ STYLES = {
     "looped transformer, published": (0, (1, 3)),
     "standard transformer, published": (0, (1, 3)),
 }
-FLOOR = 1e-5  # an exact solver's error is round-off; below this the axis would show nothing else
+FLOOR = 1e-5  # an exact solver's error is round-off: it is drawn here, and the axis shows what else there is
+MANY_LOOPS = 40  # beyond them loops are drawn on a logarithmic axis: the first ones change most
+
+
+def plain(text: str) -> str:
+    """Text as a figure shows it letter by letter: no mathematics between dollar signs, no control characters."""
+    return "".join(letter for letter in text if letter.isprintable()).replace("$", r"\$")
 
 
 def finish(axes: Axes):
@@ -56,42 +66,85 @@ def finish(axes: Axes):
     axes.grid(alpha=0.25, linewidth=0.6)
 
 
-def shade_limit(axes: Axes, limit: list[float]):
+def draw_curve(axes: Axes, first: int, curve: dict[str, Sequence[float]], floor: float = FLOOR, **style: Any):
+    """
+    Draw errors at `first`, `first` + 1, ... for a logarithmic axis, with their 90% interval where there is one.
+
+    Args:
+        axes (`Axes`):
+            Where to draw.
+        first (`int`):
+            Place of the first error.
+        curve (`dict`):
+            `"error"`, and maybe `"low"` and `"high"`. A single error is drawn as a dot, its interval as a bar.
+        floor (`float`, defaults to 1e-5):
+            What is below is drawn there.
+        style:
+            That of the line, as `Axes.plot` takes it.
+    """
+    places = range(first, first + len(curve["error"]))
+    raised = {part: [max(error, floor) for error in curve[part]] for part in ("error", "low", "high") if part in curve}
+    is_dot = len(places) == 1
+    axes.plot(places, raised["error"], marker="o" if is_dot else None, **style)
+    if "low" in raised and is_dot:
+        axes.vlines(places, raised["low"], raised["high"], color=style["color"], alpha=0.5)
+    elif "low" in raised:
+        axes.fill_between(places, raised["low"], raised["high"], color=style["color"], alpha=0.2, linewidth=0)
+
+
+def set_span(axes: Axes, first: int, last: int):
+    """Show the places from `first` to `last`; a single one stands in the middle."""
+    axes.set_xlim(*((first, last) if last > first else (first - 0.5, first + 0.5)))
+
+
+def loop_axis(axes: Axes, n_loops: int):
+    """An axis of 1, 2, ... loops, logarithmic where there are many; its ticks are plain numbers."""
+    axes.set_xlabel("loops")
+    if n_loops <= MANY_LOOPS:
+        set_span(axes, 1, n_loops)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        return
+    axes.set_xscale("log")
+    axes.set_xlim(1, n_loops)
+    steps = [step * 10**power for power in range(len(str(n_loops))) for step in (1, 2, 5)]
+    axes.xaxis.set_major_locator(FixedLocator([step for step in steps if step <= n_loops]))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def shade_limit(axes: Axes, limit: list[float], floor: float = FLOOR):
     """Shade what no predictor reaches."""
-    top = [max(error, FLOOR / 10) for error in limit]
-    axes.fill_between(range(len(top)), top, FLOOR / 10, color="#E6E6E6", linewidth=0, label="below the limit")
+    top = [max(error, floor / 10) for error in limit]
+    axes.fill_between(range(len(top)), top, floor / 10, color="#E6E6E6", linewidth=0, label="below the limit")
 
 
 def draw_by_example(axes: Axes, metrics: dict[str, Any]):
     """Error after every number of examples, with 90% intervals; of the Lasso only the alpha of the paper."""
     settings = metrics["settings"]
     curves = metrics["error_by_example"] | {
-        f"{name}, published": curve for name, curve in metrics.get("published", {}).items()
+        f"{name}, published": {"error": curve["error"]} for name, curve in metrics["published"].items()
     }
     if "limit" in metrics:
         shade_limit(axes, metrics["limit"]["error"])
     for name in sorted(curves.keys() & COLOURS.keys(), key=list(COLOURS).index):
-        curve = curves[name]
         label = f"looped model, {settings['n_loops']} loops" if name == "model" else name
-        examples = range(len(curve["error"]))
-        axes.plot(examples, curve["error"], ls=STYLES.get(name, "--"), color=COLOURS[name], label=label, linewidth=1.8)
-        if "low" in curve and "published" not in name:
-            axes.fill_between(examples, curve["low"], curve["high"], color=COLOURS[name], alpha=0.2, linewidth=0)
+        style = {"ls": STYLES.get(name, "--"), "color": COLOURS[name], "linewidth": 1.8}
+        draw_curve(axes, 0, curves[name], label=label, **style)
     trained = settings.get("n_points_trained") or settings["n_points"]
     if trained < settings["n_points"]:
         axes.axvline(trained - 1, color="#666666", linestyle="--", linewidth=1, label="longest trained prompt")
     axes.set_xlabel("in-context examples")
-    axes.set_xlim(0, settings["n_points"] - 1)
+    set_span(axes, 0, settings["n_points"] - 1)
+    axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def draw_by_loop(axes: Axes, metrics: dict[str, Any]):
     """Error at the last point after every loop, the trained count marked."""
-    errors = metrics["error_by_loop"]["last_point"]
-    n_examples = metrics["settings"]["n_points"] - 1
-    axes.plot(range(1, len(errors) + 1), errors, color=COLOURS["model"], linewidth=1.8, label=f"{n_examples} examples")
-    axes.axvline(metrics["settings"]["n_loops"], color="#666666", linestyle="--", linewidth=1, label="trained loops")
-    axes.set_xlabel("loops")
-    axes.set_xlim(1, max(2, len(errors)))
+    settings, errors = metrics["settings"], metrics["error_by_loop"]["last_point"]
+    label = f"{settings['n_points'] - 1} examples"
+    draw_curve(axes, 1, {"error": errors}, color=COLOURS["model"], linewidth=1.8, label=label)
+    axes.axvline(settings["n_loops"], color="#666666", linestyle="--", linewidth=1, label="trained loops")
+    loop_axis(axes, len(errors))
     axes.legend(fontsize=8, frameon=False)
 
 
@@ -102,11 +155,15 @@ def error_figure(metrics: dict[str, Any]) -> Figure:
     draw_by_loop(right, metrics)
     for axes in (left, right):
         finish(axes)
-    lowest = min(metrics["error_by_example"]["model"]["low"] + metrics["error_by_loop"]["last_point"])
-    left.set_ylim(max(FLOOR, lowest / 3), 5)
-    left.set_ylabel("squared error / normaliser")
+    curve, by_loop = metrics["error_by_example"]["model"], metrics["error_by_loop"]["last_point"]
+    bottom = max(FLOOR / 2, min(curve["low"] + by_loop) / 3)
+    # the model is always seen, also one whose errors are all below or above what is usual
+    left.set_ylim(bottom, max(5, 3 * min(curve["error"]), 3 * min(by_loop)))
+    left.set_ylabel("squared error / normaliser" + (f" (bottom: {FLOOR:g} or less)" if bottom < FLOOR else ""))
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-    figure.suptitle(f"{metrics['settings']['task'].replace('_', ' ')}, {metrics['settings']['n_dims']} dimensions")
+    figure.suptitle(
+        plain(f"{metrics['settings']['task'].replace('_', ' ')}, {metrics['settings']['n_dims']} dimensions")
+    )
     return figure
 
 
@@ -118,26 +175,27 @@ def shift_figure(metrics: dict[str, Any]) -> Figure:
     figure, grid = plt.subplots(
         n_rows, n_columns, figsize=(9, 2.1 * n_rows), layout="constrained", sharex=True, sharey=True, squeeze=False
     )
+    floor, top = 1e-3, max(20, *(3 * min(curves["model"]["error"]) for curves in shifts.values()))
     for axes, (shift, curves) in zip(grid.flat, shifts.items(), strict=False):
-        shade_limit(axes, curves["limit"]["error"])
+        if "limit" in curves:
+            shade_limit(axes, curves["limit"]["error"], floor)
         for name in [name for name in COLOURS if name in curves]:
-            curve = curves[name]
-            examples = range(len(curve["error"]))
-            axes.plot(examples, curve["error"], ls=STYLES.get(name, "--"), color=COLOURS[name], label=name)
-        published = metrics.get("published_shifts", {}).get(shift)
+            line = {"error": curves[name]["error"]}
+            draw_curve(axes, 0, line, floor, ls=STYLES.get(name, "--"), color=COLOURS[name], label=name)
+        published = metrics["published_shifts"].get(shift)
         if published:
             values = [float("nan") if error is None else error for error in published["error"]]
             name = "standard transformer, published"
             axes.plot(values, ls=STYLES[name], color=COLOURS[name], label=name)
-        axes.set_title(shift.replace("_", " "), fontsize=9)
+        axes.set_title(plain(shift.replace("_", " ")), fontsize=9)
         finish(axes)
-        axes.set_ylim(1e-3, 20)
-        axes.set_xlim(0, metrics["settings"]["n_points"] - 1)
+        axes.set_ylim(floor / 2, top)
+        set_span(axes, 0, metrics["settings"]["n_points"] - 1)
         axes.xaxis.get_major_locator().set_params(integer=True)
     for axes in grid.flat[len(shifts) :]:
         axes.axis("off")
     figure.supxlabel("in-context examples", fontsize=9)
-    figure.supylabel("squared error / normaliser", fontsize=9)
+    figure.supylabel(f"squared error / normaliser (bottom: {floor:g} or less)", fontsize=9)
     figure.legend(
         *grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8, frameon=False
     )
@@ -146,31 +204,20 @@ def shift_figure(metrics: dict[str, Any]) -> Figure:
 
 def figures(metrics: dict[str, Any]) -> dict[str, Figure]:
     """Every picture of the metrics, by the name of its file."""
-    return {"error": error_figure(metrics)} | ({"shifts": shift_figure(metrics)} if metrics.get("shifts") else {})
+    return {"error": error_figure(metrics)} | ({"shifts": shift_figure(metrics)} if metrics["shifts"] else {})
 
 
 def draw(metrics: dict[str, Any], output_dir: Path) -> list[Path]:
-    """Draw all pictures; returns the PNG and the SVG of each that were written."""
-    output_dir.mkdir(parents=True, exist_ok=True)
+    """Draw all pictures; returns the PNG and the SVG of each. Pictures of shifts of other numbers are removed."""
     paths = []
     for name, figure in figures(metrics).items():
         for suffix in ("png", "svg"):
             paths.append(output_dir / f"{name}.{suffix}")
             figure.savefig(paths[-1], dpi=150)
         plt.close(figure)
+    for stale in {output_dir / "shifts.png", output_dir / "shifts.svg"} - set(paths):
+        stale.unlink(missing_ok=True)
     return paths
-
-
-def read_metrics(path: Path) -> dict[str, Any]:
-    """Read a metrics.json; raises `ValueError` when it is something else."""
-    try:
-        metrics = json.loads(path.read_bytes())
-        complete = {"settings", "error_by_example", "error_by_loop"} <= metrics.keys()
-    except (ValueError, AttributeError):
-        complete = False
-    if not complete:
-        raise ValueError(f"{path} is not the output of scripts/evaluate.py")
-    return metrics
 
 
 def main():
@@ -180,7 +227,9 @@ def main():
     parser.add_argument("--output_dir", type=Path, required=True, help="Folder the pictures are written to.")
     arguments = parser.parse_args()
     try:
-        paths = draw(read_metrics(arguments.metrics), arguments.output_dir)
+        metrics = read_metrics(arguments.metrics)
+        claim_beside(arguments.output_dir, metrics["settings"].get("weights_sha256"))
+        paths = draw(metrics, arguments.output_dir)
     except (OSError, ValueError) as error:
         sys.exit(f"plot.py: error: {error}")
     print(*paths, sep="\n")

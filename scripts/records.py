@@ -141,21 +141,27 @@ def read_metrics(path: Path) -> dict[str, Any]:
         for name, kind in METRICS_SETTINGS.items():
             _check(isinstance(settings[name], kind), f"settings.{name}")
             _check(kind is str or (_are_numbers([settings[name]]) and settings[name] > 0), f"settings.{name}")
+        trained = settings.get("n_points_trained") or settings["n_points"]
+        _check(_are_numbers([trained]) and trained > 0, "settings.n_points_trained")
         groups = [metrics["error_by_example"], metrics["published"], metrics.get("excess_of_baselines", {})]
         for curves in (*groups, *metrics["shifts"].values()):
             for name, curve in curves.items():
                 _check_curve(name, curve, settings["n_points"])
-        for name in ("limit", "excess_over_limit"):
-            if name in metrics:
+        for shift, curves in metrics["shifts"].items():
+            _check("model" in curves and curves.keys() == next(iter(metrics["shifts"].values())).keys(), shift)
+        if "limit" in metrics:
+            _check(isinstance(settings["limit"], str), "settings.limit")
+            for name in ("limit", "excess_over_limit"):
                 _check_curve(name, metrics[name], settings["n_points"])
-                _check(isinstance(settings["limit"], str), "settings.limit")
         _check(metrics["error_by_example"]["model"].keys() >= {"error", "low", "high"}, "error_by_example.model")
         _check(len(metrics["error_by_example"]["model"]["error"]) == settings["n_points"], "error_by_example.model")
-        for name in ("last_point", "mean"):
+        for name in {"last_point", "mean"} | metrics["error_by_loop"].keys():
             errors = metrics["error_by_loop"][name]
             _check(_are_numbers(errors) and len(errors) >= settings["n_loops"], f"error_by_loop.{name}")
-        _check(_are_numbers(metrics.get("mean_excess", {"error": 0.0}).values()), "mean_excess")
-        _check(isinstance(metrics["published_shifts"], dict), "published_shifts")
+        if "mean_excess" in metrics:
+            _check(_are_numbers(metrics["mean_excess"][part] for part in ("error", "low", "high")), "mean_excess")
+        for shift, curve in metrics["published_shifts"].items():
+            _check(_are_numbers(error for error in curve["error"] if error is not None), f"published_shifts.{shift}")
         _check(isinstance(metrics.get("versions", {}), dict), "versions")
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise RecordError(f"{path} is not what scripts/evaluate.py writes ({error!r}): evaluate again.") from None
@@ -164,9 +170,10 @@ def read_metrics(path: Path) -> dict[str, Any]:
 
 def _check_curve(name: str, curve: dict[str, list[float]], n_points: int):
     """A curve has an error, and maybe an interval, at each of at most `n_points` numbers of examples."""
-    lengths = {len(curve[part]) for part in ("error", "low", "high") if part in curve}
-    _check("error" in curve and len(lengths) == 1 and lengths <= set(range(1, n_points + 1)), name)
-    _check(all(_are_numbers(curve[part]) for part in ("error", "low", "high") if part in curve), name)
+    parts = [curve[part] for part in ("error", "low", "high") if part in curve]
+    _check("error" in curve and ("low" in curve) == ("high" in curve), name)
+    _check(all(len(part) == len(curve["error"]) for part in parts), name)
+    _check(1 <= len(curve["error"]) <= n_points and all(map(_are_numbers, parts)), name)
 
 
 def _are_numbers(values: Iterable) -> bool:

@@ -13,8 +13,9 @@ from typing import Any
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from scripts.plot import figures, read_metrics
-from scripts.records import write_atomically
+from scripts.output_folder import claim_beside
+from scripts.plot import figures
+from scripts.records import read_metrics, write_atomically
 
 
 PAGE = """<!doctype html>
@@ -84,7 +85,7 @@ def error_table(metrics: dict[str, Any]) -> str:
     if "limit" in metrics:
         curves[f"limit: {metrics['settings']['limit']}"] = metrics["limit"]
         curves["model, excess over the limit"] = metrics["excess_over_limit"]
-    curves |= {f"{name}, published": curve for name, curve in metrics.get("published", {}).items()}
+    curves |= {f"{name}, published": curve for name, curve in metrics["published"].items()}
     last = metrics["settings"]["n_points"] - 1
     examples = sorted({0, *(last * i // 8 for i in range(1, 9))})
     rows = {
@@ -110,7 +111,7 @@ def page(metrics: dict[str, Any]) -> str:
     drawn = {name: svg_of(figure) for name, figure in figures(metrics).items()}
     title = f"{settings['model']} on {settings['task'].replace('_', ' ')}, {settings['n_dims']} dimensions"
     parts = [
-        f"<p>{settings['n_prompts']} prompts. Squared errors divided by that of predicting 0.</p>",
+        f"<p>{escape(str(settings['n_prompts']))} prompts. Squared errors divided by that of predicting 0.</p>",
         f"<figure>{drawn['error']}</figure>",
         "<h2>Error by number of examples</h2>",
         error_table(metrics),
@@ -134,8 +135,9 @@ def main():
     parser.add_argument("--output_dir", type=Path, required=True, help="Folder report.html is written to.")
     arguments = parser.parse_args()
     try:
-        arguments.output_dir.mkdir(parents=True, exist_ok=True)
-        write_atomically(arguments.output_dir / "report.html", page(read_metrics(arguments.metrics)))
+        metrics = read_metrics(arguments.metrics)
+        claim_beside(arguments.output_dir, metrics["settings"].get("weights_sha256"))
+        write_atomically(arguments.output_dir / "report.html", page(metrics))
     except (OSError, ValueError) as error:
         sys.exit(f"report.py: error: {error}")
     print(arguments.output_dir / "report.html")
