@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks import make_task
+from tasks import make_task, prediction_cache
 from tasks.baselines import predict_prefixes, predict_ridge
 from tasks.prediction_cache import CHUNK, PredictionCache, n_chunks
 
@@ -81,3 +81,13 @@ def test_a_damaged_entry_is_computed_again(damage, prompts, counted, tmp_path):
     assert counted.calls == 4 * 4
     np.testing.assert_array_equal(first, cache.predict(counted, prompts))
     assert counted.calls == 4 * 4
+
+
+def test_a_failed_write_leaves_nothing_behind(prompts, counted, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(prediction_cache.os, "replace", fail)
+    with pytest.raises(OSError, match="no space left"):
+        PredictionCache(tmp_path).predict(counted, prompts)
+    assert list(tmp_path.iterdir()) == []
