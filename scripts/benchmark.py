@@ -23,10 +23,11 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from tqdm import tqdm
 
 from scripts.devices import prepare_device
-from scripts.model_predictions import load_model
+from scripts.model_loading import add_model_arguments, load_chosen
+from scripts.output_folder import claim_own
 from scripts.peak_memory import PeakMemory
 from scripts.records import write_atomically
-from scripts.workloads import N_NEW_TOKENS, Step, Workload
+from scripts.workloads import N_HEAD, N_NEW_TOKENS, Step, Workload
 from tasks import TASKS, make_task
 from tasks.streams import make_generator
 
@@ -95,9 +96,8 @@ def measure(steps: dict[str, Step], device: torch.device, repeats: int) -> Rows:
 
 
 @torch.no_grad()
-def adaptive_loops(folder: str, task_name: str, device: torch.device, repeats: int) -> Rows:
+def adaptive_loops(model: torch.nn.Module, task_name: str, device: torch.device, repeats: int) -> Rows:
     """Seconds, loops and error at the last point of a trained model by `exit_tolerance`, on 256 prompts."""
-    model = load_model(folder, device)
     task = make_task(task_name, model.config.n_dims)
     n_points = (model.config.n_positions + 1) // 2
     prompts = task.sample(256, n_points, make_generator("evaluation", 1))
@@ -189,9 +189,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output_dir", type=Path, required=True, help="Folder of benchmark.json and scaling.png.")
     parser.add_argument("--against", metavar="MODULE:FUNCTION", help="A training step of your own to time as well.")
     parser.add_argument("--compile", choices=("default", "reduce-overhead"), help="Time a compiled step as well.")
-    parser.add_argument(
-        "--model", help="Folder or Hub repository of a trained model whose adaptive loops are measured."
-    )
+    add_model_arguments(parser, required=False)
     parser.add_argument("--task", choices=TASKS, default="linear_regression", help="Function class of that model.")
     sizes = {"batch_size": 64, "n_dims": 20, "n_points": 41, "n_embd": 256, "n_loops": 30, "loop_window": 15}
     for name, default in (sizes | {"n_queries": 1000, "repeats": 5}).items():
@@ -200,15 +198,20 @@ def parse_arguments() -> argparse.Namespace:
     for name in (*sizes, "n_queries", "repeats"):
         if getattr(arguments, name) < 1:
             parser.error(f"`{name}` must be >= 1, got {getattr(arguments, name)}")
+    if arguments.n_embd % N_HEAD:
+        parser.error(f"`n_embd` must be a multiple of {N_HEAD}, the heads, got {arguments.n_embd}")
     if arguments.n_points < 3:
         parser.error(f"`n_points` must be >= 3, got {arguments.n_points}")
     if arguments.against:
         module, _, function = arguments.against.partition(":")
         sys.path.insert(0, ".")
         try:
-            arguments.against = getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError, ValueError) as error:
-            parser.error(f"`against` must be module:function, got {arguments.against}: {error}")
+            step = getattr(importlib.import_module(module), function)
+        except Exception as error:  # code of the user may raise anything
+            parser.error(f"`against` must be module:function, got {arguments.against}: {error!r}")
+        if not callable(step):
+            parser.error(f"`against` must be a function, got a {type(step).__name__} in {arguments.against}")
+        arguments.against = step
     return arguments
 
 
@@ -216,7 +219,13 @@ def main():
     """Measure, print, write."""
     arguments = parse_arguments()
     device = prepare_device()
-    workload = Workload(arguments, device)
+    settings = {name: value for name, value in vars(arguments).items() if name not in ("against", "output_dir")}
+    try:
+        model = load_chosen(arguments, device) if arguments.model is not None else None
+        workload = Workload(arguments, device)
+        claim_own(arguments.output_dir, "benchmark.json", settings, ["scaling.png"])
+    except (ValueError, OSError) as error:
+        sys.exit(f"benchmark.py: error: {error}")
     peaks = {"float32": matmul_peak(device, torch.float32), "training": matmul_peak(device, workload.precision)}
     repeats = arguments.repeats
     rows = {"training step": measure(workload.training_steps(arguments.compile, arguments.against), device, repeats)}
@@ -229,12 +238,10 @@ def main():
     print_table(rows, peaks)
     memory = measure(workload.memory(), device, 1)
     print_memory(memory)
-    adaptive = adaptive_loops(arguments.model, arguments.task, device, repeats) if arguments.model else {}
+    adaptive = adaptive_loops(model, arguments.task, device, repeats) if model is not None else {}
     if adaptive:
         print_adaptive(adaptive)
     scaling = measure_scaling(arguments, device)
-    arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    settings = {name: value for name, value in vars(arguments).items() if name not in ("against", "output_dir")}
     settings |= {"threads": torch.get_num_threads(), "device": device.type, "precision": str(workload.precision)}
     result = {"settings": settings, "peak_flop_per_second": peaks, "seconds": rows, "memory": memory}
     result |= {"adaptive_loops": adaptive, "scaling": scaling}

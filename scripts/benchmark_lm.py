@@ -9,6 +9,7 @@ embeddings. Writes benchmark_lm.json.
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -93,16 +94,17 @@ def parse_arguments() -> argparse.Namespace:
             parser.error(f"`{name}` must be >= 1, got {getattr(arguments, name)}")
     if arguments.n_embd % n_heads(arguments.n_embd):
         parser.error(f"`n_embd` must be a multiple of its {n_heads(arguments.n_embd)} heads, got {arguments.n_embd}")
-    try:
-        claim_own(arguments.output_dir, {RESULT_FILE})
-    except OutputError as error:
-        parser.error(str(error))
     return arguments
 
 
 def main():
     """Measure, print, write."""
     arguments = parse_arguments()
+    settings = {name: value for name, value in vars(arguments).items() if name != "output_dir"}
+    try:
+        claim_own(arguments.output_dir, RESULT_FILE, settings, [])
+    except OutputError as error:
+        sys.exit(f"benchmark_lm.py: error: {error}")
     device = prepare_device()
     looped, stock = build_models(arguments, device)
     runs = cases(looped, stock, arguments)
@@ -132,7 +134,6 @@ def main():
     for name, row in rows.items():
         numbers = f"{row['tokens_per_second']:>10.1f}{row['of_stock']:>10.2f}{row['of_no_cache']:>13.2f}"
         print(f"{name:>24}{numbers}{row['cache_bytes'] / 2**20:>11.2f}{row['parameters']:>12,}")
-    settings = {name: value for name, value in vars(arguments).items() if name != "output_dir"}
     settings |= {"device": device.type, "threads": torch.get_num_threads()}
     write_atomically(arguments.output_dir / RESULT_FILE, json.dumps({"settings": settings, "rows": rows}, indent=1))
 

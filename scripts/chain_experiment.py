@@ -11,6 +11,7 @@ metrics.json, chains.png and the looped model.
 import argparse
 import json
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2LMHeadModel
 from scripts.arguments import OptimizationArguments
 from scripts.devices import fastest_attention, keep_freed_memory
 from scripts.optimizers import build_optimizers, set_learning_rates
-from scripts.records import write_atomically
+from scripts.output_folder import OutputError, claim_own
+from scripts.records import METRICS_FILE, WEIGHTS_FILE, write_atomically
 from tasks.curriculum import draw_n_loops
 from tasks.pointer_chains import sample_chains
 
@@ -32,6 +34,7 @@ N_NODES = 12
 MASTERED = 0.9  # accuracy on the longest chains at which longer ones come
 SPARE_LOOPS = 2  # at most this many loops more than pointers in training
 TOLERANCE = 0.05
+OWN_FILES = ("chains.png", "config.json", "generation_config.json", WEIGHTS_FILE, "*.py")
 COLOURS = ("#009E73", "#0072B2", "#56B4E9", "#E69F00", "#D55E00")
 
 
@@ -81,9 +84,10 @@ def train(model: LoopedGPT2LMHeadModel, arguments: argparse.Namespace, loops_gro
 
 @torch.no_grad()
 def accuracy_by_hops(model: LoopedGPT2LMHeadModel, prompts: dict[str, torch.Tensor], n_loops: int) -> list[float]:
-    """Share of right answers to queries 0, 1, 2, ... pointers away from them."""
+    """Share of right answers to queries 0, 1, 2, ... pointers away from them; 0 where there is no such query."""
     right = (answers_of(model, prompts, n_loops=n_loops).argmax(-1) == prompts["answers"]).float()
-    return [right[prompts["hops"] == hops].mean().item() for hops in range(int(prompts["hops"].max()) + 1)]
+    hops = prompts["hops"].flatten()
+    return (torch.bincount(hops, right.flatten()) / torch.bincount(hops).clamp(min=1)).tolist()
 
 
 @torch.no_grad()
@@ -151,23 +155,24 @@ def draw(metrics: dict[str, Any], path: Path):
     loops = [int(n_loops) for n_loops in looped["accuracy"]]
     curves = list(zip(*looped["accuracy"].values(), strict=True))
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained", sharey=True)
+    counts = metrics["queries_by_hops"]
+    asked = [hops for hops, count in enumerate(counts) if count]
     shown = [1, max(1, trained // 2), trained, (3 * trained + 1) // 2, len(curves) - 1]
-    for colour, hops in zip(COLOURS, dict.fromkeys(shown), strict=False):
+    for colour, hops in zip(COLOURS, [hops for hops in dict.fromkeys(shown) if hops in asked], strict=False):
         style = "o-" if hops <= trained else "o--"
         label = f"{hops}" + (" (never trained)" if hops > trained else "")
         left.plot(loops, curves[hops], style, color=colour, markersize=3, linewidth=1.5, label=label)
     left.axvline(trained + SPARE_LOOPS, color="#666666", linestyle=":", linewidth=1)
     left.set(xlabel="loops (dotted: most in training)", ylabel="share of right answers")
     left.legend(title="pointers to follow", fontsize=7, title_fontsize=7, frameon=False, loc="lower right")
-    middle.plot(range(len(curves)), [curve[-1] for curve in curves], "o-", color="#D55E00", label=f"{loops[-1]} loops")
-    best = [max(curve) for curve in curves]
-    middle.plot(range(len(curves)), best, "o:", color="#E69F00", label="best number of loops")
+    last, best = [curves[hops][-1] for hops in asked], [max(curves[hops]) for hops in asked]
+    middle.plot(asked, last, "o-", color="#D55E00", label=f"{loops[-1]} loops")
+    middle.plot(asked, best, "o:", color="#E69F00", label="best number of loops")
     label = f"standard, {standard['blocks']} blocks"
-    middle.plot(range(len(curves)), standard["accuracy"], "s-", color="#000000", label=label)
+    middle.plot(asked, [standard["accuracy"][hops] for hops in asked], "s-", color="#000000", label=label)
     middle.axvline(trained, color="#666666", linestyle=":", linewidth=1)
     middle.set(xlabel="pointers to follow (dotted: most in training)")
     middle.legend(fontsize=7, frameon=False, loc="lower left")
-    counts = metrics["queries_by_hops"]
     means = [sum(a * n for a, n in zip(row, counts, strict=True)) / sum(counts) for row in looped["accuracy"].values()]
     right.plot(list(looped["milliseconds"].values()), means, "o-", color="#D55E00", markersize=3, label="looped")
     mean = sum(a * n for a, n in zip(standard["accuracy"], counts, strict=True)) / sum(counts)
@@ -194,6 +199,8 @@ def parse_arguments() -> argparse.Namespace:
             parser.error(f"`{name}` must be >= 1 (`seed` >= 0), got {getattr(arguments, name)}")
     if arguments.max_hops >= N_NODES:
         parser.error(f"`max_hops` must be in 1 ... {N_NODES - 1}, got {arguments.max_hops}")
+    if arguments.seed >= 2**63:
+        parser.error(f"`seed` must be < 2**63, got {arguments.seed}")
     if arguments.max_steps < 200:
         parser.error(f"`max_steps` must be >= 200, for the warm-up and the decay, got {arguments.max_steps}")
     return arguments
@@ -202,16 +209,20 @@ def parse_arguments() -> argparse.Namespace:
 def main():
     """Train both, ask both, write, draw."""
     arguments = parse_arguments()
+    settings = {name: value for name, value in vars(arguments).items() if name != "output_dir"}
+    try:
+        claim_own(arguments.output_dir, METRICS_FILE, settings, OWN_FILES)
+    except OutputError as error:
+        sys.exit(f"chain_experiment.py: error: {error}")
     keep_freed_memory()
-    arguments.output_dir.mkdir(parents=True, exist_ok=True)
     looped = build_model(2, arguments.max_hops + SPARE_LOOPS, arguments.seed)
     log = {"looped": train(looped, arguments, loops_grow=True)}
     looped.save_pretrained(arguments.output_dir)
     standard = build_model(arguments.blocks, 1, arguments.seed)
     log["standard"] = train(standard, arguments, loops_grow=False)
-    metrics = evaluate(looped.eval(), standard.eval(), arguments) | {"log": log}
-    write_atomically(arguments.output_dir / "metrics.json", json.dumps(metrics, indent=1))
-    draw(json.loads((arguments.output_dir / "metrics.json").read_text()), arguments.output_dir / "chains.png")
+    metrics = {"settings": settings, **evaluate(looped.eval(), standard.eval(), arguments), "log": log}
+    write_atomically(arguments.output_dir / METRICS_FILE, json.dumps(metrics, indent=1))
+    draw(metrics, arguments.output_dir / "chains.png")
     for n_loops, row in metrics["looped"]["accuracy"].items():
         print(f"{n_loops:>3} loops:", " ".join(f"{value:.2f}" for value in row))
     print("standard: ", " ".join(f"{value:.2f}" for value in metrics["standard"]["accuracy"]))

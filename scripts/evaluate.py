@@ -18,6 +18,7 @@ All predictors answer the same fresh prompts. Errors are squared errors divided 
     versions
 
 All predictions are kept in --cache_dir: an interrupted run goes on, and the baselines serve the next model too.
+Pictures and a report.html of other numbers are removed: they are drawn again by scripts/plot.py and scripts/report.py.
 """
 
 import argparse
@@ -41,21 +42,15 @@ import transformers
 from tqdm import tqdm
 
 from scripts.devices import prepare_device
-from scripts.model_loading import weights_digest
-from scripts.model_predictions import (
-    describe,
-    load_model,
-    predict_at_queries,
-    predict_by_loop,
-    predict_points,
-    recipe_of,
-)
-from scripts.records import write_atomically
+from scripts.model_loading import add_model_arguments, load_chosen, weights_digest
+from scripts.model_predictions import describe, predict_at_queries, predict_by_loop, predict_points, recipe_of
+from scripts.output_folder import check_beside, make_folder, remove_drawings
+from scripts.records import METRICS_FILE, RecordError, read_metrics, write_atomically
 from tasks import TASKS, Task, make_task
 from tasks.baselines import BASELINES, LASSO_ALPHAS, baselines_of
 from tasks.in_context_error import InContextError
 from tasks.limits import limit_of
-from tasks.metrics import bootstrap_interval, normalised_squared_error
+from tasks.metrics import bootstrap_interval, curve_of, normalised_squared_error
 from tasks.prediction_cache import PredictionCache, n_chunks
 from tasks.published import published, published_curves
 from tasks.shifts import SHIFTS, sample_shifted, shift_limit
@@ -68,7 +63,7 @@ SHIFT_BASELINES = ("least squares", "ridge", "3-nearest neighbours", "zero")
 def parse_arguments() -> argparse.Namespace:
     """Read and check the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("--model", required=True, help="Folder or Hub repository of a model.")
+    add_model_arguments(parser)
     parser.add_argument("--task", required=True, choices=TASKS, help="Function class of the prompts.")
     parser.add_argument("--output_dir", type=Path, required=True, help="Folder metrics.json is written to.")
     parser.add_argument("--n_prompts", type=int, default=1280, help="Fresh prompts. Default: 1280, as in the paper.")
@@ -136,12 +131,6 @@ def predict_classically(
         by_alpha = np.moveaxis(predictions.pop("Lasso"), 2, 0)
         predictions |= {f"Lasso, alpha {alpha:g}": by_alpha[i] for i, alpha in enumerate(LASSO_ALPHAS)}
     return predictions, predictions.pop("limit", None)
-
-
-def curve_of(errors: np.ndarray) -> dict[str, list[float]]:
-    """Mean over prompts of errors `(n_prompts, n_points)` and its interval."""
-    low, high = bootstrap_interval(errors)
-    return {"error": errors.mean(axis=0).tolist(), "low": low.tolist(), "high": high.tolist()}
 
 
 def compare(
@@ -235,7 +224,7 @@ def print_table(metrics: dict):
 
 def say_where_trained(arguments: argparse.Namespace):
     """Say on the standard error when the model's recipe names another function class than that of the prompts."""
-    trained_on = recipe_of(arguments.model).get("task", arguments.task)
+    trained_on = recipe_of(arguments.model, arguments.revision).get("task") or arguments.task
     if trained_on != arguments.task:
         print(
             f"evaluate.py: note: {arguments.model} was trained on {trained_on} and is measured on {arguments.task}.",
@@ -243,15 +232,48 @@ def say_where_trained(arguments: argparse.Namespace):
         )
 
 
-def measure(model: torch.nn.Module, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The content of metrics.json; raises `ValueError` before any work where the model cannot be measured so."""
-    n_loops = arguments.n_loops or model.config.n_loops
-    max_loops = arguments.max_loops or 5 * n_loops
-    if max_loops < n_loops:
-        raise ValueError(f"`max_loops` must be >= the loops of the model, {n_loops}, got {max_loops}")
-    task = make_task(arguments.task, model.config.n_dims)
-    n_points = arguments.n_points or (model.config.n_positions + 1) // 2
-    prompts = task.sample(arguments.n_prompts, n_points, make_generator("evaluation", arguments.seed))
+def settle_sizes(arguments: argparse.Namespace, model: torch.nn.Module):
+    """Fill in the sizes that depend on the model; raises `ValueError` where it cannot be measured so."""
+    arguments.n_loops = arguments.n_loops or model.config.n_loops
+    arguments.max_loops = arguments.max_loops or 5 * arguments.n_loops
+    if arguments.max_loops < arguments.n_loops:
+        raise ValueError(
+            f"`max_loops` must be >= the loops of the model, {arguments.n_loops}, got {arguments.max_loops}."
+        )
+    most = (model.config.n_positions + 1) // 2
+    arguments.n_points = arguments.n_points or most
+    if arguments.n_points > most:
+        raise ValueError(
+            f"`n_points` must be <= {most} for a model of `n_positions` = {model.config.n_positions}, got "
+            f"{arguments.n_points}."
+        )
+
+
+def draw_prompts(arguments: argparse.Namespace, task: Task) -> dict[str, torch.Tensor]:
+    """The prompts that all predictors answer; raises `ValueError` where they do not fit into memory."""
+    try:
+        return task.sample(arguments.n_prompts, arguments.n_points, make_generator("evaluation", arguments.seed))
+    except (RuntimeError, MemoryError) as error:
+        raise ValueError(f"{arguments.n_prompts} prompts (`n_prompts`) cannot be drawn: {error}") from None
+
+
+def errors_by_loop(by_loop: np.ndarray, labels: np.ndarray, normaliser: float) -> dict[str, list[float]]:
+    """Mean errors after every loop, of predictions `(n_prompts, n_loops, n_points)`."""
+    for n in range(by_loop.shape[1]):
+        if not np.isfinite(by_loop[:, n]).all():
+            raise ValueError(f"the model's answers after {n + 1} loops are not finite: give fewer, `--max_loops {n}`.")
+    # a loop at a time: in double precision all at once would take gigabytes
+    errors = np.stack(
+        [normalised_squared_error(by_loop[:, n], labels, normaliser).mean(axis=0) for n in range(by_loop.shape[1])]
+    )
+    return {"last_point": errors[:, -1].tolist(), "mean": errors.mean(axis=1).tolist()}
+
+
+def measure(
+    model: torch.nn.Module, task: Task, prompts: dict[str, torch.Tensor], arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """The content of metrics.json."""
+    n_points, n_loops, max_loops = arguments.n_points, arguments.n_loops, arguments.max_loops
     parts = (slice(arguments.n_loop_prompts), slice(arguments.n_loop_prompts, None))
     some, others = ({name: values[part] for name, values in prompts.items()} for part in parts)
     by_loop = predict_by_model(predict_by_loop, model, some, max_loops, arguments)
@@ -259,10 +281,8 @@ def measure(model: torch.nn.Module, arguments: argparse.Namespace) -> dict[str, 
     if len(others["xs"]):
         by_others = predict_by_model(predict_points, model, others, n_loops, arguments)
         by_model = np.concatenate((by_model, by_others))
-    loop_labels = np.broadcast_to(some["labels"].numpy()[:, None], by_loop.shape)
-    loop_errors = normalised_squared_error(by_loop, loop_labels, task.normaliser).mean(axis=0)
     shifted = task.name == "linear_regression" and arguments.n_shift_prompts > 0
-    recipe = recipe_of(arguments.model)
+    recipe = recipe_of(arguments.model, arguments.revision)
     return {
         "settings": {
             "model": os.path.basename(os.path.normpath(arguments.model)),
@@ -283,7 +303,7 @@ def measure(model: torch.nn.Module, arguments: argparse.Namespace) -> dict[str, 
             "weights_sha256": weights_digest(model),
         },
         **compare(prompts, task, by_model, PredictionCache(arguments.cache_dir)),
-        "error_by_loop": {"last_point": loop_errors[:, -1].tolist(), "mean": loop_errors.mean(axis=1).tolist()},
+        "error_by_loop": errors_by_loop(by_loop, some["labels"].numpy(), task.normaliser),
         "shifts": measure_shifts(model, task, n_points, n_loops, arguments) if shifted else {},
         "published": published_for(task, n_points),
         "published_shifts": published()["shifts"]["curves"] if shifted and task.n_dims == 20 else {},
@@ -294,20 +314,36 @@ def measure(model: torch.nn.Module, arguments: argparse.Namespace) -> dict[str, 
     }
 
 
+def write(metrics: dict[str, Any], output_dir: Path):
+    """Write metrics.json, and remove what was drawn from one of other numbers."""
+    path = output_dir / METRICS_FILE
+    try:
+        is_new = read_metrics(path) != metrics
+    except RecordError:
+        is_new = True
+    if is_new and (stale := remove_drawings(output_dir)):
+        print(f"removed {', '.join(stale)} of other numbers: draw again by scripts/plot.py, scripts/report.py")
+    write_atomically(path, json.dumps(metrics, indent=1, allow_nan=False))
+
+
 def main():
     """Load, measure, write."""
     arguments = parse_arguments()
-    device = prepare_device()
     try:
-        arguments.output_dir.mkdir(parents=True, exist_ok=True)
-        model = load_model(arguments.model, device)
+        model = load_chosen(arguments, prepare_device())
+        settle_sizes(arguments, model)
         say_where_trained(arguments)
-        metrics = measure(model, arguments)
-        write_atomically(arguments.output_dir / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
+        task = make_task(arguments.task, model.config.n_dims)
+        prompts = draw_prompts(arguments, task)
+        check_beside(arguments.output_dir, weights_digest(model))
+        make_folder(arguments.cache_dir, "cache_dir")
+        make_folder(arguments.output_dir)
+        metrics = measure(model, task, prompts, arguments)
+        write(metrics, arguments.output_dir)
     except (ValueError, OSError) as error:
         sys.exit(f"evaluate.py: error: {error}")
     print_table(metrics)
-    print(f"\nwritten to {arguments.output_dir / 'metrics.json'}")
+    print(f"\nwritten to {arguments.output_dir / METRICS_FILE}")
 
 
 if __name__ == "__main__":

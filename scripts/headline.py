@@ -7,7 +7,8 @@ Every number comes from the records in `model_cards/<function class>/`, from the
 `scripts/recipes/<function class>_paper.yaml`.
 """
 
-import json
+import argparse
+import sys
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from scripts.arguments import Arguments, parse_arguments
 from scripts.model_card import number
+from scripts.records import ENVIRONMENT_FILE, LOG_FILE, METRICS_FILE, read_metrics
 from scripts.training_cost import recorded_cost, training_flops
 from tasks.published import published_curves
 
@@ -55,17 +57,18 @@ def paper_recipe(task: str, **overrides: Any) -> Arguments:
     return parse_arguments(["--recipe", str(recipe), "--output_dir", "unused", *flags])
 
 
-def cost_cells(folder: Path, task: str) -> list[str]:
-    """Parameters and operations, in the order of `MODELS`."""
+def cost_cells(folder: Path, task: str, n_parameters: int) -> list[str]:
+    """Parameters and operations, in the order of `MODELS`; the last are of the model in `folder`."""
     runs = [paper_recipe(task, n_layer=12, n_loops=1, n_loops_start=1, loop_window=1), paper_recipe(task)]
     cells = []
     for run in runs:
         with torch.device("meta"):
             parameters = LoopedGPT2ForInContextRegression(run.config).num_parameters()
         cells.append(f"{parameters / 1e6:.2f} M, {training_flops(run):.1e}")
-    metrics = json.loads((folder / "metrics.json").read_text())
     cost = recorded_cost(str(folder))
-    return [*cells, f"**{metrics['settings']['n_parameters'] / 1e6:.2f} M, {cost['flops']:.1e}**"]
+    if cost is None:
+        raise ValueError(f"{folder} holds no {ENVIRONMENT_FILE} and {LOG_FILE}: run scripts/train.py first.")
+    return [*cells, f"**{n_parameters / 1e6:.2f} M, {cost['flops']:.1e}**"]
 
 
 def table(heads: list[str], rows: list[list[str]]) -> str:
@@ -75,21 +78,45 @@ def table(heads: list[str], rows: list[list[str]]) -> str:
 
 
 def headline(cards: Path) -> str:
-    """The two tables of the checkpoints below `cards`: errors, and what they took."""
+    """
+    The two tables of the checkpoints below `cards`: errors, and what they took.
+
+    Raises:
+        `ValueError`: a record is missing, damaged or of another size than the paper's models.
+    """
     errors, costs = [], []
     for task, figures in FIGURES.items():
         folder = cards / task
         if not folder.exists():
             continue
-        metrics, name = json.loads((folder / "metrics.json").read_text()), task.replace("_", " ")
-        errors += [[name, key, *error_cells(metrics, task, examples)] for key, examples in figures.items()]
-        costs.append([name, *cost_cells(folder, task)])
+        metrics, name = read_metrics(folder / METRICS_FILE), task.replace("_", " ")
+        try:
+            errors += [[name, key, *error_cells(metrics, task, examples)] for key, examples in figures.items()]
+        except (LookupError, ValueError) as error:
+            raise ValueError(
+                f"{folder / METRICS_FILE} has no error or limit to show beside the paper's ({error!r}): it must be of "
+                f"{task} in 20 dimensions, with a solver and {1 + max(max(figures.values()))} points."
+            ) from None
+        costs.append([name, *cost_cells(folder, task, metrics["settings"]["n_parameters"])])
     return table(["", "examples", *ERRORS], errors) + "\n\n" + table(["", *MODELS], costs)
 
 
 def main():
     """Print the tables."""
-    print(headline(ROOT / "model_cards"))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument(
+        "--model_cards",
+        type=Path,
+        default=ROOT / "model_cards",
+        help="Folder of the checkpoints, one a function class. Default: that of this project.",
+    )
+    arguments = parser.parse_args()
+    try:
+        if not arguments.model_cards.is_dir():
+            raise ValueError(f"`model_cards` must be a folder, got {arguments.model_cards}.")
+        print(headline(arguments.model_cards))
+    except (OSError, ValueError) as error:
+        sys.exit(f"headline.py: error: {error}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Load a trained model, a folder or a repository of the Hub, and refuse one that is not whole or not of the class."""
 
+import argparse
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from safetensors import SafetensorError
 from transformers import AutoModel, PreTrainedModel
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
+from scripts.devices import fastest_attention
 
 
+OWN_FOLDERS = ("runs", "model_cards")  # where this project's commands write: never an owner on the Hub
 # what transformers raises where files are missing, damaged, or of another model
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError)
 LOADING_ERRORS += (SafetensorError, StrictDataclassError, HFValidationError)
@@ -38,7 +41,7 @@ def load_model(
         model_class (`type`, defaults to [`LoopedGPT2ForInContextRegression`]):
             What the model must be.
         revision (`str`, *optional*):
-            Branch, tag or commit of a repository.
+            Branch, tag or commit of a repository; a folder has none.
         trust_remote_code (`bool`, defaults to `False`):
             Run the code that lies beside the weights instead of the project's.
         settings:
@@ -49,10 +52,13 @@ def load_model(
             other sizes or not finite.
     """
     check_name(name)
+    if revision and Path(name).is_dir():
+        raise ModelError(f"`revision` is of a repository of the Hub, and {name} is a folder: leave it out.")
     transformers.logging.disable_progress_bar()
     source = {"revision": revision} if revision else {}
     # sizes that do not match are told below, in one line instead of a table
     settings |= {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True} | source
+    errors = (Exception,) if trust_remote_code else LOADING_ERRORS  # code of others may raise anything
     try:
         content, _ = LoopedGPT2Config.get_config_dict(name, **source)
         check_architecture(name, content, model_class)
@@ -62,7 +68,7 @@ def load_model(
             model, report = model_class.from_pretrained(name, **settings)
     except ModelError:
         raise
-    except LOADING_ERRORS as error:
+    except errors as error:
         cause = " ".join(str(error.__cause__ or error).split())
         raise ModelError(f"{name} cannot be loaded as a {model_class.__name__}: {cause}") from None
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
@@ -76,6 +82,28 @@ def load_model(
     return model.eval()
 
 
+def add_model_arguments(parser: argparse.ArgumentParser, required: bool = True):
+    """Add `--model`, `--revision` and `--trust_remote_code` to a program that measures a model."""
+    parser.add_argument("--model", required=required, help="Folder or Hub repository of a regression model.")
+    parser.add_argument("--revision", help="Branch, tag or commit of the repository. Default: main.")
+    parser.add_argument(
+        "--trust_remote_code",
+        action="store_true",
+        help="Run the code that lies beside the weights. Default: the classes of this project.",
+    )
+
+
+def load_chosen(arguments: argparse.Namespace, device: torch.device) -> PreTrainedModel:
+    """The model that these arguments name, on the device; raises as [`load_model`]."""
+    model = load_model(
+        arguments.model,
+        revision=arguments.revision,
+        trust_remote_code=arguments.trust_remote_code,
+        attn_implementation=fastest_attention(device),
+    )
+    return model.to(device)
+
+
 def check_name(name: str | Path):
     """Raise [`ModelError`] where `name` is no folder of a model and cannot be meant as a repository."""
     path = Path(name)
@@ -86,7 +114,7 @@ def check_name(name: str | Path):
     if path.exists():
         raise ModelError(f"{name} is a file: give the folder that it lies in.")
     is_path = str(name).startswith((".", "~")) or path.is_absolute() or len(path.parts) != 2
-    if is_path or path.parent.is_dir():
+    if is_path or path.parent.is_dir() or path.parts[0] in OWN_FOLDERS:
         raise ModelError(f"there is no folder {name}; a repository of the Hub is named owner/model.")
 
 

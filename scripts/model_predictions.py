@@ -1,53 +1,43 @@
-"""What a model predicts: loaded with its code, by loop, and at queries that are not the next point."""
+"""What a model predicts: at every point, by loop, and at queries that are not the next point."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
-from transformers import AutoModel
+import transformers
+from transformers.utils import cached_file
 
-from scripts.devices import fastest_attention
 from scripts.model_loading import weights_digest
-from scripts.records import RECIPE_FILE
+from scripts.records import RECIPE_FILE, RecordError, read_yaml
 from tasks.prediction_cache import code_digest
 
 
-def load_model(name: str, device: torch.device) -> torch.nn.Module:
+def recipe_of(name: str, revision: str | None = None) -> dict[str, Any]:
     """
-    Load an in-context regression model, its code included, in float32 for evaluation.
+    The recipe that lies beside a model, that of its training; empty where there is none.
 
     Raises:
-        `OSError`: `name` is neither a folder nor a repository of the Hub, which is not asked where only a folder can
-            be meant: no repository has such a name, or its parent is a folder here.
+        [`RecordError`]: it is damaged.
     """
-    path = Path(name)
-    is_path = name.startswith(".") or path.is_absolute() or len(path.parts) > 2
-    if not path.is_dir() and (is_path or (len(path.parts) == 2 and path.parent.is_dir())):
-        raise FileNotFoundError(f"there is no folder {name}; a repository of the Hub is named owner/model")
-    model = AutoModel.from_pretrained(
-        name, trust_remote_code=True, dtype=torch.float32, attn_implementation=fastest_attention(device)
-    )
-    if not hasattr(model, "read_out"):
-        sys.exit(
-            f"{Path(sys.argv[0]).name}: error: {name} holds a {type(model).__name__}, not an in-context "
-            "regression model."
-        )
-    return model.to(device).eval()
-
-
-def recipe_of(name: str) -> dict[str, Any]:
-    """The recipe in the model's folder, that of its training; empty without one."""
-    recipe = Path(name) / RECIPE_FILE
-    return yaml.safe_load(recipe.read_text()) if recipe.exists() else {}
+    try:
+        path = Path(cached_file(name, RECIPE_FILE, revision=revision))
+    except OSError:
+        return {}
+    recipe = read_yaml(path)
+    task, n_points = recipe.get("task"), recipe.get("n_points")
+    if not isinstance(task, str | None):
+        raise RecordError(f"`task` in {path} must be a name, got {task!r}.")
+    if n_points is not None and (type(n_points) is not int or n_points < 1):
+        raise RecordError(f"`n_points` in {path} must be an integer >= 1, got {n_points!r}.")
+    return recipe
 
 
 def describe(model: torch.nn.Module) -> list[Any]:
     """All that a model's predictions depend on besides the prompts, as `json` can write it."""
     settings = model.config.to_dict() | {"attention": model.config._attn_implementation}
-    return [weights_digest(model), settings, code_digest(type(model)), str(model.device)]
+    code = [code_digest(type(model)), transformers.__version__]
+    return [weights_digest(model), settings, code, str(model.device)]
 
 
 @torch.inference_mode()

@@ -13,13 +13,15 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib import pyplot as plt
 from tqdm import tqdm
 
 from scripts.devices import prepare_device
-from scripts.model_predictions import load_model
+from scripts.model_loading import add_model_arguments, load_chosen, weights_digest
+from scripts.output_folder import claim_beside
 from scripts.records import write_atomically
 from tasks.published import published
 from tasks.shifts import evaluate_function
@@ -32,9 +34,17 @@ BATCH_SIZE, N_TEST_PROMPTS = 128, 1280
 
 
 def sample(n_prompts: int, n_points: int, n_dims: int, index: int, ones: bool) -> dict[str, torch.Tensor]:
-    """Prompts of linear functions with random weights or, for the control, weights that are all 1."""
+    """
+    Prompts of linear functions with random weights or, for the control, weights that are all 1.
+
+    Raises:
+        `ValueError`: they do not fit into memory.
+    """
     generator = make_generator("probe", 1, index)
-    xs = torch.randn(n_prompts, n_points, n_dims, generator=generator)
+    try:
+        xs = torch.randn(n_prompts, n_points, n_dims, generator=generator)
+    except RuntimeError as error:
+        raise ValueError(f"{n_prompts} prompts (`n_prompts`) cannot be drawn: {error}") from None
     weights = torch.randn(n_prompts, n_dims, 1, generator=generator)
     weights = torch.ones_like(weights) if ones else weights
     return evaluate_function(lambda points: (points @ weights).squeeze(-1), xs)
@@ -59,7 +69,13 @@ def states_of(model: torch.nn.Module, prompts: dict[str, torch.Tensor], n_loops:
         model(xs.to(model.device), ys.to(model.device), n_loops=n_loops, output_hidden_states=True).hidden_states
         for xs, ys in parts
     ]
-    return [torch.cat(state).cpu() for state in zip(*states, strict=True)]
+    states = [torch.cat(state).cpu() for state in zip(*states, strict=True)]
+    for n_blocks, state in enumerate(states):
+        if not state.isfinite().all():
+            raise ValueError(
+                f"the model's states after {n_blocks} blocks are not finite: give fewer loops, `n_loops`."
+            )
+    return states
 
 
 class Probes(torch.nn.Module):
@@ -102,7 +118,7 @@ def probe(
         return (probes((fresh_states - mean) / deviation) - fresh_targets).square().mean(dim=(1, 2))
 
 
-def draw(record: dict, output_dir: Path):
+def draw(record: dict[str, Any], output_dir: Path):
     """A picture a target: the probe, its control, and the published curves where the size is the paper's."""
     figure, grid = plt.subplots(1, 2, figsize=(9, 3.9), layout="constrained")
     for axes, (target, title) in zip(grid, TARGETS.items(), strict=True):
@@ -123,10 +139,47 @@ def draw(record: dict, output_dir: Path):
     plt.close(figure)
 
 
-def main():
-    """Collect the states, train the probes, write and draw."""
+def measure(model: torch.nn.Module, n_loops: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The content of probe.json."""
+    n_dims, n_points = model.config.n_dims, model.config.n_positions // 2
+    # the least-squares weights are those of at most n_dims examples, as in the paper
+    most = {"xty": n_points, "least_squares": min(n_dims, n_points)}
+    prefixes = {}
+    for name, m in most.items():
+        n = min(arguments.n_prefixes, m)
+        prefixes[name] = sorted({max(1, round((i + 1) * m / n)) for i in range(n)})
+    test = sample(N_TEST_PROMPTS, n_points, n_dims, 2, ones=False)
+    test_states, test_goals = states_of(model, test, n_loops), targets_of(test, prefixes)
+    settings = {"n_loops": n_loops, "n_dims": n_dims, "n_prompts": arguments.n_prompts, "n_steps": arguments.n_steps}
+    record = settings | {"weights_sha256": weights_digest(model), "prefixes": prefixes}
+    for target, goals in test_goals.items():
+        record[target] = {"zero": goals.square().mean().item(), "probe": [], "control": []}
+    with tqdm(total=2 * len(test_states), desc="probes") as bar:
+        for index, kind in enumerate(("probe", "control")):
+            prompts = sample(arguments.n_prompts, n_points, n_dims, index, ones=kind == "control")
+            goals = torch.cat(list(targets_of(prompts, prefixes).values()))
+            for states, fresh in zip(states_of(model, prompts, n_loops), test_states, strict=True):
+                errors = probe(states, goals, fresh, torch.cat(list(test_goals.values())), arguments.n_steps)
+                parts = errors.split([len(prefixes[target]) for target in TARGETS])
+                for target, part in zip(TARGETS, parts, strict=True):
+                    record[target][kind].append(part.mean().item())
+                bar.update()
+    return record
+
+
+def print_summary(record: dict[str, Any]):
+    """Print what the probes of each target read at the input, at best and at last."""
+    for target, title in TARGETS.items():
+        errors = record[target]["probe"]
+        best = min(range(len(errors)), key=errors.__getitem__)
+        shown = f"{errors[0]:.3g} at the input, {errors[best]:.3g} after {best} blocks, {errors[-1]:.3g} at last"
+        print(f"{title:>24}: {shown}; predicting 0: {record[target]['zero']:.3g}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read and check the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("--model", required=True, help="Folder or Hub repository of a model.")
+    add_model_arguments(parser)
     parser.add_argument(
         "--output_dir", type=Path, required=True, help="Folder the numbers and picture are written to."
     )
@@ -143,41 +196,23 @@ def main():
         value = getattr(arguments, name)
         if value is not None and value < 1:
             parser.error(f"`{name}` must be >= 1, got {value}")
+    return arguments
+
+
+def main():
+    """Collect the states, train the probes, write and draw."""
+    arguments = parse_arguments()
     try:
-        arguments.output_dir.mkdir(parents=True, exist_ok=True)
-        model = load_model(arguments.model, prepare_device())
+        model = load_chosen(arguments, prepare_device())
+        if model.config.n_positions < 2:
+            raise ValueError(f"`n_positions` of the model must be >= 2, an example, got {model.config.n_positions}.")
+        claim_beside(arguments.output_dir, weights_digest(model))
+        record = measure(model, arguments.n_loops or model.config.n_loops, arguments)
+        write_atomically(arguments.output_dir / "probe.json", json.dumps(record, indent=1))
+        draw(record, arguments.output_dir)
     except (ValueError, OSError) as error:
         sys.exit(f"probe.py: error: {error}")
-    n_dims, n_points = model.config.n_dims, model.config.n_positions // 2
-    n_loops = arguments.n_loops or model.config.n_loops
-    # the least-squares weights are those of at most n_dims examples, as in the paper
-    most = {"xty": n_points, "least_squares": min(n_dims, n_points)}
-    shares = [(i + 1) / arguments.n_prefixes for i in range(arguments.n_prefixes)]
-    prefixes = {name: sorted({max(1, round(share * m)) for share in shares}) for name, m in most.items()}
-
-    test = sample(N_TEST_PROMPTS, n_points, n_dims, 2, ones=False)
-    test_states, test_goals = states_of(model, test, n_loops), targets_of(test, prefixes)
-    settings = {"n_loops": n_loops, "n_dims": n_dims, "n_prompts": arguments.n_prompts, "n_steps": arguments.n_steps}
-    record = settings | {"prefixes": prefixes}
-    for target, goals in test_goals.items():
-        record[target] = {"zero": goals.square().mean().item(), "probe": [], "control": []}
-    with tqdm(total=2 * len(test_states), desc="probes") as bar:
-        for index, kind in enumerate(("probe", "control")):
-            prompts = sample(arguments.n_prompts, n_points, n_dims, index, ones=kind == "control")
-            goals = torch.cat(list(targets_of(prompts, prefixes).values()))
-            for states, fresh in zip(states_of(model, prompts, n_loops), test_states, strict=True):
-                errors = probe(states, goals, fresh, torch.cat(list(test_goals.values())), arguments.n_steps)
-                parts = errors.split([len(prefixes[target]) for target in TARGETS])
-                for target, part in zip(TARGETS, parts, strict=True):
-                    record[target][kind].append(part.mean().item())
-                bar.update()
-    write_atomically(arguments.output_dir / "probe.json", json.dumps(record, indent=1))
-    draw(record, arguments.output_dir)
-    for target, title in TARGETS.items():
-        errors = record[target]["probe"]
-        best = min(range(len(errors)), key=errors.__getitem__)
-        shown = f"{errors[0]:.3g} at the input, {errors[best]:.3g} after {best} blocks, {errors[-1]:.3g} at last"
-        print(f"{title:>24}: {shown}; predicting 0: {record[target]['zero']:.3g}")
+    print_summary(record)
     print(f"written to {arguments.output_dir / 'probe.json'}")
 
 

@@ -15,7 +15,16 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from scripts.records import STAGES_FILE, RecordError, read_json, read_metrics, write_atomically
+from scripts.output_folder import check_beside
+from scripts.records import (
+    ENVIRONMENT_FILE,
+    METRICS_FILE,
+    STAGES_FILE,
+    RecordError,
+    read_json,
+    read_metrics,
+    write_atomically,
+)
 from scripts.training_cost import total_flops
 
 
@@ -42,7 +51,7 @@ def read_stage(folder: Path) -> dict[str, Any]:
     Raises:
         [`RecordError`]: a record is missing or not what its program writes.
     """
-    metrics, environment = read_metrics(folder / "metrics.json"), folder / "environment.json"
+    metrics, environment = read_metrics(folder / METRICS_FILE), folder / ENVIRONMENT_FILE
     try:
         flops = float(total_flops(read_json(environment)))
     except (LookupError, TypeError, OverflowError) as error:
@@ -168,7 +177,10 @@ def main():
     arguments = parser.parse_args()
     path = arguments.model / STAGES_FILE
     try:
-        write_atomically(path, json.dumps(read_stages(arguments.model, arguments.others)) + "\n")
+        stages = read_stages(arguments.model, arguments.others)
+        metrics = read_metrics(arguments.model / METRICS_FILE)
+        check_beside(arguments.model, metrics["settings"].get("weights_sha256"))
+        write_atomically(path, json.dumps(stages) + "\n")
     except (OSError, ValueError) as error:
         sys.exit(f"stages.py: error: {' '.join(str(error).split())}")
     print(path)

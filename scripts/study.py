@@ -18,12 +18,15 @@ import torch
 from matplotlib import pyplot as plt
 
 from scripts.arguments import Arguments, parse_arguments
-from scripts.devices import prepare_device
-from scripts.model_predictions import load_model, predict_by_loop
-from scripts.plot import finish
-from scripts.records import write_atomically
+from scripts.checkpoints import FREE_FIELDS
+from scripts.devices import fastest_attention, prepare_device
+from scripts.model_loading import load_model
+from scripts.model_predictions import predict_by_loop
+from scripts.output_folder import claim_own
+from scripts.plot import FLOOR, draw_curve, finish, loop_axis
+from scripts.records import read_recipe, write_atomically
 from tasks import make_task
-from tasks.metrics import bootstrap_interval, normalised_squared_error
+from tasks.metrics import curve_of, normalised_squared_error
 from tasks.streams import make_generator
 
 
@@ -94,13 +97,15 @@ STUDIES = {
 
 
 def flags_of(recipe: Path, output_dir: Path, overrides: dict[str, Any], more: list[str]) -> list[str]:
-    """The flags of one training; an override of `None` goes back to the field's default."""
-    lines = recipe.read_text().splitlines()
-    kept = [line for line in lines if line.split(":")[0] not in overrides]
-    output_dir.mkdir(parents=True, exist_ok=True)
-    write_atomically(output_dir.with_suffix(".yaml"), "\n".join(kept) + "\n")
-    flags = [word for name, value in overrides.items() if value is not None for word in (f"--{name}", str(value))]
-    return ["--recipe", str(output_dir.with_suffix(".yaml")), "--output_dir", str(output_dir), *flags, *more]
+    """The flags of one training; an override of `None` goes back to the field's default, and `more` wins."""
+    fields = read_recipe(recipe) | overrides
+    flags = [word for name, value in fields.items() if value is not None for word in (f"--{name}", str(value))]
+    return ["--output_dir", str(output_dir), *flags, *more]
+
+
+def recipe_of(arguments: Arguments) -> dict[str, Any]:
+    """The fields of a training that reach its weights."""
+    return {name: value for name, value in arguments.as_dict().items() if name not in FREE_FIELDS}
 
 
 def train(flags: list[str]):
@@ -111,37 +116,34 @@ def train(flags: list[str]):
 
 
 def measure(folder: Path, arguments: Arguments, device: torch.device) -> dict[str, Any]:
-    """Errors by example at the trained loops, and at the last point up to five times as many."""
-    model = load_model(str(folder), device)
+    """Curves by example at the trained loops, and at the last point up to five times as many."""
+    model = load_model(folder, attn_implementation=fastest_attention(device)).to(device)
     task = make_task(arguments.task.task, arguments.task.n_dims)
     prompts = task.sample(N_PROMPTS, arguments.task.n_points, make_generator("study", 1))
     n_loops = model.config.n_loops
     by_loop = predict_by_loop(model, prompts, 5 * n_loops if n_loops > 1 else 1, batch_size=64)
     labels = prompts["labels"].unsqueeze(1).expand(by_loop.shape).numpy()
     errors = normalised_squared_error(by_loop, labels, task.normaliser)
-    low, high = bootstrap_interval(errors[:, :, -1])
     return {
         "n_loops": n_loops,
         "n_parameters": model.num_parameters(),
-        "error_by_example": errors[:, n_loops - 1].mean(axis=0).tolist(),
-        "error_by_loop": {
-            "error": errors[:, :, -1].mean(axis=0).tolist(),
-            "low": low.tolist(),
-            "high": high.tolist(),
-        },
+        "error_by_example": curve_of(errors[:, n_loops - 1]),
+        "error_by_loop": curve_of(errors[:, :, -1]),
     }
 
 
 def draw(study: str, variants: dict[str, dict[str, Any]], output_dir: Path):
-    """Error by example on the left, by loop on the right; a dot marks the trained loops."""
+    """Error by example on the left, by loop on the right, with 90% intervals; a dot marks the trained loops."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained", sharey=True)
     for number, (name, measured) in enumerate(variants.items()):
         colour, dashes = COLOURS[number % len(COLOURS)], "--" if number >= len(COLOURS) else "-"
-        left.plot(measured["error_by_example"], dashes, color=colour, label=name)
-        errors, n_loops = measured["error_by_loop"]["error"], measured["n_loops"]
-        right.plot(range(1, len(errors) + 1), errors, dashes, color=colour)
-        right.plot([n_loops], [errors[n_loops - 1]], "o", color=colour, markersize=4)
+        draw_curve(left, 0, measured["error_by_example"], ls=dashes, color=colour, label=name)
+        draw_curve(right, 1, measured["error_by_loop"], ls=dashes, color=colour)
+        as_trained = max(measured["error_by_loop"]["error"][measured["n_loops"] - 1], FLOOR)
+        right.plot([measured["n_loops"]], [as_trained], "o", color=colour, markersize=4)
     left.set_xlabel("in-context examples")
+    left.xaxis.get_major_locator().set_params(integer=True)
+    loop_axis(right, max(len(measured["error_by_loop"]["error"]) for measured in variants.values()))
     right.set_xlabel("loops (dot: as trained)")
     left.set_ylabel("squared error / normaliser")
     for axes in (left, right):
@@ -162,21 +164,28 @@ def main():
     parser.add_argument("--output_dir", type=Path, required=True, help="Folder of the models, numbers and picture.")
     parser.add_argument("--full", action="store_true", help="The paper's size: 500,000 steps a variant.")
     options, more = parser.parse_known_args()
+    if any(word.split("=")[0] == "--recipe" for word in more):
+        parser.error("`recipe` is that of the study: give fields of it, e.g. --max_steps 2000")
 
-    recipe = FULL if options.full else SMALL
     trainings = {
-        name: flags_of(recipe, options.output_dir / f"variant_{number}", overrides, more)
+        name: flags_of(FULL if options.full else SMALL, options.output_dir / f"variant_{number}", overrides, more)
         for number, (name, overrides) in enumerate(STUDIES[options.study](options.full).items())
     }
     arguments = {name: parse_arguments(flags) for name, flags in trainings.items()}  # all, before the first is trained
-    device, variants = prepare_device(), {}
-    for name, flags in trainings.items():
-        print(f"{options.study}: {name}", flush=True)
-        train(flags)
-        variants[name] = measure(Path(arguments[name].run.output_dir), arguments[name], device)
-        record = {"study": options.study, "full": options.full, "n_prompts": N_PROMPTS, "variants": variants}
-        write_atomically(options.output_dir / "study.json", json.dumps(record, indent=1))
-        draw(options.study, variants, options.output_dir)
+    settings = {"study": options.study, "full": options.full, "n_prompts": N_PROMPTS}
+    settings |= {"recipes": {name: recipe_of(fields) for name, fields in arguments.items()}}
+    try:
+        record = claim_own(options.output_dir, "study.json", settings, ["study.png", "study.svg", "variant_*"])
+        device, variants = prepare_device(), record.get("variants", {})
+        for name, flags in trainings.items():
+            print(f"{options.study}: {name}", flush=True)
+            train(flags)
+            variants[name] = measure(Path(arguments[name].run.output_dir), arguments[name], device)
+            record = {"settings": settings, "variants": variants}
+            write_atomically(options.output_dir / "study.json", json.dumps(record, indent=1))
+            draw(options.study, variants, options.output_dir)
+    except (ValueError, OSError) as error:
+        sys.exit(f"study.py: error: {error}")
     print(f"\n{'variant':>24}{'as trained':>12}{'best loop':>12}{'5 x loops':>12}   error at the last point")
     for name, measured in variants.items():
         errors = measured["error_by_loop"]["error"]

@@ -31,12 +31,15 @@ from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextClassif
 from scripts.arguments import OptimizationArguments
 from scripts.devices import fastest_attention, has_bfloat16, prepare_device
 from scripts.optimizers import build_optimizers, set_learning_rates
-from scripts.records import write_atomically
+from scripts.output_folder import claim_own
+from scripts.records import WEIGHTS_FILE, write_atomically
 from tasks.curriculum import Schedule
 from tasks.metrics import bootstrap_interval
 
 
 OPENML_IDS = (720, 725, 737, 803, 807, 816, 819, 847, 871, 42193)  # inferred from the sizes of the authors' splits
+N_HEAD = 4
+MODEL_FILES = ("config.json", WEIGHTS_FILE, "*.py")
 FIRST_RATES = {"learning_rate": 3e-3, "muon_learning_rate": 0.04}
 TUNING_RATES = {"learning_rate": 1e-3, "muon_learning_rate": 0.01}
 
@@ -100,7 +103,7 @@ def build_model(arguments: argparse.Namespace, device: torch.device) -> LoopedGP
     torch.manual_seed(arguments.seed)
     config = LoopedGPT2Config(
         n_embd=arguments.n_embd,
-        n_head=4,
+        n_head=N_HEAD,
         n_loops=arguments.n_loops,
         n_dims=arguments.n_dims,
         n_positions=2 * arguments.n_points,
@@ -170,8 +173,8 @@ def accuracies(right: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
     return entries
 
 
-def main():
-    """Train once on random tables, then leave each table out in turn."""
+def parse_arguments() -> argparse.Namespace:
+    """Read and check the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--output_dir", type=Path, required=True, help="Folder of tables.json and the untuned model.")
     parser.add_argument("--openml", action="store_true", help="The paper's data sets instead of the bundled ones.")
@@ -183,13 +186,24 @@ def main():
     for name in counts:
         if getattr(arguments, name) < (10 if name == "n_points" else 1):
             parser.error(f"`{name}` must be >= {10 if name == 'n_points' else 1}, got {getattr(arguments, name)}")
+    if arguments.n_embd % N_HEAD:
+        parser.error(f"`n_embd` must be a multiple of {N_HEAD}, the heads, got {arguments.n_embd}")
+    if arguments.seed >= 2**63:
+        parser.error(f"`seed` must be < 2**63, got {arguments.seed}")
+    return arguments
+
+
+def main():
+    """Train once on random tables, then leave each table out in turn."""
+    arguments = parse_arguments()
+    settings = {name: value for name, value in vars(arguments).items() if name != "output_dir"}
     try:
-        arguments.output_dir.mkdir(parents=True, exist_ok=True)
         tables = openml_tables() if arguments.openml else bundled_tables()
-    except OSError as error:
+        record = claim_own(arguments.output_dir, "tables.json", settings, MODEL_FILES)
+    except (ValueError, OSError) as error:
         sys.exit(f"tables.py: error: {error}")
+    record.setdefault("tables", {})
     warnings.simplefilter("ignore")  # a prompt whose examples are all of one class fits nothing
-    record = {"settings": {name: getattr(arguments, name) for name in counts}, "tables": {}}
     steps, tuning_steps, seed = arguments.n_steps, arguments.n_tuning_steps, arguments.seed
     first = OptimizationArguments(steps, warmup_steps=steps // 20, decay_steps=steps // 2, seed=seed, **FIRST_RATES)
     tuning = OptimizationArguments(tuning_steps, decay_steps=tuning_steps, seed=seed, **TUNING_RATES)

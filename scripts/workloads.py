@@ -21,6 +21,7 @@ from tasks.streams import Stream
 
 Step = Callable[[], Any]
 N_NEW_TOKENS = 64
+N_HEAD = 8
 
 
 class NaiveLoop(nn.Module):
@@ -64,7 +65,8 @@ class Workload:
         self.sizes, self.device = sizes, device
         self.task = make_task("linear_regression", sizes.n_dims)
         self.xs, self.ys = self.prompts(sizes.batch_size)
-        config = LoopedGPT2Config(n_dims=sizes.n_dims, n_positions=2 * sizes.n_points, n_embd=sizes.n_embd)
+        shape = {"n_dims": sizes.n_dims, "n_positions": 2 * sizes.n_points, "n_embd": sizes.n_embd, "n_head": N_HEAD}
+        config = LoopedGPT2Config(**shape)
         self.model = LoopedGPT2ForInContextRegression(config).to(device)
         self.model.set_attn_implementation(fastest_attention(device))
         self.naive = NaiveLoop(config).to(device)

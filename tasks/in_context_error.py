@@ -3,7 +3,7 @@
 import datasets
 import evaluate
 
-from .metrics import bootstrap_interval, normalised_squared_error
+from .metrics import curve_of, normalised_squared_error
 
 
 class InContextError(evaluate.Metric):
@@ -24,6 +24,4 @@ class InContextError(evaluate.Metric):
         )
 
     def _compute(self, predictions: list, references: list, normaliser: float) -> dict[str, list[float]]:
-        errors = normalised_squared_error(predictions, references, normaliser)
-        low, high = bootstrap_interval(errors)
-        return {"error": errors.mean(axis=0).tolist(), "low": low.tolist(), "high": high.tolist()}
+        return curve_of(normalised_squared_error(predictions, references, normaliser))

@@ -65,6 +65,17 @@ def bootstrap_interval(
     return low, high
 
 
+def curve_of(errors: np.ndarray) -> dict[str, list[float]]:
+    """
+    Mean over prompts of errors `(n_prompts, n_places)` with its 90% bootstrap interval.
+
+    Returns:
+        `dict`: `"error"`, `"low"` and `"high"`, a number a place each.
+    """
+    low, high = bootstrap_interval(errors)
+    return {"error": errors.mean(axis=0).tolist(), "low": low.tolist(), "high": high.tolist()}
+
+
 def _array(name: str, values: np.ndarray) -> np.ndarray:
     try:
         array = np.asarray(values, np.float64)

@@ -70,6 +70,7 @@ def test_every_row_is_measured_beside_the_naive_loop(run, make_model, tmp_path, 
         (["--compile", "fast"], "argument --compile: invalid choice: 'fast'"),
         (["--against", "nowhere:step"], "`against` must be module:function, got nowhere:step"),
         (["--against", "scripts.benchmark"], "`against` must be module:function"),
+        (["--against", "scripts.benchmark:LONG_LOOPS"], "`against` must be a function, got a int"),
     ],
 )
 def test_a_bad_flag_is_refused(flags, message, run, capsys):

@@ -32,12 +32,21 @@ def test_it_leaves_metrics_a_picture_and_the_model(run):
     assert chain_experiment.accuracy_by_hops(model, prompts, 3) == pytest.approx(metrics["looped"]["accuracy"]["3"])
 
 
+def test_few_queries_leave_no_empty_curve(run):
+    """One prompt hardly has queries of every distance: those that it has are drawn, the mean is over them."""
+    folder = run("--n_prompts", "1", "--max_hops", "3")
+    metrics = json.loads((folder / "metrics.json").read_text(), parse_constant=pytest.fail)  # no NaN
+    assert metrics["settings"]["n_prompts"] == 1
+    assert (folder / "chains.png").stat().st_size > 10_000
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (("--max_hops", "12"), "`max_hops` must be in 1 ... 11, got 12"),
         (("--max_steps", "50"), "`max_steps` must be >= 200, for the warm-up and the decay, got 50"),
         (("--batch_size", "0"), "`batch_size` must be >= 1"),
+        (("--seed", "9" * 20), "`seed` must be < 2**63"),
     ],
 )
 def test_bad_flags_are_refused(run, flags, message, capsys):

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression, LoopedGPT2Model
+from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
 from scripts import evaluate
+from scripts.records import read_metrics
 from tasks import make_task, prediction_cache
 from tasks.baselines import BASELINES, baselines_of, predict_prefixes
 from tasks.shifts import SHIFTS
@@ -35,7 +36,7 @@ def run(monkeypatch):
 
 def evaluate_small(run, model_folder, output_dir, *flags):
     task = ("--model", model_folder, "--task", "noisy_linear_regression")
-    cache = ("--cache_dir", output_dir / "cache")
+    cache = ("--cache_dir", output_dir.with_name(f"{output_dir.name}_cache"))
     run(*task, "--n_prompts", 30, "--batch_size", 8, "--output_dir", output_dir, *cache, *flags)
     return json.loads((output_dir / "metrics.json").read_text())
 
@@ -77,7 +78,7 @@ def test_metrics_hold_what_the_model_and_the_baselines_do(run, model_folder, tmp
 
 def test_shifts_are_measured_on_linear_functions(run, model_folder, tmp_path, capsys):
     flags = ("--task", "linear_regression", "--n_shift_prompts", 6, "--n_loop_prompts", 5, "--max_loops", 4)
-    metrics = evaluate_small(run, model_folder, tmp_path, *flags)
+    metrics = evaluate_small(run, model_folder, tmp_path / "out", *flags)
     assert list(metrics["shifts"]) == list(SHIFTS)
     for curves in metrics["shifts"].values():
         assert list(curves) == ["model", "limit", *evaluate.SHIFT_BASELINES]
@@ -132,11 +133,12 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_predictions_of_another_model_are_never_taken(change, run, model_folder, tmp_path):
-    first = evaluate_small(run, model_folder, tmp_path)
+    cache = ("--cache_dir", tmp_path / "cache")
+    first = evaluate_small(run, model_folder, tmp_path / "first", *cache)
     model = LoopedGPT2ForInContextRegression.from_pretrained(model_folder)
     CHANGES[change](model)
     model.save_pretrained(tmp_path / "changed")
-    second = evaluate_small(run, tmp_path / "changed", tmp_path)
+    second = evaluate_small(run, tmp_path / "changed", tmp_path / "second", *cache)
     assert first["error_by_example"]["model"] != second["error_by_example"]["model"]
     assert first["error_by_example"]["zero"] == second["error_by_example"]["zero"]
 
@@ -156,6 +158,13 @@ BAD_FLAGS = {
     "negative seed": (["--seed", "-1"], 2, "`seed` must be >= 0, got -1"),
     "too many points": (["--n_points", "7"], "`n_positions` = 12", None),
     "too few loops": (["--max_loops", "3"], "`max_loops` must be >= the loops of the model, 4, got 3", None),
+    "too many prompts": (["--n_prompts", "1" + 15 * "0"], "prompts (`n_prompts`) cannot be drawn", None),
+    "too many for this model": (
+        ["--n_points", "70"],
+        "`n_points` must be <= 6 for a model of `n_positions` = 12",
+        None,
+    ),
+    "a revision of a folder": (["--revision", "v1"], "`revision` is of a repository of the Hub", None),
     "no model": (["--model", "/nowhere"], "there is no folder /nowhere", None),
     "a misspelt folder": (["--model", "tests/script"], "there is no folder tests/script;", None),
     "a misspelt folder deep down": (["--model", "runs/linear/chekpoint"], "there is no folder runs/linear/ch", None),
@@ -172,7 +181,7 @@ def test_a_bad_flag_is_refused_and_nothing_is_written(name, run, model_folder, t
     else:
         assert exit.value.code == code
         assert message in capsys.readouterr().err
-    assert not (tmp_path / "out" / "metrics.json").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_of_another_function_class_is_measured_and_said_to_be_one(run, model_folder, tmp_path, capsys):
@@ -187,13 +196,57 @@ def test_a_model_of_another_function_class_is_measured_and_said_to_be_one(run, m
     assert "was trained on" not in capsys.readouterr().err
 
 
-def test_an_output_folder_that_is_a_file_is_refused_at_once(run, model_folder, tmp_path):
-    (tmp_path / "out").write_text("a file")
-    with pytest.raises(SystemExit, match="File exists"):
+def test_a_folder_of_predictions_that_cannot_be_one_is_refused(run, model_folder, tmp_path):
+    (tmp_path / "file").write_text("a file")
+    with pytest.raises(SystemExit, match=r"`cache_dir` .*file cannot be written to"):
+        evaluate_small(run, model_folder, tmp_path / "out", "--cache_dir", tmp_path / "file")
+    assert not (tmp_path / "out").exists()
+
+
+def test_code_of_others_runs_where_it_is_trusted_and_is_evaluated_as_such(run, model_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    fork = shutil.copytree(model_folder, tmp_path / "fork")
+    code = fork / "modeling_looped_gpt2_in_context.py"
+    code.write_text(code.read_text() + f"\n\nopen({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    cache = ("--cache_dir", tmp_path / "cache")
+    own = evaluate_small(run, fork, tmp_path / "own", *cache)
+    assert not (tmp_path / "ran").exists()
+    n_kept = len(list((tmp_path / "cache").iterdir()))
+    forked = evaluate_small(run, fork, tmp_path / "forked", *cache, "--trust_remote_code")
+    assert (tmp_path / "ran").exists()
+    assert own["error_by_example"] == forked["error_by_example"]
+    assert len(list((tmp_path / "cache").iterdir())) > n_kept  # its predictions are its own
+
+
+@pytest.mark.parametrize("flags", [("--n_points", 1), ("--n_prompts", 1), ("--n_loops", 1, "--max_loops", 1)])
+def test_the_smallest_sizes_are_measured(flags, run, model_folder, tmp_path):
+    metrics = evaluate_small(run, model_folder, tmp_path / "out", *flags)
+    assert read_metrics(tmp_path / "out" / "metrics.json") == metrics
+
+
+def test_a_model_that_diverges_is_said_to(run, model_folder, tmp_path, monkeypatch):
+    def diverge(model, prompts, n_loops, batch_size):
+        by_loop = np.zeros((len(prompts["xs"]), n_loops, prompts["xs"].shape[1]), np.float32)
+        by_loop[3, 12:] = np.inf
+        return by_loop
+
+    monkeypatch.setattr(evaluate, "predict_by_loop", diverge)
+    with pytest.raises(SystemExit, match="answers after 13 loops are not finite: give fewer, `--max_loops 12`"):
         evaluate_small(run, model_folder, tmp_path / "out")
 
 
-def test_a_backbone_is_refused(run, tmp_path):
-    LoopedGPT2Model(LoopedGPT2Config(n_embd=16, n_head=2, n_positions=4)).save_pretrained(tmp_path / "backbone")
-    with pytest.raises(SystemExit, match="not an in-context regression model"):
-        evaluate_small(run, tmp_path / "backbone", tmp_path / "out")
+DRAWN = ("error.png", "error.svg", "shifts.png", "shifts.svg", "report.html")
+
+
+def test_pictures_of_other_numbers_go_with_them(run, model_folder, tmp_path, capsys):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    evaluate_small(run, folder, folder)
+    for name in (*DRAWN, "probe.png", "notes.txt"):
+        (folder / name).write_text("drawn")
+    evaluate_small(run, folder, folder)
+    assert all((folder / name).exists() for name in DRAWN)  # the numbers are the same
+    evaluate_small(run, folder, folder, "--seed", 2)
+    assert not any((folder / name).exists() for name in DRAWN)
+    assert "removed error.png, error.svg" in capsys.readouterr().out
+    assert (folder / "probe.png").exists()  # of the weights, which are the same
+    assert (folder / "notes.txt").exists()

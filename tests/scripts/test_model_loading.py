@@ -103,6 +103,8 @@ def test_truncated_weights_are_refused(folder, length):
 def test_what_can_only_be_a_folder_is_not_looked_up_on_the_hub(tmp_path, monkeypatch):
     monkeypatch.setattr(model_loading.LoopedGPT2Config, "get_config_dict", lambda *_, **__: pytest.fail("asked"))
     monkeypatch.chdir(tmp_path)
+    assert not (tmp_path / "runs").exists()
+    refused("runs/liner", "there is no folder")
     (tmp_path / "runs").mkdir()
     (tmp_path / "weights").write_text("")
     for name in (str(tmp_path / "linear"), "./linear", "../linear", "~/linear", "runs/liner", "a/b/c", "linear"):

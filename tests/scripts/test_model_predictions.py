@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from scripts import model_predictions
+from scripts.records import RecordError
 from tasks import make_task
 from tasks.shifts import sample_shifted
+from tests.loopback_hub import Repository
 
 
 def shifted(shift):
@@ -39,26 +40,36 @@ def test_the_last_loop_is_what_a_model_answers(make_model):
     torch.testing.assert_close(torch.from_numpy(last), torch.from_numpy(by_loop[:, -1]), rtol=1e-4, atol=1e-5)
 
 
-def test_the_recipe_of_a_model_and_the_model_are_read(make_model, tmp_path):
+def test_the_recipe_of_a_model_is_read(tmp_path):
     assert model_predictions.recipe_of(str(tmp_path)) == {}
     (tmp_path / "recipe.yaml").write_text("n_points: 11\n")
     assert model_predictions.recipe_of(str(tmp_path)) == {"n_points": 11}
-    make_model().save_pretrained(tmp_path)
-    loaded = model_predictions.load_model(str(tmp_path), torch.device("cpu"))
-    assert type(loaded).__name__ == LoopedGPT2ForInContextRegression.__name__
-    assert not loaded.training
+    for content in (
+        "[]",
+        "n_points: many",
+        "task: 3",
+        "n_points: [",
+        "n_points: true",
+        "n_points: 0",
+        "n_points: 2.5",
+    ):
+        (tmp_path / "recipe.yaml").write_text(content)
+        with pytest.raises(RecordError, match=r"recipe\.yaml"):
+            model_predictions.recipe_of(str(tmp_path))
 
 
-def test_what_can_only_be_a_folder_is_not_looked_up_on_the_hub(tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(model_predictions.AutoModel, "from_pretrained", lambda name, **settings: asked.append(name))
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").mkdir()
-    for name in (str(tmp_path / "linear"), "./linear", "../linear", "runs/liner", "a/b/c"):
-        with pytest.raises(FileNotFoundError, match="there is no folder"):
-            model_predictions.load_model(name, torch.device("cpu"))
-    assert not asked
-    for name in ("owner/model", "model"):
-        with pytest.raises(SystemExit):  # what the Hub would have returned is no model
-            model_predictions.load_model(name, torch.device("cpu"))
-    assert asked == ["owner/model", "model"]
+def test_the_recipe_of_a_repository_is_read_at_its_revision(hub):
+    looped, bare = (hub.repositories.setdefault(f"ana/{name}", Repository(False)) for name in ("looped", "bare"))
+    looped.tags["v1"] = looped.commit({"recipe.yaml": b"n_points: 11\n"})
+    looped.commit({"recipe.yaml": b"n_points: 21\n"})
+    bare.commit({"config.json": b"{}"})
+    assert model_predictions.recipe_of("ana/looped") == {"n_points": 21}
+    assert model_predictions.recipe_of("ana/looped", "v1") == {"n_points": 11}
+    assert model_predictions.recipe_of("ana/bare") == model_predictions.recipe_of("ana/nothing") == {}
+
+
+def test_predictions_are_kept_under_all_that_they_depend_on(make_model, monkeypatch):
+    model = make_model()
+    before = model_predictions.describe(model)
+    monkeypatch.setattr(model_predictions.transformers, "__version__", "0.0")
+    assert model_predictions.describe(model) != before

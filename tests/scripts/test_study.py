@@ -39,11 +39,39 @@ def test_one_command_trains_measures_and_draws(tmp_path, monkeypatch, capfd):
     assert list(record["variants"]) == ["add", "none"]
     for measured in record["variants"].values():
         assert len(measured["error_by_loop"]["error"]) == 15
-        assert measured["error_by_loop"]["error"][2] == pytest.approx(measured["error_by_example"][-1])
+        assert measured["error_by_loop"]["error"][2] == pytest.approx(measured["error_by_example"]["error"][-1])
+        for curve in (measured["error_by_example"], measured["error_by_loop"]):
+            assert all(low <= error <= high for error, low, high in zip(*curve.values(), strict=True))
     configs = [json.loads((tmp_path / f"variant_{i}/config.json").read_text()) for i in range(2)]
     assert [config["input_injection"] for config in configs] == ["add", "none"]
     assert (tmp_path / "study.png").stat().st_size > 10_000
     assert "5 x loops" in capfd.readouterr().out
+    # the same command goes on, here with both trained, and one of other settings is refused
+    monkeypatch.setattr(study, "train", lambda flags: None)
+    study.main()
+    assert json.loads((tmp_path / "study.json").read_text()) == record
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--max_steps", "3"])
+    with pytest.raises(SystemExit, match=r"other settings \(recipes.add.max_steps 2 -> 3, recipes.no"):
+        study.main()
+
+
+@pytest.mark.parametrize("errors", [[0.4], [0.0, 0.0], [1.0, 0.5], [1.0, *[0.1] * 99]])
+def test_every_variant_is_seen_with_its_interval(errors, tmp_path, monkeypatch):
+    curve = {"error": errors, "low": [0.9 * error for error in errors], "high": [1.1 * error for error in errors]}
+    variants = {f"variant {n}": {"n_loops": 1, "error_by_example": curve, "error_by_loop": curve} for n in range(2)}
+    kept = []
+    monkeypatch.setattr(study.plt, "close", kept.append)
+    study.draw("injection", variants, tmp_path)
+    for axes in kept[0].axes:
+        low, high = axes.get_ylim()
+        for line in axes.get_lines():
+            xs, ys = line.get_data()
+            assert all(low < y < high for y in ys)
+            assert len(xs) > 1 or line.get_marker() == "o"
+        assert len(axes.collections) == 2  # a band or bar a variant
+        assert axes.get_xscale() == ("log" if axes is kept[0].axes[1] and len(errors) > 40 else "linear")
+    monkeypatch.undo()
+    study.plt.close("all")
 
 
 def test_a_misspelt_field_is_refused_before_anything_is_trained(tmp_path, monkeypatch, capsys):
@@ -52,6 +80,12 @@ def test_a_misspelt_field_is_refused_before_anything_is_trained(tmp_path, monkey
         study.main()
     assert exit.value.code == 2
     assert "did you mean `n_loops`" in capsys.readouterr().err
+    for flags in (["--recipe", "other.yaml"], ["--recipe=other.yaml"]):
+        monkeypatch.setattr(sys, "argv", ["study.py", "loops", "--output_dir", str(tmp_path / "new"), *flags])
+        with pytest.raises(SystemExit):
+            study.main()
+        assert "`recipe` is that of the study" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_pool_of_prompts_comes_again(tmp_path):

@@ -86,6 +86,11 @@ def test_every_table_is_left_out_once(tmp_path, monkeypatch, capsys):
     assert "logistic regression" in capsys.readouterr().out
     model = LoopedGPT2ForInContextClassification.from_pretrained(tmp_path)
     assert model.config.n_dims == 4
+    tables.main()  # the same call again
+    assert json.loads((tmp_path / "tables.json").read_text())["settings"] == record["settings"]
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--n_steps", "3"])
+    with pytest.raises(SystemExit, match="results of other settings \\(n_steps 2 -> 3\\)"):
+        tables.main()
     monkeypatch.setattr(sys, "argv", ["tables.py", "--output_dir", str(tmp_path), "--n_points", "5"])
     with pytest.raises(SystemExit):
         tables.main()
