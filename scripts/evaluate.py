@@ -11,7 +11,8 @@ All predictors answer the same fresh prompts. Errors are squared errors divided 
     excess_over_limit     curve of the model's error less the limit's, paired prompt by prompt
     excess_of_baselines   the same of every baseline
     mean_excess           the model's excess averaged over all positions: error, low, high
-    error_by_loop         error at the "last_point" and its "mean" over positions after every loop up to --max_loops
+    error_by_loop         error at the "last_point" and its means over all positions ("mean") and over the last fifth
+                          of them ("last_fifth") after every loop up to --max_loops
     shifts                by shift (Garg et al., section 4), curves of "model", "limit" and some baselines; linear only
     published             curves of the papers that are complete, where their size is this one
     published_shifts      those of Garg et al.'s standard transformer, null where the drawn line is hidden
@@ -75,8 +76,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--n_loop_prompts",
         type=int,
-        default=256,
-        help="Prompts of the error by loop. Default: 256.",
+        help="Prompts of the error by loop, the first so many. Default: all, as for every other error.",
     )
     parser.add_argument(
         "--n_shift_prompts", type=int, default=256, help="Prompts of a shift; the papers: 1280; 0: none. Default: 256."
@@ -266,7 +266,12 @@ def errors_by_loop(by_loop: np.ndarray, labels: np.ndarray, normaliser: float) -
     errors = np.stack(
         [normalised_squared_error(by_loop[:, n], labels, normaliser).mean(axis=0) for n in range(by_loop.shape[1])]
     )
-    return {"last_point": errors[:, -1].tolist(), "mean": errors.mean(axis=1).tolist()}
+    last_fifth = errors[:, 4 * (errors.shape[1] - 1) // 5 :]
+    return {
+        "last_point": errors[:, -1].tolist(),
+        "mean": errors.mean(axis=1).tolist(),
+        "last_fifth": last_fifth.mean(axis=1).tolist(),
+    }
 
 
 def measure(
@@ -274,7 +279,7 @@ def measure(
 ) -> dict[str, Any]:
     """The content of metrics.json."""
     n_points, n_loops, max_loops = arguments.n_points, arguments.n_loops, arguments.max_loops
-    parts = (slice(arguments.n_loop_prompts), slice(arguments.n_loop_prompts, None))
+    parts = (slice(arguments.n_loop_prompts), slice(arguments.n_loop_prompts or arguments.n_prompts, None))
     some, others = ({name: values[part] for name, values in prompts.items()} for part in parts)
     by_loop = predict_by_model(predict_by_loop, model, some, max_loops, arguments)
     by_model = by_loop[:, n_loops - 1]

@@ -218,6 +218,18 @@ def test_code_of_others_runs_where_it_is_trusted_and_is_evaluated_as_such(run, m
     assert len(list((tmp_path / "cache").iterdir())) > n_kept  # its predictions are its own
 
 
+def test_all_errors_of_the_model_are_of_the_same_prompts(run, model_folder, tmp_path):
+    metrics = evaluate_small(run, model_folder, tmp_path / "all")
+    by_example, by_loop = metrics["error_by_example"]["model"]["error"], metrics["error_by_loop"]
+    assert metrics["settings"]["n_loop_prompts"] == metrics["settings"]["n_prompts"] == 30
+    assert by_loop["last_point"][3] == pytest.approx(by_example[-1], rel=1e-6)
+    assert by_loop["mean"][3] == pytest.approx(np.mean(by_example), rel=1e-6)
+    assert by_loop["last_fifth"][3] == pytest.approx(np.mean(by_example[4:]), rel=1e-6)
+    some = evaluate_small(run, model_folder, tmp_path / "some", "--n_loop_prompts", 7)
+    assert some["settings"]["n_loop_prompts"] == 7
+    np.testing.assert_allclose(some["error_by_example"]["model"]["error"], by_example, rtol=1e-4)
+
+
 @pytest.mark.parametrize("flags", [("--n_points", 1), ("--n_prompts", 1), ("--n_loops", 1, "--max_loops", 1)])
 def test_the_smallest_sizes_are_measured(flags, run, model_folder, tmp_path):
     metrics = evaluate_small(run, model_folder, tmp_path / "out", *flags)
