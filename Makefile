@@ -22,7 +22,7 @@ demo: $(VENV)/.demo  ## Train, evaluate, plot and load a small looped GPT-2: a f
 	$(BIN)/python scripts/plot.py --metrics $(DEMO)/metrics.json --output_dir $(DEMO)
 	@echo; echo "The folder loads in a process that cannot import this project:"
 	@cd / && PYTHONPATH=$(abspath $(BIN)/../lib)/$$(ls $(abspath $(VENV)/lib))/site-packages \
-		$(abspath $(BIN)/python) -S $(abspath scripts/predict.py) --model $(abspath $(DEMO))
+		$(abspath $(BIN)/python) -S $(abspath scripts/predict.py) --model $(abspath $(DEMO)) --trust_remote_code
 	@echo; echo "Picture: $(DEMO)/error.png"
 
 test: $(VENV)/.test  ## Run all tests.

@@ -26,6 +26,7 @@ import modeling_looped_gpt2
 from modeling_looped_gpt2.pipeline_looped_gpt2 import InContextRegressionPipeline
 from scripts.model_loading import load_model, weights_digest
 from scripts.records import (
+    STAGES_FILE,
     RecordError,
     read_json,
     read_json_lines,
@@ -35,7 +36,7 @@ from scripts.records import (
     write_atomically,
 )
 from scripts.release import CARD_FILE, ReleaseError, claim_release, release_files, replacing
-from scripts.stages import STAGES_FILE, prompts_of, stage_table
+from scripts.stages import prompts_of, stage_table
 from scripts.training_cost import total_flops, training_seconds
 
 

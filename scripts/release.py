@@ -11,8 +11,7 @@ import yaml
 from huggingface_hub import metadata_load
 
 from scripts.output_folder import OutputError, claim_beside
-from scripts.records import read_metrics
-from scripts.stages import STAGES_FILE
+from scripts.records import STAGES_FILE, read_metrics
 
 
 CARD_FILE = "README.md"
