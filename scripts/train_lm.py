@@ -257,6 +257,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> LMArguments:
 def main():
     """Parse the command line and run."""
     logging.getLogger("accelerate.checkpointing").setLevel(logging.WARNING)
+    # the output layer is tied to the embedding and saved once, which is as it should be
+    logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
     arguments = parse_arguments()
     keep_freed_memory()
     stop_with_launcher()
