@@ -17,15 +17,17 @@ class _Float32ForBfloat16(TorchFunctionMode):
 
 class Muon(torch.optim.Muon):
     """
-    `torch.optim.Muon` that orthogonalises in float32 where the processor has no bfloat16.
+    `torch.optim.Muon` that orthogonalises in float32 on a CPU, and on a GPU without bfloat16.
 
-    The Newton-Schulz iteration of torch always casts to bfloat16, which on such a processor takes several times as
-    long as the training step itself.
+    The Newton-Schulz iteration of torch casts to bfloat16. The weights of a run of one process and of one of two are
+    then 2e-2 apart after 60 small steps, and 5e-6 in float32. Where a device has no bfloat16, the iteration would take
+    several times as long as the training step itself.
     """
 
     def step(self, closure=None):
         """Take one step, as `torch.optim.Muon.step` does."""
-        if has_bfloat16(self.param_groups[0]["params"][0].device):
+        device = self.param_groups[0]["params"][0].device
+        if device.type != "cpu" and has_bfloat16(device):
             return super().step(closure)
         with _Float32ForBfloat16():
             return super().step(closure)

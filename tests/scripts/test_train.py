@@ -60,6 +60,15 @@ def assert_same_bits(weights, folder, other):
         assert torch.equal(first[name], second[name]), name
 
 
+def assert_same_but_round_off(first, second):
+    assert first.keys() == second.keys()
+    for name, weight in first.items():
+        other = second[name]
+        if name.endswith("c_attn.bias"):  # no answer depends on the bias of the keys: AdamW follows its round-off
+            weight, other = (torch.cat(values.chunk(3)[::2]) for values in (weight, other))
+        torch.testing.assert_close(weight, other, rtol=1e-4, atol=2e-5, msg=name)
+
+
 def test_a_finished_run_leaves_a_complete_folder(finished, run_isolated):
     assert {file.name for file in finished.iterdir()} == EXPECTED_FILES
     recipe = yaml.safe_load((finished / "recipe.yaml").read_text())
@@ -105,22 +114,16 @@ def test_training_learns(train, tmp_path):
 
 
 def test_two_processes_give_the_result_of_one(finished, finished_by_two, weights):
-    one, two = weights(finished), weights(finished_by_two)
-    for name in one:
-        # Muon orthogonalises in bfloat16 where the processor can, which turns round-off of 1e-7 into 2e-3
-        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=5e-3, msg=name)
+    assert_same_but_round_off(weights(finished), weights(finished_by_two))
     for line, other in zip(log_without_times(finished), log_without_times(finished_by_two), strict=True):
         assert line == pytest.approx(other, rel=1e-3)
 
 
 def test_gradient_accumulation_gives_the_result_of_one_part(train, tmp_path, weights):
     for n_parts in ("1", "4"):
-        # AdamW: Muon in bfloat16 turns round-off into more than the bound
-        flags = ("--gradient_accumulation_steps", n_parts, "--loss_balance", "0", "--optimizer", "adamw")
+        flags = ("--gradient_accumulation_steps", n_parts, "--loss_balance", "0")
         assert train(tmp_path / n_parts, *flags).returncode == 0
-    one, four = weights(tmp_path / "1"), weights(tmp_path / "4")
-    for name in one:
-        torch.testing.assert_close(one[name], four[name], rtol=1e-3, atol=1e-4, msg=name)
+    assert_same_but_round_off(weights(tmp_path / "1"), weights(tmp_path / "4"))
 
 
 @pytest.mark.parametrize("accident", ["kill:6", "kill_while_saving:8", "terminate:6", "interrupt:3"])
@@ -395,8 +398,10 @@ def test_a_compiled_run_follows_the_eager_one(train, finished, tmp_path, weights
         assert line == pytest.approx(eager, rel=1e-3)
 
 
-def test_a_run_in_bfloat16_follows_the_one_in_float32(train, finished, tmp_path):
-    result = train(tmp_path / "run", "--mixed_precision", "bf16", "--max_steps", "4", "--decay_steps", "0")
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_a_run_in_bfloat16_follows_the_one_in_float32(n_processes, train, finished, tmp_path):
+    flags = ("--mixed_precision", "bf16", "--max_steps", "4", "--decay_steps", "0")
+    result = train(tmp_path / "run", *flags, n_processes=n_processes)
     assert result.returncode == 0, result.stderr
     assert "mixed precision bf16" in result.stdout
     rounded = [line for line in log_without_times(tmp_path / "run") if "loss" in line]
