@@ -17,11 +17,15 @@ def parameters_of(groups):
 
 
 def test_every_parameter_has_one_optimizer(make_model):
-    model = make_model(n_layer=2)
+    model = make_model(n_layer=2, n_prelude=1, n_coda=1)
     adamw, muon = build_optimizers(model, ARGUMENTS)
     together = parameters_of(adamw.param_groups) + parameters_of(muon.param_groups)
     assert sorted(together) == sorted(id(parameter) for parameter in model.parameters())
-    assert parameters_of(muon.param_groups) == [id(p) for p in model.transformer.h.parameters() if p.ndim == 2]
+    transformer = model.transformer
+    blocks = [*transformer.prelude, *transformer.h, *transformer.coda]
+    matrices = [id(p) for block in blocks for p in block.parameters() if p.ndim == 2]
+    assert len(matrices) == 4 * 4
+    assert sorted(parameters_of(muon.param_groups)) == sorted(matrices)
     (only,) = build_optimizers(model, replace(ARGUMENTS, optimizer="adamw"))
     assert sorted(parameters_of(only.param_groups)) == sorted(together)
 
@@ -81,3 +85,18 @@ def test_the_steps_are_exact_to_float32_whatever_the_processor_has(native, monke
         values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
     expected = (24 / 16) ** 0.5 * left @ values.diag() @ right
     torch.testing.assert_close(step.double(), expected, rtol=0, atol=1e-5)
+
+
+def test_the_steps_are_those_that_the_rates_of_the_recipes_belong_to(make_model):
+    model = make_model()
+    block = model.transformer.h[0]
+    factors = {block.attn.c_attn: 1, block.attn.c_proj: 1, block.mlp.c_fc: 1, block.mlp.c_proj: 2}
+    before = {part: part.weight.detach().clone() for part in factors}
+    for part in factors:
+        part.weight.grad = torch.randn_like(part.weight)
+    _, muon = build_optimizers(model, replace(ARGUMENTS, weight_decay=0.0, muon_learning_rate=0.1))
+    muon.step()
+    for part, factor in factors.items():
+        # Newton-Schulz brings the singular values near 1
+        singular_values = torch.linalg.svdvals((before[part] - part.weight.detach()) / (0.1 * factor))
+        assert ((singular_values > 0.3) & (singular_values < 1.3)).all()
