@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 import yaml
 from huggingface_hub import constants
 
@@ -33,6 +34,15 @@ def pytest_configure(config):
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def progress_bars():
+    """A program that hides transformers' progress bars hides them from no later test."""
+    shown = transformers.logging.is_progress_bar_enabled()
+    yield
+    if shown:
+        transformers.logging.enable_progress_bar()
 
 
 @pytest.fixture
