@@ -44,14 +44,15 @@ def test_the_first_training_grows_and_ends_at_full_size():
 
 
 def test_training_learns_to_classify():
-    flags = {"n_points": 10, "n_dims": 1, "n_loops": 2, "n_embd": 32, "n_steps": 60, "seed": 0}
+    flags = {"n_points": 10, "n_dims": 1, "n_loops": 2, "n_embd": 32, "seed": 0}
     arguments = argparse.Namespace(**flags)
     model = tables.build_model(arguments, torch.device("cpu"))
     fixed = {name: tables.Schedule(flags[name], flags[name]) for name in ("n_dims", "n_points", "n_loops")}
-    optimization = tables.OptimizationArguments(max_steps=60, learning_rate=3e-3, muon_learning_rate=0.04)
+    optimization = tables.OptimizationArguments(max_steps=100, learning_rate=3e-3, muon_learning_rate=0.04)
     apart = (np.repeat([[-1.0], [1.0]], 20, axis=0), np.repeat([0, 1], 20))
     tables.train(model, [apart], fixed, optimization)
     prompts = [tables.draw_prompt(apart, 10, 1, np.random.default_rng(i)) for i in range(100)]
+    # 1.00 with five seeds, in either precision
     assert tables.right_answers({"model": model.eval()}, *tables.stack(prompts))["model"].mean() > 0.8
 
 

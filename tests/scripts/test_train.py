@@ -110,7 +110,7 @@ def test_training_learns(train, tmp_path):
     result = train(tmp_path / "run", *flags, "--save_every", "1000", "--eval_every", "100")
     assert result.returncode == 0, result.stderr
     errors = [line["eval_error_at_last_point"] for line in log_without_times(tmp_path / "run") if "eval_error" in line]
-    assert errors[-1] < 0.8 < errors[0]
+    assert errors[-1] < 0.6 < errors[0]  # at most 0.34 and at least 0.86 with five seeds
 
 
 def test_two_processes_give_the_result_of_one(finished, finished_by_two, weights):
