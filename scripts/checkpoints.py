@@ -263,8 +263,8 @@ class RunFolder:
         except Exception as error:  # there is no end of what a foreign file can make the libraries raise
             cause = str(error).partition("\n")[0].rstrip(".")
             raise RunError(
-                f"checkpoint {folder} is damaged ({cause}): remove that folder to go on from the one before it, or "
-                "from the start."
+                f"checkpoint {folder} is damaged or of another version ({cause}): remove that folder to go on from "
+                "the one before it, or from the start."
             ) from None
         accelerator.wait_for_everyone()
         return step

@@ -6,7 +6,7 @@ from tests.fuzz.__main__ import ENTRANCES, ON_FOLDERS, run
 from tests.fuzz.workspace import build_workspace
 
 
-N_INPUTS = {name: 4 if name in ON_FOLDERS else 25 for name in ENTRANCES}
+N_INPUTS = {name: 4 if name in ON_FOLDERS else 100 if name == "flags" else 25 for name in ENTRANCES}
 
 
 @pytest.fixture(scope="module")

@@ -309,7 +309,7 @@ def test_a_manifest_of_another_step_or_of_no_files_is_refused(manifest, tmp_path
     checkpoint.mkdir(parents=True)
     (checkpoint / "optimizer.bin").write_text("")
     sign(checkpoint, **manifest)
-    with pytest.raises(RunError, match=r"step_000000006 is damaged \(.*\): remove that folder"):
+    with pytest.raises(RunError, match=r"step_000000006 is damaged or of another version \(.*\): remove that folder"):
         folder.load(None)
 
 
@@ -319,7 +319,9 @@ def test_a_manifest_that_is_none_is_refused(content, tmp_path):
     checkpoint = folder.checkpoints / "step_000000006"
     checkpoint.mkdir(parents=True)
     (checkpoint / "manifest.json").write_bytes(content)
-    with pytest.raises(RunError, match=r"step_000000006 is damaged \(.*manifest.json .*\)") as refused:
+    with pytest.raises(
+        RunError, match=r"step_000000006 is damaged or of another version \(.*manifest.json .*\)"
+    ) as refused:
         folder.load(None)
     assert "\n" not in str(refused.value)
 
@@ -333,7 +335,7 @@ def test_a_checkpoint_has_the_files_of_its_manifest_and_no_others(tmp_path):
     sign(checkpoint)
     (checkpoint / "model.safetensors").unlink()
     (checkpoint / "scheduler.bin").write_text("")
-    with pytest.raises(RunError, match=r"is damaged \(model.safetensors, scheduler.bin\)"):
+    with pytest.raises(RunError, match=r"is damaged or of another version \(model.safetensors, scheduler.bin\)"):
         folder.load(None)
 
 
