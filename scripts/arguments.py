@@ -156,7 +156,7 @@ class OptimizationArguments:
         if self.warmup_steps + self.decay_steps > self.max_steps:
             raise ValueError(
                 f"`warmup_steps` + `decay_steps` must be <= `max_steps` = {self.max_steps}, got "
-                f"{self.warmup_steps} + {self.decay_steps}."
+                f"{self.warmup_steps} + {self.decay_steps}: lower them too."
             )
 
 

@@ -78,10 +78,12 @@ class RunFolder:
         Raises:
             `RunError`: the folder holds another run or other files, or another process is training in it.
         """
+        lock_path = self.path / LOCK_FILE
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._refuse_strangers()
-            self._lock = (self.path / LOCK_FILE).open("w")
+            is_new = not lock_path.exists()
+            self._lock = lock_path.open("w")
         except OSError as error:
             raise RunError(f"`output_dir` {self.path} cannot be used as a folder: {error}.") from None
         try:  # the kernel releases the lock when the process ends, however it ends
@@ -91,7 +93,12 @@ class RunFolder:
         recipe = arguments.as_dict()
         goes_on = self.has_steps
         if goes_on:
-            recipe = self._continue(recipe, self._recorded(type(arguments)))
+            try:
+                recipe = self._continue(recipe, self._recorded(type(arguments)))
+            except RunError:
+                if is_new:  # a refusal leaves nothing behind
+                    lock_path.unlink()
+                raise
         recipe |= {name: value for name, value in machine.items() if recipe[name] == "auto"}
         if not goes_on:
             write_atomically(self.path / RECIPE_FILE, yaml.safe_dump(recipe, sort_keys=False))
@@ -126,9 +133,10 @@ class RunFolder:
         recipe = {name: recorded.get(name) if value == "auto" else value for name, value in recipe.items()}
         changed = _changes(recorded, recipe)
         if changed:
+            shown = "; ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
             raise RunError(
-                f"`output_dir` {self.path} holds another run ({'; '.join(changed)}): choose another folder, or start "
-                "with the recorded settings to go on. Nothing was changed."
+                f"`output_dir` {self.path} holds another run ({shown}): choose another folder, or start with the "
+                "recorded settings to go on. Nothing was changed."
             )
         return recorded | {name: recipe[name] for name in FREE_FIELDS & recipe.keys()}
 

@@ -54,6 +54,17 @@ def test_a_folder_of_another_run_is_refused_by_field(tmp_path):
     assert (tmp_path / "recipe.yaml").read_text() == before
 
 
+def test_a_refused_folder_holds_nothing_new(tmp_path):
+    """A released model has a recipe and a log, and no lock."""
+    claim(tmp_path)
+    take_a_step(tmp_path)
+    (tmp_path / ".lock").unlink()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*")}
+    with pytest.raises(RunError, match=r"\(learning_rate .*; max_steps .*; n_embd .* and 1 more\)"):
+        claim(tmp_path, n_loops=5, n_embd=32, max_steps=11, learning_rate=0.5)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*")} == before
+
+
 def test_a_folder_without_a_step_is_free_for_another_run(tmp_path):
     claim(tmp_path)
     RunFolder(tmp_path).record_environment({"torch": "2"}, dict)
