@@ -358,11 +358,19 @@ def write_release(folder: Path, repo_id: str, output_dir: Path):
 
 
 def link_code(path: Path, folder: Path):
-    """Link to this project's file of the same name, as seen from `folder`; the code that a run left there stays."""
-    if not path.exists():
-        source = Path(modeling_looped_gpt2.__file__).with_name(path.name)
-        path.unlink(missing_ok=True)  # a link whose target has moved
-        path.symlink_to(os.path.relpath(source, folder))
+    """
+    Link to this project's file of the same name, as seen from `folder`.
+
+    Code that a run left there stays, and what it lacks is copied beside it, so that the folder works anywhere.
+    """
+    if path.exists():
+        return
+    source = Path(modeling_looped_gpt2.__file__).with_name(path.name)
+    if any(not other.is_symlink() for other in folder.glob("*.py")):
+        shutil.copyfile(source, path)
+        return
+    path.unlink(missing_ok=True)  # a link whose target has moved
+    path.symlink_to(os.path.relpath(source, folder))
 
 
 def load_checked(folder: Path) -> PreTrainedModel:

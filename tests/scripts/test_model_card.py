@@ -187,6 +187,7 @@ assert type(model).__name__ == "LoopedGPT2ForInContextRegression"
 
 def test_the_code_that_a_run_left_stays(evaluated, monkeypatch):
     run(monkeypatch, "--model", evaluated, "--repo_id", REPO, "--output_dir", evaluated)
+    assert not any(path.is_symlink() for path in evaluated.iterdir())  # a copy of the folder works anywhere
     code = evaluated / "modeling_looped_gpt2.py"
     assert not code.is_symlink()
     assert code.read_text() == "raise AssertionError"
