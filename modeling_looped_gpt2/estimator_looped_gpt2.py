@@ -8,6 +8,7 @@ import copy
 import os
 from collections.abc import Iterator
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,9 @@ class _InContextEstimator(BaseEstimator):
         if isinstance(self.model, torch.nn.Module):
             model, names = self.model, _class_names(self.model)
         elif isinstance(self.model, str | os.PathLike):
+            path = Path(self.model)
+            if not path.exists() and len(path.parts) > 1 and path.parent.is_dir():  # the Hub is not meant
+                raise ValueError(f"`model` must be a folder, a Hub repository or a model: there is no folder {path}.")
             hub_arguments = {"revision": self.revision} if self.revision else {}
             model = self.model_class.from_pretrained(self.model, **hub_arguments)
             names = model.config.architectures or [None]
