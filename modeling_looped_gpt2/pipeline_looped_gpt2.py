@@ -74,7 +74,10 @@ class InContextRegressionPipeline(Pipeline):
             inputs = (request for request in inputs.with_format(None))
         return super().__call__(inputs, **kwargs)
 
-    def _sanitize_parameters(self, n_loops: int | None = None, exit_tolerance: float | None = None):
+    def _sanitize_parameters(self, n_loops: int | None = None, exit_tolerance: float | None = None, **unknown: Any):
+        if unknown:
+            names = "`n_loops`, `exit_tolerance` and `batch_size`"
+            raise TypeError(f"`{next(iter(unknown))}` is no argument of the pipeline: it takes {names}.")
         given = {"n_loops": n_loops, "exit_tolerance": exit_tolerance}
         return {}, {name: value for name, value in given.items() if value is not None}, {}
 

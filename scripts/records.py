@@ -58,6 +58,8 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise RecordError(f"there is no file {path}.") from None
+    except IsADirectoryError:
+        raise RecordError(f"{path} is a folder: give the file in it.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(f"{path} cannot be read: {error}.") from None
 

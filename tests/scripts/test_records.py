@@ -53,6 +53,11 @@ def test_a_missing_record_and_a_folder_in_its_place_are_refused(tmp_path):
             read_json(path)
 
 
+def test_a_folder_is_said_to_be_one(tmp_path):
+    with pytest.raises(RecordError, match="is a folder: give the file in it"):
+        read_json(tmp_path)
+
+
 def test_a_damaged_line_is_named(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n')
