@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 
 import transformers
+from huggingface_hub import constants
 from tqdm import tqdm
 
 from tests.fuzz.command_lines import fuzz_flags, fuzz_recipe
@@ -42,8 +43,12 @@ ON_FOLDERS = ("damaged_folder", "program_flags")
 
 
 def run(entrance: str, number: int, folder: Path) -> str:
-    """One input; `"answered"` or `"refused"`, or a [`Fault`] is raised."""
-    return ENTRANCES[entrance][1](Random(f"{entrance} {number}"), folder)
+    """One input, without the Hub; `"answered"` or `"refused"`, or a [`Fault`] is raised."""
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        return ENTRANCES[entrance][1](Random(f"{entrance} {number}"), folder)
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def main():

@@ -11,8 +11,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 from random import Random
 
-from huggingface_hub import constants
-
 from tests.fuzz.outcome import ODD, ODD_WORDS, Fault, check, check_message
 from tests.fuzz.workspace import COMMANDS, WRITTEN, contents, errors_of, run_program
 
@@ -33,7 +31,7 @@ def call(program: str, flags: list[str], folder: Path) -> tuple[int, str]:
     sys.argv = [f"{program}.py", *flags]
     os.chdir(folder)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(printed), offline():
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(printed):
             module.main()
     except SystemExit as end:
         text = end.code if isinstance(end.code, str) else printed.getvalue()
@@ -46,16 +44,6 @@ def call(program: str, flags: list[str], folder: Path) -> tuple[int, str]:
         sys.argv = argv
         os.chdir(here)
     return 0, ""
-
-
-@contextlib.contextmanager
-def offline():
-    """No question to the Hub, which would wait for an answer."""
-    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
 
 
 def damage(rng: Random, path: Path) -> str:
@@ -96,8 +84,8 @@ def change_value(rng: Random, record: object) -> object:
     return value
 
 
-def judge(program: str, flags: list[str], folder: Path, what: str, sound: dict) -> str:
-    """Run a program and look at what it left; `"answered"` or `"refused"`."""
+def judge(program: str, flags: list[str], folder: Path, what: str, sound: Path) -> str:
+    """Run a program and compare what it left with the run that nobody damaged; `"answered"` or `"refused"`."""
     before = contents(folder)
     status, last = call(program, flags, folder)
     after = contents(folder)
@@ -118,9 +106,9 @@ def judge(program: str, flags: list[str], folder: Path, what: str, sound: dict) 
     for name in after.keys() - before.keys():
         check(is_own(name), f"{program} wrote {name}: {what}")
     if program == "evaluate" and flags == COMMANDS[program].split():
-        check(errors_of(folder / "run") == sound["errors"], f"other figures: {what}")
+        check(errors_of(folder / "run") == errors_of(sound), f"other figures: {what}")
     if program == "train" and flags == COMMANDS[program].split():
-        check(after["half/model.safetensors"] == sound["weights"], f"other weights: {what}")
+        check(after["half/model.safetensors"] == (sound / "model.safetensors").read_bytes(), f"other weights: {what}")
     return "answered"
 
 
@@ -140,8 +128,8 @@ def fuzz_damaged_folder(rng: Random, workspace: Path, scratch: Path) -> str:
     ]
     path = rng.choice([path for path in files if path.name != ".lock"])
     kind = damage(rng, path)
-    sound = {"errors": errors_of(workspace / "run"), "weights": (workspace / "run/model.safetensors").read_bytes()}
-    return judge(program, COMMANDS[program].split(), folder, f"{path.relative_to(folder)} {kind}", sound)
+    what = f"{path.relative_to(folder)} {kind}"
+    return judge(program, COMMANDS[program].split(), folder, what, workspace / "run")
 
 
 def fuzz_program_flags(rng: Random, workspace: Path, scratch: Path) -> str:
@@ -157,7 +145,7 @@ def fuzz_program_flags(rng: Random, workspace: Path, scratch: Path) -> str:
         flags[place] = "-5"  # what is only too large is no matter of a check
     if name == "--cache_dir":
         flags[place] = "cache2"
-    return judge(program, flags, folder, f"{program} {' '.join(flags)}", {"errors": None, "weights": None})
+    return judge(program, flags, folder, f"{program} {' '.join(flags)}", workspace / "run")
 
 
 def copy_workspace(workspace: Path, scratch: Path) -> Path:
