@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import torch
 import yaml
 
 
@@ -105,13 +104,6 @@ def contents(folder: Path) -> dict[str, bytes | str]:
         elif path.is_file():
             found[name] = path.read_bytes()
     return found
-
-
-def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    """The weights that a run left."""
-    from safetensors.torch import load_file
-
-    return load_file(folder / "model.safetensors")
 
 
 def errors_of(folder: Path) -> dict:
