@@ -20,6 +20,7 @@ OWN = ("modeling_looped_gpt2", "tasks", "scripts")
 # what a user installs for each program; a program that is missing here fails the test below
 EXTRAS = {
     "benchmark": "eval,plot,train",
+    "benchmark_demo": "demo,train",
     "benchmark_lm": "train",
     "chain_experiment": "plot,train",
     "demo": "demo",

@@ -1,0 +1,69 @@
+"""Measure the processor time that demo.py's answer to a click takes.
+
+    python scripts/benchmark_demo.py --model model_cards/linear_regression
+
+A click adds a point: the model answers the whole grid after every loop, and both pictures are drawn and written as
+PNG. What Gradio and the browser add is left out.
+"""
+
+import argparse
+import io
+import sys
+import time
+from statistics import median
+
+import torch
+from matplotlib.image import imsave
+
+from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
+from scripts import demo_curves
+from scripts.model_loading import load_model
+from tasks import TASKS, Task, make_task
+
+
+N_POINTS = 6
+PIXEL = (300, 200)  # inside the picture
+
+
+def answer_click(
+    model: LoopedGPT2ForInContextRegression, task: Task, curves: demo_curves.Curves
+) -> demo_curves.Curves:
+    """Do what the server does for a click at `PIXEL` into the picture of `curves`; returns the new curves."""
+    n_loops = model.config.n_loops
+    points = demo_curves.click_points(curves, n_loops, PIXEL)
+    answer = demo_curves.compute(model, task, demo_curves.read_points(points.tolist(), model, task), None)
+    for draw in (demo_curves.draw_curve, demo_curves.draw_errors):
+        imsave(io.BytesIO(), demo_curves.pixels(draw(answer, n_loops)), format="png")
+    demo_curves.describe(answer, n_loops)
+    return answer
+
+
+def main():
+    """Load the model, warm up, measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--model", required=True, help="Folder or Hub repository of a model.")
+    parser.add_argument("--task", choices=TASKS, default="linear_regression", help="Default: linear_regression.")
+    parser.add_argument("--repeats", type=int, default=7, help="Clicks to measure. Default: 7.")
+    arguments = parser.parse_args()
+    if arguments.repeats < 1:
+        parser.error(f"`repeats` must be >= 1, got {arguments.repeats}")
+    torch.set_num_threads(1)  # as the page has it
+    try:
+        model = load_model(arguments.model)
+        task = make_task(arguments.task, model.config.n_dims)
+        n_points = min(N_POINTS, demo_curves.max_points(model) - 1)
+        points, truth = demo_curves.draw_points(model, task, demo_curves.dims_to_choose(task)[0], n_points, 0.0, 0)
+    except (OSError, ValueError) as error:
+        sys.exit(f"benchmark_demo.py: error: {error}")
+    curves = demo_curves.compute(model, task, points, truth)
+    answer_click(model, task, curves)
+    seconds = []
+    for _ in range(arguments.repeats):
+        start = time.process_time()
+        answer_click(model, task, curves)
+        seconds.append(time.process_time() - start)
+    print(f"{median(seconds):.3f} s of processor time per click ({min(seconds):.3f} to {max(seconds):.3f})")
+
+
+if __name__ == "__main__":
+    main()
