@@ -22,12 +22,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 from tqdm import tqdm
 
-from scripts.devices import prepare_device
-from scripts.model_loading import add_model_arguments, load_chosen
-from scripts.output_folder import claim_own
-from scripts.peak_memory import PeakMemory
-from scripts.records import write_atomically
-from scripts.workloads import N_HEAD, N_NEW_TOKENS, Step, Workload
+from scripts.benchmarks.peak_memory import PeakMemory
+from scripts.benchmarks.workloads import N_HEAD, N_NEW_TOKENS, Step, Workload
+from scripts.common.devices import prepare_device
+from scripts.common.model_loading import add_model_arguments, load_chosen
+from scripts.common.output_folder import claim_own
+from scripts.common.records import write_atomically
 from tasks import TASKS, make_task
 from tasks.streams import make_generator
 

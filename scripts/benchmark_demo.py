@@ -16,8 +16,8 @@ import torch
 from matplotlib.image import imsave
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
-from scripts import demo_curves
-from scripts.model_loading import load_model
+from scripts.common.model_loading import load_model
+from scripts.demo_page import curves as demo_curves
 from tasks import TASKS, Task, make_task
 
 

@@ -21,11 +21,11 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2LMHeadModel
-from scripts.arguments import OptimizationArguments
-from scripts.devices import fastest_attention, keep_freed_memory
-from scripts.optimizers import build_optimizers, set_learning_rates
-from scripts.output_folder import OutputError, claim_own
-from scripts.records import METRICS_FILE, WEIGHTS_FILE, write_atomically
+from scripts.common.devices import fastest_attention, keep_freed_memory
+from scripts.common.output_folder import OutputError, claim_own
+from scripts.common.records import METRICS_FILE, WEIGHTS_FILE, write_atomically
+from scripts.training.arguments import OptimizationArguments
+from scripts.training.optimizers import build_optimizers, set_learning_rates
 from tasks.curriculum import draw_n_loops
 from tasks.pointer_chains import sample_chains
 

@@ -18,11 +18,11 @@ import torch
 from transformers.utils import cached_file
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
-from scripts import demo_curves
-from scripts.demo_curves import Curves
-from scripts.model_loading import load_model
-from scripts.records import read_yaml
-from scripts.request_limit import RequestLimit
+from scripts.common.model_loading import load_model
+from scripts.common.records import read_yaml
+from scripts.demo_page import curves as demo_curves
+from scripts.demo_page.curves import Curves
+from scripts.demo_page.request_limit import RequestLimit
 from tasks import TASKS, Task, make_task
 
 

@@ -42,11 +42,11 @@ import torch
 import transformers
 from tqdm import tqdm
 
-from scripts.devices import prepare_device
-from scripts.model_loading import add_model_arguments, load_chosen, weights_digest
-from scripts.model_predictions import describe, predict_at_queries, predict_by_loop, predict_points, recipe_of
-from scripts.output_folder import check_beside, make_folder, remove_drawings
-from scripts.records import METRICS_FILE, RecordError, read_metrics, write_atomically
+from scripts.common.devices import prepare_device
+from scripts.common.model_loading import add_model_arguments, load_chosen, weights_digest
+from scripts.common.output_folder import check_beside, make_folder, remove_drawings
+from scripts.common.records import METRICS_FILE, RecordError, read_metrics, write_atomically
+from scripts.evaluation.predictions import describe, predict_at_queries, predict_by_loop, predict_points, recipe_of
 from tasks import TASKS, Task, make_task
 from tasks.baselines import BASELINES, LASSO_ALPHAS, baselines_of
 from tasks.in_context_error import InContextError
@@ -107,7 +107,7 @@ def predict_by_model(
     n_loops: int,
     arguments: argparse.Namespace,
 ) -> np.ndarray:
-    """Answers of a function of scripts.model_predictions, kept under the model's weights, settings and code."""
+    """Answers of a function of scripts.evaluation.predictions, kept under the model's weights, settings and code."""
     size = arguments.batch_size
     about = [predict.__name__, *describe(model), n_loops]
     with tqdm(total=n_chunks(len(prompts["xs"]), size), desc=f"model, {n_loops} loops") as bar:

@@ -19,10 +19,10 @@ import torch
 from matplotlib import pyplot as plt
 from tqdm import tqdm
 
-from scripts.devices import prepare_device
-from scripts.model_loading import add_model_arguments, load_chosen, weights_digest
-from scripts.output_folder import claim_beside
-from scripts.records import write_atomically
+from scripts.common.devices import prepare_device
+from scripts.common.model_loading import add_model_arguments, load_chosen, weights_digest
+from scripts.common.output_folder import claim_beside
+from scripts.common.records import write_atomically
 from tasks.published import published
 from tasks.shifts import evaluate_function
 from tasks.streams import make_generator

@@ -20,9 +20,9 @@ import httpx2
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-from scripts.model_card import check_repo_id, one_line, render_card, stage_release
-from scripts.records import read_text
-from scripts.release import CARD_FILE, check_file, replacing, repository_of
+from scripts.common.records import read_text
+from scripts.release.card import check_repo_id, one_line, render_card, stage_release
+from scripts.release.files import CARD_FILE, check_file, replacing, repository_of
 
 
 def changed_files(api: HfApi, repo_id: str, revision: str, folder: Path) -> list[Path]:

@@ -17,14 +17,14 @@ from typing import Any
 import torch
 from matplotlib import pyplot as plt
 
-from scripts.arguments import Arguments, parse_arguments
-from scripts.checkpoints import FREE_FIELDS
-from scripts.devices import fastest_attention, prepare_device
-from scripts.model_loading import load_model
-from scripts.model_predictions import predict_by_loop
-from scripts.output_folder import claim_own
-from scripts.plot import FLOOR, draw_curve, finish, loop_axis
-from scripts.records import read_recipe, write_atomically
+from scripts.common.devices import fastest_attention, prepare_device
+from scripts.common.model_loading import load_model
+from scripts.common.output_folder import claim_own
+from scripts.common.records import read_recipe, write_atomically
+from scripts.evaluation.pictures import FLOOR, draw_curve, finish, loop_axis
+from scripts.evaluation.predictions import predict_by_loop
+from scripts.training.arguments import Arguments, parse_arguments
+from scripts.training.run_folder import FREE_FIELDS
 from tasks import make_task
 from tasks.metrics import curve_of, normalised_squared_error
 from tasks.streams import make_generator

@@ -28,11 +28,11 @@ from sklearn.neighbors import KNeighborsClassifier
 from tqdm import tqdm
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextClassification
-from scripts.arguments import OptimizationArguments
-from scripts.devices import fastest_attention, has_bfloat16, prepare_device
-from scripts.optimizers import build_optimizers, set_learning_rates
-from scripts.output_folder import claim_own
-from scripts.records import WEIGHTS_FILE, write_atomically
+from scripts.common.devices import fastest_attention, has_bfloat16, prepare_device
+from scripts.common.output_folder import claim_own
+from scripts.common.records import WEIGHTS_FILE, write_atomically
+from scripts.training.arguments import OptimizationArguments
+from scripts.training.optimizers import build_optimizers, set_learning_rates
 from tasks.curriculum import Schedule
 from tasks.metrics import bootstrap_interval
 

@@ -13,202 +13,21 @@ from the last checkpoint.
 """
 
 import logging
-import os
-import platform
 import sys
-from collections.abc import Callable
 
-from scripts.interruption import stop_at_once_on_signals
+from scripts.training.interruption import stop_at_once_on_signals
 
 
 if __name__ == "__main__":
     stop_at_once_on_signals()  # the imports below take seconds
 
-import accelerate
-import datasets
-import numpy
-import torch
 import transformers
-from accelerate import Accelerator, PartialState
-from accelerate.tracking import get_available_trackers
-from accelerate.utils import broadcast_object_list
 
-from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
-from scripts.arguments import Arguments, OptimizationArguments, parse_arguments
-from scripts.checkpoints import RunError, RunFolder
-from scripts.devices import (
-    choices_for,
-    keep_freed_memory,
-    stop_with_launcher,
-    total_memory,
-    use_all_cores,
-    uses_cpu,
-)
-from scripts.fields import FieldGroups
-from scripts.records import RecordError
-from scripts.trainer import Trainer, initial_weights
-
-
-def environment(accelerator: Accelerator) -> dict[str, str | int]:
-    """Versions and machine of a run."""
-    libraries = (torch, transformers, accelerate, datasets, numpy)
-    device = platform.processor() or platform.machine()
-    if accelerator.device.type == "cuda":
-        device = torch.cuda.get_device_name(accelerator.device)
-    return {
-        "python": platform.python_version(),
-        **{library.__name__: library.__version__ for library in libraries},
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "processes": accelerator.num_processes,
-    }
-
-
-def connect(arguments: Arguments) -> PartialState:
-    """Join the processes of the run; raises `RunError` before anything is written."""
-    check_sizes(arguments)
-    if arguments.model.attn_implementation != "auto":
-        try:
-            with torch.device("meta"):
-                model = LoopedGPT2ForInContextRegression(arguments.config)
-            model.set_attn_implementation(arguments.model.attn_implementation)
-        except (ValueError, ImportError) as error:
-            raise RunError(f"`attn_implementation`: {error}") from None
-    trackers = [tracker.value for tracker in get_available_trackers()]
-    if arguments.run.log_with not in (None, *trackers):
-        raise RunError(f"`log_with` must be an installed tracker, {trackers} here, got {arguments.run.log_with!r}.")
-    state = PartialState(cpu=uses_cpu())
-    n_launched = int(os.environ.get("WORLD_SIZE", 1))
-    if state.num_processes != n_launched:
-        raise RunError(f"{n_launched} processes were launched, but this one is connected to {state.num_processes}.")
-    n_parts = state.num_processes * arguments.optimization.gradient_accumulation_steps
-    if arguments.optimization.batch_size % n_parts:
-        raise RunError(
-            f"`batch_size` must be a multiple of the processes times `gradient_accumulation_steps`, {n_parts}, got "
-            f"{arguments.optimization.batch_size}."
-        )
-    check_parallelism(arguments.optimization)
-    if state.device.type == "cpu":
-        use_all_cores(int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-    return state
-
-
-def check_sizes(arguments: FieldGroups):
-    """Raise `RunError` for a model, or on a CPU a step, that needs more memory at the very least than there is."""
-    config, optimization = arguments.config, arguments.optimization
-    n_blocks = config.n_prelude + config.n_layer + config.n_coda
-    weights = config.n_embd * (12 * n_blocks * config.n_embd + config.n_positions + config.n_dims)
-    check_memory("a model of this `n_layer`, `n_embd`, `n_positions` and `n_dims`", 4 * weights)
-    if uses_cpu():
-        n_parts = optimization.gradient_accumulation_steps * int(os.environ.get("WORLD_SIZE", 1))
-        # the state after every loop with a gradient
-        states = optimization.batch_size // n_parts * config.n_positions * config.n_embd
-        states *= arguments.loops.loop_window or config.n_loops
-        check_memory("a step of this `batch_size`, `n_loops` and `loop_window`", 2 * states)  # in bfloat16 at best
-
-
-def check_memory(what: str, n_bytes: int):
-    """Raise `RunError` where `what` needs more bytes than the machine has."""
-    if n_bytes > total_memory():
-        needed, there = n_bytes // 2**30, total_memory() // 2**30
-        raise RunError(f"{what} needs at least {needed:,} GiB of memory, this machine has {there:,}.")
-
-
-def check_parallelism(optimization: OptimizationArguments):
-    """Raise `RunError` for a kind of parallelism whose checkpoints can run code, or that a setting cannot have."""
-    for kind in ("DEEPSPEED", "MEGATRON_LM"):
-        if os.environ.get(f"ACCELERATE_USE_{kind}") == "true":
-            raise RunError(f"{kind} reads checkpoints in a way that can run code: use multi_gpu.yaml or fsdp2.yaml.")
-    if os.environ.get("ACCELERATE_USE_FSDP") != "true":
-        return
-    for name in ("average_decay", "hint_weight"):
-        if getattr(optimization, name, None):
-            raise RunError(f"`{name}` needs whole weights on every process, got FSDP: use multi_gpu.yaml.")
-    if os.environ.get("FSDP_STATE_DICT_TYPE", "FULL_STATE_DICT") != "FULL_STATE_DICT":
-        raise RunError("`fsdp_state_dict_type` must be FULL_STATE_DICT: shards are read in a way that can run code.")
-
-
-def claim(folder: RunFolder, arguments: FieldGroups, state: PartialState) -> FieldGroups:
-    """Claim the folder by the main process; all processes return the arguments that hold for the run."""
-    recipe = [None]
-    if state.is_main_process:
-        recipe = [folder.claim(arguments, choices_for(state.device))]
-    return type(arguments).from_dict(broadcast_object_list(recipe)[0])
-
-
-def claim_in_context(folder: RunFolder, arguments: Arguments, state: PartialState) -> Arguments:
-    """As [`claim`], once everything is there that an in-context run begins with."""
-    task, run = arguments.task, arguments.run
-    n_prompts = max(arguments.optimization.batch_size, run.n_eval_prompts if run.eval_every else 0)
-    check_memory(
-        "drawing this `batch_size` or `n_eval_prompts` of this `n_points` and `n_dims`",
-        4 * n_prompts * task.n_points * task.n_dims,
-    )
-    if state.is_main_process and arguments.model.initial_model is not None and not folder.has_steps:
-        initial_weights(arguments.model.initial_model, arguments.config)
-    return claim(folder, arguments, state)
-
-
-def build_accelerator(arguments: Arguments) -> Accelerator:
-    """The accelerator of the run, its tracker started."""
-    accelerator = Accelerator(
-        cpu=uses_cpu(),
-        mixed_precision=arguments.optimization.mixed_precision,
-        gradient_accumulation_steps=arguments.optimization.gradient_accumulation_steps,
-        log_with=arguments.run.log_with,
-        project_dir=arguments.run.output_dir,
-    )
-    accelerator.print(
-        f"Training on {accelerator.num_processes} process(es), device {accelerator.device.type}, "
-        f"{torch.get_num_threads()} thread(s) each, mixed precision {accelerator.mixed_precision}."
-    )
-    if arguments.run.log_with:
-        settings = {name: value for name, value in arguments.as_dict().items() if value is not None}
-        accelerator.init_trackers("looped_gpt2", config=settings)
-    return accelerator
-
-
-def run(arguments: FieldGroups, claim: Callable = claim_in_context, trainer_class: type[Trainer] = Trainer):
-    """
-    Connect the processes, claim the folder, train and export, and take the connections down.
-
-    A run that a signal stopped ends the program with the shell's status for it, so that no next command takes it for
-    finished.
-    """
-    state = connect(arguments)
-    folder = RunFolder(arguments.run.output_dir)
-    arguments = claim(folder, arguments, state)
-    if folder.is_finished:
-        state.print(f"The run in {folder.path} is finished.")
-        return
-    accelerator = build_accelerator(arguments)
-    if accelerator.is_main_process:
-        folder.record_environment(environment(accelerator), lambda: trainer_class.cost(arguments))
-    try:
-        stopped_by = train(trainer_class(accelerator, arguments, folder))
-    except torch.OutOfMemoryError as error:
-        cause = str(error).partition(". ")[0]
-        raise RunError(f"{cause}: lower `batch_size`, or raise `gradient_accumulation_steps`.") from None
-    accelerator.free_memory()  # PyTorch can hang where a distributed model is freed after its connections
-    accelerator.wait_for_everyone()  # no process takes the connections down while another still uses them
-    accelerator.end_training()
-    if stopped_by:
-        sys.exit(128 + stopped_by)
-
-
-def train(trainer: Trainer) -> int:
-    """
-    Train from the first step, or the last checkpoint where there is one, and export what has come to its end.
-
-    Returns the signal that stopped it before, 0 for none.
-    """
-    if trainer.first_step:
-        trainer.accelerator.print(f"Going on from step {trainer.first_step}.")
-    stopped_by = trainer.train()
-    if not stopped_by:
-        trainer.export()
-        trainer.accelerator.print(f"Finished: {trainer.folder.path} loads with {trainer.auto_class}.from_pretrained.")
-    return stopped_by
+from scripts.common.devices import keep_freed_memory, stop_with_launcher
+from scripts.common.records import RecordError
+from scripts.training.arguments import parse_arguments
+from scripts.training.launch import run
+from scripts.training.run_folder import RunError
 
 
 def main():

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-from scripts.interruption import stop_at_once_on_signals
+from scripts.training.interruption import stop_at_once_on_signals
 
 
 if __name__ == "__main__":
@@ -29,15 +29,15 @@ from transformers import AutoTokenizer, GPT2LMHeadModel, PreTrainedTokenizerBase
 
 from modeling_looped_gpt2 import LoopedGPT2LMHeadModel
 from scripts import train
-from scripts.checkpoints import RECIPE_FILE, RunError, RunFolder
-from scripts.devices import keep_freed_memory, stop_with_launcher
-from scripts.lm_arguments import LMArguments, ModelArguments, TextArguments
-from scripts.model_loading import LOADING_ERRORS, load_model
-from scripts.records import read_yaml
-from scripts.text_file import TextFile
-from scripts.text_stream import TextStream
-from scripts.text_tokenizer import build_tokenizer, load_tokenizer
-from scripts.trainer import Trainer
+from scripts.common.devices import keep_freed_memory, stop_with_launcher
+from scripts.common.model_loading import LOADING_ERRORS, load_model
+from scripts.common.records import read_yaml
+from scripts.training.lm_arguments import LMArguments, ModelArguments, TextArguments
+from scripts.training.run_folder import RECIPE_FILE, RunError, RunFolder
+from scripts.training.text_file import TextFile
+from scripts.training.text_stream import TextStream
+from scripts.training.text_tokenizer import build_tokenizer, load_tokenizer
+from scripts.training.trainer import Trainer
 
 
 TOKENIZER_FOLDER = "tokenizer"

@@ -14,7 +14,7 @@ import yaml
 from huggingface_hub import constants
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
-from scripts.model_loading import weights_digest
+from scripts.common.model_loading import weights_digest
 from tasks import make_task
 from tests.loopback_hub import LoopbackHub
 

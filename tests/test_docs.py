@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
-from scripts.model_loading import weights_digest
+from scripts.common.model_loading import weights_digest
 from tasks import TASKS
 
 

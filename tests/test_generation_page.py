@@ -12,7 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2LMHeadModel
 from scripts import benchmark_lm, chain_experiment, train_lm
-from scripts.text_tokenizer import build_tokenizer
+from scripts.training.text_tokenizer import build_tokenizer
 
 
 ROOT = Path(__file__).parents[1]

@@ -14,9 +14,9 @@ import yaml
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from scripts import model_card, push_to_hub
-from scripts.arguments import parse_arguments
-from scripts.headline import headline
-from scripts.model_card import load_checked, read_record, render_card
+from scripts.release.card import load_checked, read_record, render_card
+from scripts.release.headline import headline
+from scripts.training.arguments import parse_arguments
 from tasks import TASKS, make_task
 from tasks.streams import make_generator
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from scripts import arguments, lm_arguments, train_lm
+from scripts.training import arguments, lm_arguments, train_lm
 from tests.fuzz.outcome import ODD, ODD_WORDS, Fault, check, describe, some
 
 

@@ -12,9 +12,9 @@ import torch
 
 from modeling_looped_gpt2.estimator_looped_gpt2 import InContextClassifier, InContextRegressor
 from modeling_looped_gpt2.pipeline_looped_gpt2 import InContextRegressionPipeline
-from scripts.text_file import TextFile
-from scripts.text_stream import TextStream
-from scripts.text_tokenizer import build_tokenizer
+from scripts.training.text_file import TextFile
+from scripts.training.text_stream import TextStream
+from scripts.training.text_tokenizer import build_tokenizer
 from tests.fuzz.model_calls import N_DIMS, model_of
 from tests.fuzz.outcome import ODD, REFUSALS, Fault, check, check_message, describe
 

@@ -81,7 +81,7 @@ def interrupt(half: Path, folder: Path):
     shutil.rmtree(half)
     code = (
         "import os, sys\n"
-        "from scripts import train\nfrom scripts.trainer import Trainer\n"
+        "from scripts import train\nfrom scripts.training.trainer import Trainer\n"
         "step = Trainer.training_step\n"
         "def killed(self, index, batch):\n    if index == 4: os._exit(9)\n    return step(self, index, batch)\n"
         "Trainer.training_step = killed\nsys.argv = ['train.py', '--recipe', 'recipe.yaml', '--output_dir', 'half']\n"

@@ -11,7 +11,7 @@ import sys
 from accelerate import Accelerator
 
 from scripts import train
-from scripts.trainer import Trainer
+from scripts.training.trainer import Trainer
 
 
 SIGNALS = {

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import HfApi
+from tests.scripts.test_demo_curves import leftmost_point
 
 from modeling_looped_gpt2 import (
     LoopedGPT2Config,
@@ -22,7 +23,6 @@ from modeling_looped_gpt2 import (
 )
 from scripts import demo, demo_curves
 from tasks import make_task
-from tests.scripts.test_demo_curves import leftmost_point
 
 
 ROOT = Path(__file__).parents[2]

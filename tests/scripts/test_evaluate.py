@@ -9,7 +9,7 @@ import torch
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
 from scripts import evaluate
-from scripts.records import read_metrics
+from scripts.common.records import read_metrics
 from tasks import make_task, prediction_cache
 from tasks.baselines import BASELINES, baselines_of, predict_prefixes
 from tasks.shifts import SHIFTS

@@ -9,7 +9,7 @@ from matplotlib import image
 from matplotlib.colors import to_rgb
 
 from scripts import plot, report
-from scripts.records import RecordError, read_metrics
+from scripts.common.records import RecordError, read_metrics
 
 
 CURVE = {"error": [1.0, 0.5, 0.1], "low": [0.9, 0.4, 0.05], "high": [1.1, 0.6, 0.2]}

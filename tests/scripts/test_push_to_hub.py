@@ -12,7 +12,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from modeling_looped_gpt2.estimator_looped_gpt2 import InContextRegressor
 from scripts import model_card, push_to_hub, release
-from scripts.stages import read_stage
+from scripts.release.stages import read_stage
 
 
 REPO = "ana/looped"

@@ -5,7 +5,7 @@ import torch
 import yaml
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
-from scripts.arguments import parse_arguments
+from scripts.training.arguments import parse_arguments
 
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"

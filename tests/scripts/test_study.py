@@ -6,7 +6,7 @@ import torch
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
 from scripts import probe, study
-from scripts.arguments import parse_arguments
+from scripts.training.arguments import parse_arguments
 from tasks import make_task
 from tasks.curriculum import Schedule
 from tasks.streams import Stream

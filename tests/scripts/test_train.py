@@ -19,10 +19,10 @@ from modeling_looped_gpt2 import (
     LoopedGPT2ForInContextRegression,
     LoopedGPT2LMHeadModel,
 )
-from scripts.arguments import InContextOptimizationArguments
-from scripts.checkpoints import RunError
 from scripts.train import check_parallelism
-from scripts.trainer import Trainer, initial_weights
+from scripts.training.arguments import InContextOptimizationArguments
+from scripts.training.run_folder import RunError
+from scripts.training.trainer import Trainer, initial_weights
 
 
 ROOT = str(Path(__file__).parents[2])

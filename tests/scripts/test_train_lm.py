@@ -18,8 +18,8 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression, LoopedGPT2LMHeadModel
 from scripts import train_lm
-from scripts.text_file import TextFile
-from scripts.text_tokenizer import build_tokenizer
+from scripts.training.text_file import TextFile
+from scripts.training.text_tokenizer import build_tokenizer
 
 
 SMALL = {

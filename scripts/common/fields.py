@@ -1,0 +1,131 @@
+"""Fields of a program, grouped in dataclasses: from a recipe and the command line to checked values and back."""
+
+import argparse
+import difflib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+from huggingface_hub.errors import StrictDataclassError
+from transformers import HfArgumentParser
+
+from scripts.common.records import read_recipe
+
+
+LARGEST_INTEGER = 2**63 - 1
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """One spelling, type and default for each field, and no default where the text tells it."""
+
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=36)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if action.nargs == 0:  # --help
+            return super()._format_action_invocation(action)
+        metavar = action.metavar or (action.type.__name__ if action.choices is None else "...")
+        return f"{action.option_strings[0]} {metavar}"
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help
+        if action.choices is not None:
+            text += f" One of {', '.join(map(str, action.choices))}."
+        if action.required:
+            return f"{text} Required."
+        return text if action.nargs == 0 or action.default is None else f"{text} Default: %(default)s."
+
+
+class _Parser(HfArgumentParser):
+    def error(self, message: str):
+        """Raise `ValueError` instead of ending the program: a recipe is no command line."""
+        raise ValueError(message)
+
+
+@dataclass
+class FieldGroups:
+    """
+    Base of a dataclass whose fields are groups: dataclasses with a `_argument_group_name`, the title in --help.
+
+    Fields that no one gives but the program finds out (`init=False`) are recorded and not read back.
+    """
+
+    @classmethod
+    def parse(cls, argv: Sequence[str] | None, usage: str, description: str | None = None) -> Self:
+        """
+        Read `--recipe FILE` and flags, each flag winning over the recipe.
+
+        Ends the program with status 2 and a message that names the field where one is unknown or cannot be used.
+        """
+        parser = cls._parser(usage, description)
+        recipe_parser = _Parser(add_help=False, allow_abbrev=False)
+        recipe_parser.add_argument("--recipe")
+        try:
+            known, flags = recipe_parser.parse_known_args(argv)
+            if known.recipe is not None:
+                flags = cls._flags(read_recipe(Path(known.recipe)), f"recipe {known.recipe}: ") + flags
+            return cls._build(parser, flags)
+        except ValueError as error:
+            parser.print_usage(sys.stderr)
+            parser.exit(2, f"{parser.prog}: error: {' '.join(str(error).split())}\n")
+
+    @classmethod
+    def from_dict(cls, recipe: Mapping[str, Any]) -> Self:
+        """
+        The inverse of `as_dict`; fields that a recipe of an older version lacks have their defaults.
+
+        Raises:
+            `ValueError`: a field is unknown or cannot be used; the message names it.
+        """
+        return cls._build(cls._parser(), cls._flags(recipe))
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields in one flat mapping, as a recipe holds them."""
+        return {name: value for group in vars(self).values() for name, value in asdict(group).items()}
+
+    @classmethod
+    def _parser(cls, usage: str = "", description: str | None = None) -> _Parser:
+        groups = [item.type for item in fields(cls)]
+        parser = _Parser(groups, description=description, formatter_class=_HelpFormatter, allow_abbrev=False)
+        parser.usage = f"%(prog)s {usage}"
+        parser.add_argument("--recipe", metavar="FILE", type=str, help="YAML file of fields; flags win over it.")
+        return parser
+
+    @classmethod
+    def _flags(cls, recipe: Mapping[str, Any], where: str = "") -> list[str]:
+        found = {item.name for group in fields(cls) for item in fields(group.type) if not item.init}
+        for name in recipe:
+            if name not in (*cls._names(), *found):
+                raise ValueError(f"{where}{cls._unknown_field(name)}")
+        return [f"--{name}={value}" for name, value in recipe.items() if value is not None and name not in found]
+
+    @classmethod
+    def _build(cls, parser: _Parser, flags: Sequence[str]) -> Self:
+        for flag in flags:
+            if flag.endswith("=--"):  # argparse makes an empty list of it
+                raise ValueError(f"{flag.partition('=')[0]} must have a value, got '--'")
+        try:
+            *groups, _, unknown = parser.parse_args_into_dataclasses(
+                flags, return_remaining_strings=True, look_for_args_file=False
+            )
+            if unknown:
+                raise ValueError(cls._unknown_field(unknown[0].lstrip("-").partition("=")[0]))
+            for name, value in ((name, value) for group in groups for name, value in vars(group).items()):
+                if isinstance(value, str) and not (value and value.isprintable()):
+                    raise ValueError(f"`{name}` must be printable text, got {value!r}")
+                if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+                    raise ValueError(f"`{name}` must be an integer of 64 bits, got one of {value.bit_length()}")
+            return cls(*groups)
+        except StrictDataclassError as error:
+            raise ValueError(str(error.__cause__ or error)) from None
+
+    @classmethod
+    def _names(cls) -> list[str]:
+        return [item.name for group in fields(cls) for item in fields(group.type) if item.init]
+
+    @classmethod
+    def _unknown_field(cls, name: str) -> str:
+        close = difflib.get_close_matches(name, cls._names(), n=1)
+        return f"unknown field `{name}`" + (f", did you mean `{close[0]}`?" if close else "")

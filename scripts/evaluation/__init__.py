@@ -1,0 +1,1 @@
+"""What evaluate.py, plot.py and report.py are made of."""

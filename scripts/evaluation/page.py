@@ -1,0 +1,124 @@
+"""One self-contained HTML page of a metrics.json: pictures, tables against baselines and papers, settings."""
+
+import io
+from html import escape
+from typing import Any
+
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from scripts.evaluation.pictures import figures
+
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 62rem; padding: 1rem; color: #1a1a1a; }}
+h1 {{ font-size: 1.5rem; line-height: 1.25; }} h2 {{ font-size: 1.15rem; margin-top: 2rem; }}
+figure {{ margin: 0; overflow-x: auto; }} figure svg {{ width: 100%; min-width: 34rem; height: auto; }}
+.table {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; font-size: .95rem; font-variant-numeric: tabular-nums; }}
+th, td {{ padding: .25rem .5rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }}
+th:first-child, td:first-child {{ text-align: left; position: sticky; left: 0; background: #fff; }}
+tr.model td {{ font-weight: 600; color: #a84300; }}
+table.settings td:last-child {{ text-align: left; white-space: normal; overflow-wrap: anywhere; }}
+@media (max-width: 40rem) {{
+  table {{ font-size: .85rem; }}
+  th, td {{ padding: .25rem .4rem; }}
+  th:first-child, td:first-child {{ white-space: normal; min-width: 6.5rem; max-width: 8rem; }}
+  table.settings td:first-child {{ max-width: none; overflow-wrap: anywhere; }}
+}}
+.note {{ color: #555; }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+{body}
+</body>
+</html>
+"""
+
+
+ROUND_OFF = 1e-9  # below it an error is that of an exact solver: none
+
+
+def svg_of(figure: Figure) -> str:
+    """The figure as an `<svg>` element to stand in a page."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg")
+    plt.close(figure)
+    return buffer.getvalue()[buffer.getvalue().index("<svg") :]
+
+
+def shown(value: Any) -> str:
+    """A number to three significant digits, 0 where it is round-off; anything else as it is."""
+    if not isinstance(value, float):
+        return str(value)
+    return "0" if abs(value) < ROUND_OFF else f"{value:.3g}"
+
+
+def table(header: list[Any], rows: dict[str, list[Any]]) -> str:
+    """An HTML table of one named row a predictor."""
+    lines = ["<tr>" + "".join(f"<th>{escape(str(cell))}</th>" for cell in header) + "</tr>"]
+    for name, values in rows.items():
+        cells = [name, *map(shown, values)]
+        kind = ' class="model"' if name.startswith("model") else ""
+        lines.append(f"<tr{kind}>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
+    return '<div class="table"><table>' + "\n".join(lines) + "</table></div>"
+
+
+def error_table(metrics: dict[str, Any]) -> str:
+    """Errors at some numbers of examples: model, limit, baselines, papers."""
+    curves = dict(metrics["error_by_example"])
+    if "limit" in metrics:
+        curves[f"limit: {metrics['settings']['limit']}"] = metrics["limit"]
+        curves["model, excess over the limit"] = metrics["excess_over_limit"]
+    curves |= {f"{name}, published": curve for name, curve in metrics["published"].items()}
+    last = metrics["settings"]["n_points"] - 1
+    examples = sorted({0, *(last * i // 8 for i in range(1, 9))})
+    rows = {
+        name: [curve["error"][n] if n < len(curve["error"]) else "" for n in examples]
+        for name, curve in curves.items()
+    }
+    return table(["examples", *examples], rows)
+
+
+def shift_table(metrics: dict[str, Any]) -> str:
+    """Errors at the last point under every shift."""
+    columns = list(next(iter(metrics["shifts"].values())))
+    rows = {
+        shift.replace("_", " "): [curves[name]["error"][-1] for name in columns]
+        for shift, curves in metrics["shifts"].items()
+    }
+    return table(["shift, last point", *columns], rows)
+
+
+def page(metrics: dict[str, Any]) -> str:
+    """The whole page."""
+    settings = metrics["settings"]
+    drawn = {name: svg_of(figure) for name, figure in figures(metrics).items()}
+    title = f"{settings['model']} on {settings['task'].replace('_', ' ')}, {settings['n_dims']} dimensions"
+    parts = [
+        f"<p>{escape(str(settings['n_prompts']))} prompts. Squared errors divided by that of predicting 0.</p>",
+        f"<figure>{drawn['error']}</figure>",
+        "<h2>Error by number of examples</h2>",
+        error_table(metrics),
+    ]
+    if "mean_excess" in metrics:
+        excess = metrics["mean_excess"]
+        interval = f"{excess['low']:.3g} to {excess['high']:.3g}"
+        parts.insert(1, f"<p>Mean excess over the limit: <b>{excess['error']:.3g}</b> ({interval}, 90%).</p>")
+    if "shifts" in drawn:
+        parts += ["<h2>Shifted prompts</h2>", f"<figure>{drawn['shifts']}</figure>", shift_table(metrics)]
+    about = settings | {f"version of {name}": version for name, version in metrics.get("versions", {}).items()}
+    rows = (f"<tr><td>{escape(name)}</td><td>{escape(str(value))}</td></tr>" for name, value in about.items())
+    parts += ["<h2>Settings</h2>", '<table class="settings">' + "\n".join(rows) + "</table>"]
+    return PAGE.format(title=escape(title), body="\n".join(parts))
+
+
+
+

@@ -1,0 +1,1 @@
+"""What the card and the push of a model are made of."""

@@ -1,0 +1,167 @@
+"""The files of a release: which they are, whether each is what it must be, and how they take their place."""
+
+import os
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from xml.etree import ElementTree
+
+import yaml
+from huggingface_hub import metadata_load
+
+from scripts.common.output_folder import OutputError, claim_beside
+from scripts.common.records import STAGES_FILE, read_metrics
+
+
+CARD_FILE = "README.md"
+# what a release needs, and the program that writes it
+SOURCES = {
+    "config.json": "scripts/train.py",
+    "model.safetensors": "scripts/train.py",
+    "recipe.yaml": "scripts/train.py",
+    "environment.json": "scripts/train.py",
+    "log.jsonl": "scripts/train.py",
+    "metrics.json": "scripts/evaluate.py",
+    "error.png": "scripts/plot.py",
+}
+SHIFT_PICTURES = {"shifts.png", "shifts.svg"}
+# what it may hold besides
+OPTIONAL = {STAGES_FILE, "error.svg", *SHIFT_PICTURES}
+MAX_BYTES = 2**28  # of a record or a picture, which are read as a whole
+PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+
+
+class ReleaseError(ValueError):
+    """A folder is no release; the message says which of its files and why."""
+
+
+def release_files(folder: Path) -> list[str]:
+    """
+    Names of the files of a model that its release publishes, less the card and the code.
+
+    Args:
+        folder (`Path`):
+            Folder of a trained, evaluated and drawn model. Whatever else it holds is not published.
+
+    Raises:
+        [`ReleaseError`], [`RecordError`]: a file is missing, lies elsewhere or cannot be what its program writes.
+    """
+    if not folder.is_dir():
+        raise ReleaseError(f"there is no folder {folder}.")
+    for name, program in SOURCES.items():
+        if not os.path.lexists(folder / name):
+            raise ReleaseError(f"{folder} holds no {name}: run {program} first.")
+    names = [name for name in sorted({*SOURCES, *OPTIONAL}) if os.path.lexists(folder / name)]
+    for name in names:
+        check_file(folder / name)
+    if not read_metrics(folder / "metrics.json")["shifts"]:
+        names = [name for name in names if name not in SHIFT_PICTURES]  # of an earlier evaluation
+    return names
+
+
+def check_file(path: Path):
+    """Raise [`ReleaseError`] unless `path` is a file of its own folder, of a size to read, and whole if a picture."""
+    try:
+        target = path.resolve(strict=True)
+    except (OSError, RuntimeError):  # RuntimeError: links in a circle, before Python 3.13
+        raise ReleaseError(f"{path} is a link that leads nowhere: put the file in its place.") from None
+    if not target.is_relative_to(path.parent.resolve()):
+        raise ReleaseError(f"{path} is a link to {target}, outside of its folder: put the file in its place.")
+    if not target.is_file():
+        raise ReleaseError(f"{path} must be a file, got a folder or a device.")
+    if path.suffix != ".safetensors" and target.stat().st_size > MAX_BYTES:
+        raise ReleaseError(f"{path} must have at most {MAX_BYTES} bytes, got {target.stat().st_size}.")
+    if path.suffix in (".png", ".svg") and not _is_picture(path):
+        raise ReleaseError(f"{path} is no whole picture: run scripts/plot.py again.")
+
+
+def _is_picture(path: Path) -> bool:
+    if path.suffix == ".png":
+        content = path.read_bytes()
+        return content.startswith(PNG_START) and content.endswith(PNG_END)
+    try:
+        return ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    except (ElementTree.ParseError, ValueError, LookupError):  # an encoding that is unknown or does not fit
+        return False
+
+
+def repository_of(card: Path) -> str | None:
+    """The repository that a card of scripts/model_card.py is of; `None` where there is something else or nothing."""
+    if not card.is_file():
+        return None
+    try:
+        return metadata_load(card)["model-index"][0]["name"]
+    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+        return None
+
+
+def claim_release(folder: Path, release: Path, in_place: bool):
+    """
+    Check that a release may be written to a folder.
+
+    Args:
+        folder (`Path`):
+            May be missing, empty, or an earlier release of the same weights to the same repository.
+        release (`Path`):
+            What is to be written.
+        in_place (`bool`):
+            Whether `folder` is that of the model itself, where other files may lie and stay.
+
+    Raises:
+        [`OutputError`]: the folder holds anything else.
+    """
+    if not folder.exists():
+        return
+    ours = {path.name for path in release.iterdir()} | OPTIONAL
+    strangers = sorted(entry.name for entry in folder.iterdir() if not _is_of_release(entry, ours))
+    if strangers and not in_place:
+        raise OutputError(
+            f"`output_dir` {folder} holds files of no release ({', '.join(strangers[:3])}): choose a new folder. "
+            "Nothing was changed."
+        )
+    new_version = "For a new version of a release remove the old folder first."
+    try:
+        claim_beside(folder, read_metrics(release / "metrics.json")["settings"]["weights_sha256"])
+    except OutputError as error:
+        raise OutputError(f"{error} {new_version}") from None
+    before, now = (repository_of(path / CARD_FILE) for path in (folder, release))
+    if os.path.lexists(folder / CARD_FILE) and before != now:
+        raise OutputError(
+            f"`output_dir` {folder} holds the {CARD_FILE} of {before or 'something else'}, not of {now}: choose a new "
+            f"folder. {new_version} Nothing was changed."
+        )
+
+
+def _is_of_release(entry: Path, names: Collection[str]) -> bool:
+    """Whether it is one of these files, or a link to the model's code, which may be of a version with more of it."""
+    return (entry.name in names and entry.is_file()) or (entry.suffix == ".py" and entry.is_symlink())
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """
+    Yield an empty folder whose content takes the place of that of `folder` at the end, all of it or nothing.
+
+    Args:
+        folder (`Path`):
+            Missing, or one whose content may go; it is made then, or stays the same folder.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+        new, old = Path(temporary, "new"), Path(temporary, "old")
+        new.mkdir()
+        yield new
+        if not folder.exists():
+            new.rename(folder)
+            return
+        old.mkdir()
+        moved = []
+        try:
+            for source, target in ((folder, old), (new, folder)):
+                for path in list(source.iterdir()):
+                    moved.append((path, path.rename(target / path.name)))
+        except BaseException:
+            for before, after in reversed(moved):
+                after.rename(before)
+            raise

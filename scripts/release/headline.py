@@ -1,0 +1,96 @@
+"""The tables of all released checkpoints: their errors beside the limit, a solver and the paper's models, and their cost."""
+
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
+from scripts.common.records import ENVIRONMENT_FILE, LOG_FILE, METRICS_FILE, read_metrics
+from scripts.release.card import number
+from scripts.training.arguments import Arguments, parse_arguments
+from scripts.training.cost import recorded_cost, training_flops
+from tasks.published import published_curves
+
+
+ROOT = Path(__file__).parents[1]
+# the figures that the paper reports: examples, and how they are named
+FIGURES = {
+    "linear_regression": {"20": [20], "40": [40]},
+    "sparse_linear_regression": {"10": [10], "40": [40]},
+    "relu_2nn_regression": {"80 to 100": list(range(80, 101))},
+    "decision_tree": {"80 to 100": list(range(80, 101))},
+}
+ERRORS = ("limit", "best classical solver", "paper, 12 layers", "paper, looped", "this project")
+MODELS = ("paper, 12 layers", "paper, looped", "this project")
+
+
+def error_cells(metrics: dict[str, Any], task: str, examples: list[int]) -> list[str]:
+    """Mean errors over these numbers of examples, in the order of `ERRORS`, the lowest of a learned model in bold."""
+    curves = metrics["error_by_example"]
+    means = {name: fmean(curve["error"][n] for n in examples) for name, curve in curves.items()}
+    solver = min((name for name in means if name != "model"), key=means.__getitem__)
+    published = published_curves(task, metrics["settings"]["n_dims"])
+    standard_, looped = (
+        fmean(published[f"{kind} transformer"]["error"][n] for n in examples) for kind in ("standard", "looped")
+    )
+    limit = fmean(metrics["limit"]["error"][n] for n in examples)
+    learned = (standard_, looped, means["model"])
+    cells = [f"**{number(error)}**" if error == min(learned) else number(error) for error in learned]
+    return [number(limit), f"{number(means[solver])}, {solver}", *cells]
+
+
+def paper_recipe(task: str, **overrides: Any) -> Arguments:
+    """The paper's run for a function class."""
+    recipe = ROOT / "scripts" / "recipes" / f"{task}_paper.yaml"
+    flags = [word for name, value in overrides.items() for word in (f"--{name}", str(value))]
+    return parse_arguments(["--recipe", str(recipe), "--output_dir", "unused", *flags])
+
+
+def cost_cells(folder: Path, task: str, n_parameters: int) -> list[str]:
+    """Parameters and operations, in the order of `MODELS`; the last are of the model in `folder`."""
+    runs = [paper_recipe(task, n_layer=12, n_loops=1, n_loops_start=1, loop_window=1), paper_recipe(task)]
+    cells = []
+    for run in runs:
+        with torch.device("meta"):
+            parameters = LoopedGPT2ForInContextRegression(run.config).num_parameters()
+        cells.append(f"{parameters / 1e6:.2f} M, {training_flops(run):.1e}")
+    cost = recorded_cost(str(folder))
+    if cost is None:
+        raise ValueError(f"{folder} holds no {ENVIRONMENT_FILE} and {LOG_FILE}: run scripts/train.py first.")
+    return [*cells, f"**{n_parameters / 1e6:.2f} M, {cost['flops']:.1e}**"]
+
+
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def headline(cards: Path) -> str:
+    """
+    The two tables of the checkpoints below `cards`: errors, and what they took.
+
+    Raises:
+        `ValueError`: a record is missing, damaged or of another size than the paper's models.
+    """
+    errors, costs = [], []
+    for task, figures in FIGURES.items():
+        folder = cards / task
+        if not folder.exists():
+            continue
+        metrics, name = read_metrics(folder / METRICS_FILE), task.replace("_", " ")
+        try:
+            errors += [[name, key, *error_cells(metrics, task, examples)] for key, examples in figures.items()]
+        except (LookupError, ValueError) as error:
+            raise ValueError(
+                f"{folder / METRICS_FILE} has no error or limit to show beside the paper's ({error!r}): it must be of "
+                f"{task} in 20 dimensions, with a solver and {1 + max(max(figures.values()))} points."
+            ) from None
+        costs.append([name, *cost_cells(folder, task, metrics["settings"]["n_parameters"])])
+    return table(["", "examples", *ERRORS], errors) + "\n\n" + table(["", *MODELS], costs)
+
+
+
+

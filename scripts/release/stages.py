@@ -1,0 +1,154 @@
+"""What every stage of a training reached: error against compute, for the card of its last model."""
+
+import math
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from scripts.common.records import (
+    ENVIRONMENT_FILE,
+    METRICS_FILE,
+    RecordError,
+    read_json,
+    read_metrics,
+)
+from scripts.training.cost import total_flops
+
+
+PROMPTS = ("task", "n_dims", "n_points", "n_prompts", "seed")  # the settings that name the prompts
+
+
+def prompts_of(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those of the settings of an evaluation that name its prompts."""
+    return {name: settings.get(name) for name in PROMPTS}
+
+
+def read_stage(folder: Path) -> dict[str, Any]:
+    """
+    What a stage reached.
+
+    Args:
+        folder (`Path`):
+            Its model, evaluated.
+
+    Returns:
+        `dict`: `flops` (`float`), operations of this stage and all before it; `error` (`list[float]`), the normalised
+        squared error after 0, 1, ... examples; `prompts` (`dict`), the settings that name the prompts.
+
+    Raises:
+        [`RecordError`]: a record is missing or not what its program writes.
+    """
+    metrics, environment = read_metrics(folder / METRICS_FILE), folder / ENVIRONMENT_FILE
+    try:
+        flops = float(total_flops(read_json(environment)))
+    except (LookupError, TypeError, OverflowError) as error:
+        raise RecordError(f"{environment} is not what scripts/train.py writes ({error!r}): train again.") from None
+    if not 0 < flops < math.inf:
+        raise RecordError(f"`flops` in {environment} must be > 0 and finite, got {flops}.")
+    return {
+        "flops": flops,
+        "error": metrics["error_by_example"]["model"]["error"],
+        "prompts": prompts_of(metrics["settings"]),
+    }
+
+
+def read_stages(model: Path, others: list[Path]) -> list[dict[str, Any]]:
+    """
+    What the stages before and after `model` reached, in the order of their operations.
+
+    Raises:
+        `ValueError`: a record is missing or damaged, was measured on other prompts, or is of as many operations as
+            the model.
+    """
+    own, stages = read_stage(model), []
+    for folder in others:
+        stage = read_stage(folder)
+        if stage["prompts"] != own["prompts"]:
+            raise ValueError(
+                f"{folder} was evaluated on other prompts, {stage['prompts']}, than {model}, {own['prompts']}: run "
+                "scripts/evaluate.py on it with the same flags."
+            )
+        if stage["flops"] == own["flops"]:
+            raise ValueError(
+                f"`others` must be stages before or after {model}; {folder} took as many operations, "
+                f"{own['flops']:.3g}."
+            )
+        stages.append(stage)
+    return sorted(stages, key=lambda stage: stage["flops"])
+
+
+def extrapolated_flops(before: tuple[float, float], after: tuple[float, float], target: float) -> float | None:
+    """
+    Operations at which the error would be `target`, if it went on by the power law through two stages.
+
+    Args:
+        before (`tuple[float, float]`), after (`tuple[float, float]`):
+            Operations and error of the last two stages.
+        target (`float`):
+            An error below that of the last stage.
+
+    Returns:
+        `float`, infinite where it is too large for one, or `None` where the last stage did not lower the error.
+    """
+    (flops_before, error_before), (flops, error) = before, after
+    if error >= error_before:
+        return None
+    try:
+        exponent = math.log(flops / flops_before) / math.log(error_before / error)
+        return flops * (error / target) ** exponent
+    except (OverflowError, ZeroDivisionError):  # stages of nearly the same error, or an error of zero to reach
+        return math.inf
+
+
+def shown_examples(n_points: int) -> dict[str, list[int]]:
+    """The columns of the table, and the numbers of examples that each is a mean over: quarters and the last fifth."""
+    last = n_points - 1
+    columns = {f"{n} examples": [n] for n in sorted({last // 4, last // 2, 3 * last // 4, last})}
+    return columns | {f"mean over {4 * last // 5} to {last}": list(range(4 * last // 5, last + 1))}
+
+
+def stage_table(
+    model: dict[str, Any], others: list[dict[str, Any]], published: dict[str, Any] | None
+) -> dict[str, Any]:
+    """
+    What the card shows of the stages.
+
+    Args:
+        model (`dict`):
+            `flops` and `error` of the card's own model.
+        others (`list[dict]`):
+            Those of the other stages, before and after it.
+        published (`dict`, *optional*):
+            The published curves of the class, where it has any.
+
+    Returns:
+        `dict`: `columns` (`list[str]`); `rows`, `flops`, `errors` and `is_model` of every stage, in the order of their
+        operations; and where there are published curves `target`, the errors of the published looped model, and
+        `needed`, the operations to reach each: extrapolated, or those of the last stage where that has reached it, or
+        `None`.
+    """
+    columns = shown_examples(len(model["error"]))
+
+    def means(errors: list[float]) -> list[float]:
+        return [fmean(errors[n] for n in examples) for examples in columns.values()]
+
+    rows = [
+        {"flops": stage["flops"], "errors": means(stage["error"]), "is_model": stage is model}
+        for stage in sorted([model, *others], key=lambda stage: stage["flops"])
+    ]
+    table = {"columns": list(columns), "rows": rows}
+    looped = (published or {}).get("looped transformer", {"error": []})["error"]
+    if others and len(looped) == len(model["error"]):  # a published curve may end earlier
+        before, after = rows[-2:]
+        table["target"] = means(looped)
+        table["needed"] = [
+            after["flops"]
+            if last <= target
+            else extrapolated_flops((before["flops"], first), (after["flops"], last), target)
+            for first, last, target in zip(before["errors"], after["errors"], table["target"], strict=True)
+        ]
+    return table
+
+
+
+

@@ -1,0 +1,1 @@
+"""What train.py and train_lm.py are made of."""

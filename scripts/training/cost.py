@@ -1,0 +1,82 @@
+"""What a training run takes: floating-point operations from its recipe alone, seconds from its log."""
+
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import cached_file
+
+from scripts.common.records import RecordError, read_json, read_json_lines
+from scripts.training.arguments import Arguments
+from tasks.curriculum import Schedule
+
+
+def training_flops(arguments: Arguments) -> int:
+    """
+    Floating-point operations of the matrix products of a run, a multiply-add counted as two.
+
+    A block of width E costs 24 E^2 + 4 N E a token of an N-token prompt (projections and MLP, scores and weighted
+    sum); loops before the window run forward only, those in it forward and backward, three times as much. Read-in,
+    read-out and the optimizer, well under 1% together, are left out.
+
+    Args:
+        arguments ([`Arguments`]):
+            The run; its curriculum and loop counts are followed step by step.
+    """
+    model, optimization, loops = arguments.model, arguments.optimization, arguments.loops
+    n_points = arguments.stream.n_points
+    schedules = (n_points, arguments.n_loops_schedule)
+    changes = {step for schedule in schedules for step in _changes(schedule, optimization.max_steps)}
+    total = 0
+    for first, end in pairwise(sorted({0, *changes, optimization.max_steps})):
+        n_tokens = 2 * n_points.at(first) - 1
+        block = n_tokens * (24 * model.n_embd**2 + 4 * n_tokens * model.n_embd)
+        is_drawn = loops.n_loops_min is not None
+        for step in range(first, end) if is_drawn else [first]:
+            n_loops, loop_window = loops.at(step, model.n_loops, optimization.seed)
+            total += block * (n_loops + 2 * (loop_window or n_loops)) * (1 if is_drawn else end - first)
+    return total * optimization.batch_size * model.n_layer
+
+
+def _changes(schedule: Schedule, max_steps: int) -> range:
+    """The steps below `max_steps` at which a schedule grows."""
+    n_growths = -(-(schedule.end - schedule.start) // schedule.increment)
+    first = schedule.hold + schedule.interval
+    return range(first, min(first + n_growths * schedule.interval, max_steps), schedule.interval)
+
+
+def training_seconds(log: list[dict[str, float]]) -> float:
+    """Time of all steps of a run's log, from the mean time of a step in every report."""
+    reports = [{"step": 0}] + [line for line in log if "seconds_per_step" in line]
+    if len(reports) == 1:
+        raise ValueError("log.jsonl reports no step")
+    return sum((now["step"] - before["step"]) * now["seconds_per_step"] for before, now in pairwise(reports))
+
+
+def total_flops(environment: dict[str, Any]) -> float:
+    """Operations of a run by its environment.json, those of the model that it started from included."""
+    return environment["flops"] + environment.get("initial_model", {"flops": 0})["flops"]
+
+
+def recorded_cost(name: str) -> dict[str, float] | None:
+    """
+    What it took to train the model `name`, a folder or Hub repository: `flops` and `seconds`, the runs that its own
+    started from included; `None` where it brings no record.
+
+    Raises:
+        [`RecordError`]: it brings a record that is damaged, or of another shape.
+    """
+    try:
+        environment, log = (Path(cached_file(name, file)) for file in ("environment.json", "log.jsonl"))
+    except OSError:
+        return None
+    record, lines = read_json(environment), read_json_lines(log)
+    try:
+        seconds = training_seconds(lines) + record.get("initial_model", {"seconds": 0})["seconds"]
+        cost = {"flops": total_flops(record), "seconds": seconds}
+        if not all(math.isfinite(value) and value >= 0 for value in cost.values()):
+            raise ValueError(f"{cost} must be numbers >= 0")
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise RecordError(f"{environment} and {log.name} do not tell what the run took ({error!r}).") from None
+    return cost

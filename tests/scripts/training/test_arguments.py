@@ -1,0 +1,206 @@
+from dataclasses import fields
+from typing import get_args
+
+import pytest
+import yaml
+
+from scripts.training.arguments import Arguments, parse_arguments
+from scripts.training.lm_arguments import LMArguments
+
+
+GOOD = {"task": "linear_regression", "n_dims": 5, "n_points": 11, "max_steps": 100, "output_dir": "out"}
+
+
+@pytest.fixture
+def write_recipe(tmp_path):
+    def write(content) -> str:
+        path = tmp_path / "recipe.yaml"
+        path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+        return str(path)
+
+    return write
+
+
+def test_flags_win_over_the_recipe(write_recipe):
+    recipe = write_recipe("task: linear_regression\nn_dims: 5\nmax_steps: 100\nlearning_rate: 3e-4\noutput_dir: out\n")
+    arguments = parse_arguments(["--recipe", recipe, "--n_dims", "7", "--compile", "default"])
+    assert arguments.task.n_dims == 7
+    assert arguments.optimization.learning_rate == 3e-4
+    assert arguments.optimization.compile == "default"
+    assert arguments.config.n_dims == 7
+    assert arguments.config.n_positions == 82
+
+
+def test_the_mapping_rebuilds_the_arguments(write_recipe):
+    arguments = parse_arguments(["--recipe", write_recipe(GOOD | {"n_loops_min": 3})])
+    assert Arguments.from_dict(arguments.as_dict()) == arguments
+
+
+BAD_FIELDS = {
+    "misspelt": ({"n_lops": 3}, "unknown field `n_lops`, did you mean `n_loops`?"),
+    "wrong type": ({"n_loops": "many"}, "--n_loops"),
+    "float for int": ({"batch_size": 2.5}, "--batch_size"),
+    "list": ({"n_dims": [1, 2]}, "must give `n_dims` one value, got a list"),
+    "mapping": ({"output_dir": {"a": 1}}, "must give `output_dir` one value, got a dict"),
+    "unknown task": ({"task": "linear"}, "--task"),
+    "model": ({"n_loops": 0}, "`n_loops` must be an integer >= 1, got 0"),
+    "heads": ({"n_head": 7}, "`n_embd` must be a multiple of `n_head`, got 256 and 7"),
+    "window": ({"loop_window": 21}, "`loop_window` must be in 1 ... `n_loops` = 20, got 21"),
+    "window without injection": ({"input_injection": "none", "loop_window": 3}, "`loop_window` must be left out"),
+    "drawn loops": ({"n_loops_start": 4, "n_loops_min": 5}, "`n_loops_min` must be in 1 ... the first loop count 4"),
+    "points": ({"n_points_start": 12}, "`n_points_start` to `n_points`"),
+    "positions": ({"n_positions": 20}, "`n_positions` must be >= 2 * `n_points` - 1 = 21, got 20"),
+    "steps": ({"max_steps": 0}, "`max_steps` must be >= 1, got 0"),
+    "rate": ({"learning_rate": -1}, "`learning_rate` must be a finite number >= 0"),
+    "warm-up": (
+        {"warmup_steps": 60, "decay_steps": 41},
+        "`warmup_steps` + `decay_steps` must be <= `max_steps` = 100",
+    ),
+    "balance": ({"loss_balance": 1.5}, "`loss_balance` must be in [0, 1], got 1.5"),
+    "balance of parts": (
+        {"loss_balance": 0.5, "gradient_accumulation_steps": 2},
+        "`loss_balance` looks at all prompts of a step at once",
+    ),
+    "hints": ({"hint_weight": -1}, "`hint_weight` must be a finite number >= 0, got -1.0"),
+    "class without hints": (
+        {"task": "relu_2nn_regression", "hint_weight": 1},
+        "the function class relu_2nn_regression has no hints: leave out `hint_weight`",
+    ),
+    "average": ({"average_decay": 1.0}, "`average_decay` must be in (0, 1), got 1.0"),
+    "seed": ({"seed": -1}, "`seed` must be >= 0"),
+    "large seed": ({"seed": 2**32}, "`seed` must be <= 4294967295, got 4294967296"),
+    "many steps": ({"max_steps": 10**9}, "`max_steps` must be <= 999999999"),
+    "no positions": ({"n_positions": 0}, "`n_positions` must be an integer >= 1, got 0"),
+    "no points": ({"n_points": -3}, "`n_points` must be >= 1, got -3"),
+    "growth": ({"n_loops_increment": 0}, "`n_loops_increment` must be >= 1, got 0"),
+    "hold": ({"curriculum_hold": -1}, "`curriculum_hold` must be >= 0, got -1"),
+    "no name": ({"output_dir": ""}, "`output_dir` must be printable text, got ''"),
+    "two lines": ({"initial_model": "a\nb"}, "`initial_model` must be printable text"),
+    "bits": ({"n_dims": 2**63}, "`n_dims` must be an integer of 64 bits"),
+    "log": ({"log_every": 0}, "`log_every` must be >= 1, got 0"),
+    "sparse": ({"task": "sparse_linear_regression", "n_dims_start": 2}, "`sparsity`"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FIELDS)
+def test_a_bad_field_is_refused_by_name(name, write_recipe, capsys):
+    changes, message = BAD_FIELDS[name]
+    with pytest.raises(SystemExit) as exit:
+        parse_arguments(["--recipe", write_recipe(GOOD | changes)])
+    assert exit.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [["--n_loop", "3"], ["--recipe"], ["--compile", "perhaps"], ["stray"]])
+def test_a_bad_flag_is_refused(flags, write_recipe, capsys):
+    with pytest.raises(SystemExit) as exit:
+        parse_arguments(["--recipe", write_recipe(GOOD), *flags])
+    assert exit.value.code == 2
+    assert flags[0].lstrip("-") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("- a\n- b\n", "must hold a mapping"),
+        ("a: [", "recipe.yaml is not valid YAML: "),
+        ("", "must hold a mapping"),
+        ("seed: 1\ntask: linear_regression\nseed: 2\n", "`seed` is given 2 times, keep one of them"),
+    ],
+)
+def test_a_recipe_that_is_no_clear_mapping_is_refused(content, message, write_recipe, capsys):
+    with pytest.raises(SystemExit):
+        parse_arguments(["--recipe", write_recipe(content)])
+    assert message in capsys.readouterr().err
+
+
+def test_a_recipe_means_what_it_says_not_what_yaml_makes_of_it(write_recipe):
+    """`no` is no truth value, 1e-3 a number, 0o17 and 1:30 none, and a name stays a name."""
+    recipe = "task: linear_regression\nmax_steps: 100\ncompile: no\nmixed_precision: no\nlearning_rate: 1e-3\n"
+    names = "output_dir: 2024-01-01\ninitial_model: yes\nlog_with: null\nn_loops_start: ~\nloop_window:\n"
+    arguments = parse_arguments(["--recipe", write_recipe(recipe + names)])
+    assert (arguments.optimization.compile, arguments.optimization.mixed_precision) == ("no", "no")
+    assert (arguments.run.output_dir, arguments.model.initial_model) == ("2024-01-01", "yes")
+    assert arguments.run.log_with is arguments.loops.n_loops_start is arguments.loops.loop_window is None
+
+
+@pytest.mark.parametrize("line", ["n_loops: yes", "n_loops: 1:30", "n_loops: 0o17", "seed: 2024-01-01", "seed: .inf"])
+def test_a_value_of_another_type_is_refused(line, write_recipe, capsys):
+    with pytest.raises(SystemExit):
+        parse_arguments(["--recipe", write_recipe(yaml.safe_dump(GOOD) + line)])
+    assert line.partition(":")[0] in capsys.readouterr().err
+
+
+NUMBERS = {item.name: item.type for group in fields(Arguments) for item in fields(group.type)}
+NO_NUMBER = [
+    "",
+    " ",
+    "many",
+    "nan",
+    "inf",
+    "-inf",
+    "1e400",
+    "-1",
+    "-1e-9",
+    "[1, 2]",
+    "1 2",
+    "½",
+    "0x10",
+    "\x00",
+    "1\n2",
+]
+NO_INTEGER = ["2.5", "1e3", "True", "9" * 5000, str(2**63), "-" + "9" * 30]
+NO_TEXT = ["", "\x00", "a\nb", "\ud800", "\u202e"]
+PERHAPS = ["0", "1", "2", "7", "100", "10000000", str(2**63 - 1), "1e-300", "1e300", "é", "-", "--", "'", "a" * 300]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_whatever_a_field_is_given_it_is_used_or_refused_by_name(name, write_recipe, capsys):
+    """On the command line and in a recipe, by turns."""
+    is_text = type_of(name) is str
+    refused = NO_TEXT if is_text else NO_NUMBER + (NO_INTEGER if type_of(name) is not float else [])
+    for turn, value in enumerate([*refused, *PERHAPS]):
+        # YAML has no way to write the one, a file none to hold the other
+        by_recipe = turn % 2 == 1 and not {"\x00", "\ud800"} & set(value)
+        given = [f"--{field}={text}" for field, text in (GOOD | {name: value}).items()]
+        try:
+            arguments = parse_arguments(["--recipe", write_recipe(GOOD | {name: value})] if by_recipe else given)
+        except SystemExit as exit:
+            usage, *error = capsys.readouterr().err.splitlines()
+            assert exit.code == 2
+            assert usage.startswith("usage: ")
+            assert len(error) == 1, error
+            assert name in error[0], error
+        else:
+            assert value not in refused, value
+            assert str(arguments.as_dict()[name]) in (value, str(float(value)) if not is_text else value)
+
+
+def type_of(name):
+    """The type of a field that has a value."""
+    kind = NUMBERS[name]
+    return next((part for part in get_args(kind) if part is not type(None)), kind)
+
+
+@pytest.mark.parametrize("kind", [Arguments, LMArguments])
+def test_help_tells_every_field_once_under_a_title(kind, capsys):
+    with pytest.raises(SystemExit) as exit:
+        kind.parse(["--help"], "")
+    assert exit.value.code == 0
+    text = capsys.readouterr().out
+    assert "None" not in text
+    for group in fields(kind):
+        assert f"\n{group.type._argument_group_name}:\n" in text
+        for item in fields(group.type):
+            assert text.count(f"  --{item.name} ") == item.init, item.name
+    for paragraph in text.split("  --"):
+        assert " ".join(paragraph.split()).count("Default:") <= 1, paragraph
+
+
+def test_required_fields_and_missing_files_are_named(capsys):
+    with pytest.raises(SystemExit):
+        parse_arguments(["--recipe", "nowhere.yaml"])
+    assert "nowhere.yaml" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        parse_arguments([])
+    assert "--task" in capsys.readouterr().err

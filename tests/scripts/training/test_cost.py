@@ -1,0 +1,91 @@
+import json
+
+import pytest
+import yaml
+from torch.utils.flop_counter import FlopCounterMode
+
+from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
+from scripts.common.records import RecordError
+from scripts.training.arguments import Arguments, parse_arguments
+from scripts.training.cost import recorded_cost, training_flops
+from tasks.curriculum import draw_n_loops
+
+
+@pytest.mark.parametrize("flags", [[], ["--n_layer", "2", "--seed", "1"]])
+def test_operations_are_those_that_torch_counts(recipe, flags):
+    sizes = ["--n_embd", "128", "--n_head", "2", "--n_points_start", "5", "--max_steps", "1", "--decay_steps", "0"]
+    schedule = ["--n_loops", "4", "--n_loops_start", "4", "--warmup_steps", "0"]
+    schedule += ["--hint_weight", "0"]  # hints go to their readers, not to the model
+    arguments = parse_arguments(["--recipe", str(recipe), "--output_dir", "x", *sizes, *schedule, *flags])
+    model = LoopedGPT2ForInContextRegression(arguments.config)
+    model.set_attn_implementation("eager")
+    batch = next(iter(arguments.stream.iterable()))
+    n_loops = draw_n_loops(arguments.optimization.seed, 0, arguments.loops.n_loops_min, 4)
+    with FlopCounterMode(display=False) as counter:
+        model(**batch, n_loops=n_loops, loop_window=2).loss.backward()
+    assert training_flops(arguments) == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+def test_operations_follow_the_schedules(recipe):
+    def flops(*flags):
+        return training_flops(parse_arguments(["--recipe", str(recipe), "--output_dir", "x", *flags]))
+
+    assert flops("--n_points_start", "5") > flops() > flops("--loop_window", "1")
+    assert flops("--batch_size", "16") == 2 * flops()
+    constant = ("--n_points_start", "5", "--n_loops_start", "4", "--n_loops_min", "4")
+    assert flops(*constant, "--max_steps", "12") == 2 * flops(*constant, "--max_steps", "6", "--decay_steps", "0")
+
+
+@pytest.mark.parametrize("drawn", [[], ["--n_loops_min", "3"]])
+def test_operations_are_the_sum_of_all_steps(recipe, drawn):
+    flags = ["--max_steps", "40", "--curriculum_hold", "3", "--n_loops_interval", "7", "--n_loops_start", "3", *drawn]
+    arguments = parse_arguments(["--recipe", str(recipe), "--output_dir", "x", *flags])
+    expected = 0
+    for step in range(40):
+        n_loops, window = arguments.loops.at(step, 4, arguments.optimization.seed)
+        n_tokens = 2 * arguments.stream.n_points.at(step) - 1
+        expected += 8 * n_tokens * (24 * 16**2 + 4 * n_tokens * 16) * (n_loops + 2 * window)
+    assert training_flops(arguments) == expected
+
+
+def test_a_run_without_end_is_counted_before_it_begins(recipe):
+    fields = yaml.safe_load(recipe.read_text()) | {"n_loops_min": None, "max_steps": 10**9 - 1, "output_dir": "x"}
+    assert training_flops(Arguments.from_dict(fields)) > 10**15
+
+
+RECORD = {"flops": 100}
+LOG = [{"step": 10, "seconds_per_step": 2.0}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *(("environment.json", content) for content in (b"", b"\xff\x00", b"[]", b"{}", b'{"flops": "many"}')),
+        *(("environment.json", content) for content in (b'{"flops": NaN}', b'{"flops": -1}', b'{"flops": null}')),
+        *(("environment.json", b'{"flops": 1, "initial_model": ' + part + b"}") for part in (b"3", b"{}", b"null")),
+        *(("log.jsonl", content) for content in (b"", b"{", b"\xff\x00", b"3\n", b'{"step": 1}\n')),
+        *(("log.jsonl", b'{"step": %b, "seconds_per_step": 2.0}\n' % part) for part in (b'"a"', b"null", b"[]")),
+    ],
+)
+def test_a_damaged_record_of_a_cost_is_refused_in_one_line(name, content, tmp_path):
+    (tmp_path / "environment.json").write_text(json.dumps(RECORD))
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LOG))
+    assert recorded_cost(str(tmp_path)) == {"flops": 100, "seconds": 20.0}
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(RecordError, match=str(tmp_path)) as refused:
+        recorded_cost(str(tmp_path))
+    assert "\n" not in str(refused.value)
+
+
+def test_the_cost_of_a_model_holds_that_of_the_models_before_it(tmp_path):
+    reports = ((10, {"seconds_per_step": 2.0}), (10, {"eval_error": 1.0}), (15, {"seconds_per_step": 1.0}))
+    log = [{"step": step} | values for step, values in reports]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
+    assert recorded_cost(str(tmp_path)) is None
+    environment = {"flops": 100}
+    (tmp_path / "environment.json").write_text(json.dumps(environment))
+    assert recorded_cost(str(tmp_path)) == {"flops": 100, "seconds": 25.0}
+    environment["initial_model"] = recorded_cost(str(tmp_path))
+    (tmp_path / "environment.json").write_text(json.dumps(environment))
+    assert recorded_cost(str(tmp_path)) == {"flops": 200, "seconds": 50.0}
+    assert recorded_cost(str(tmp_path / "nowhere")) is None
