@@ -98,9 +98,9 @@ def measure(steps: dict[str, Step], device: torch.device, repeats: int) -> Rows:
 @torch.no_grad()
 def adaptive_loops(model: torch.nn.Module, task_name: str, device: torch.device, repeats: int) -> Rows:
     """Seconds, loops and error at the last point of a trained model by `exit_tolerance`, on 256 prompts."""
-    task = make_task(task_name, model.config.n_dims)
+    task = make_task(task_name, n_dims=model.config.n_dims)
     n_points = (model.config.n_positions + 1) // 2
-    prompts = task.sample(256, n_points, make_generator("evaluation", 1))
+    prompts = task.sample(256, make_generator("evaluation", 1), n_points=n_points)
     xs, ys, labels = (prompts[name].to(device) for name in ("xs", "ys", "labels"))
     calls = {f"{n} loops": {"n_loops": n} for n in (model.config.n_loops, LONG_LOOPS)}
     for n in (model.config.n_loops, LONG_LOOPS):

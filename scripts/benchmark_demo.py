@@ -50,7 +50,7 @@ def main():
     torch.set_num_threads(1)  # as the page has it
     try:
         model = load_model(arguments.model)
-        task = make_task(arguments.task, model.config.n_dims)
+        task = make_task(arguments.task, n_dims=model.config.n_dims)
         n_points = min(N_POINTS, demo_curves.max_points(model) - 1)
         points, truth = demo_curves.draw_points(model, task, demo_curves.dims_to_choose(task)[0], n_points, 0.0, 0)
     except (OSError, ValueError) as error:

@@ -163,7 +163,7 @@ def serve(name: str, task_name: str | None, port: int | None):
         raise ValueError(f"{name} holds no recipe.yaml, which names the function class: give `--task`.")
     if not demo_curves.max_points(model):
         raise ValueError(f"{name} must have `n_positions` >= 3, a point and a query, got {model.config.n_positions}.")
-    task = make_task(task_name or trained, model.config.n_dims)
+    task = make_task(task_name or trained, n_dims=model.config.n_dims)
     title = f"`{name}`, trained with {model.config.n_loops} loops"
     title += f" on functions of the class `{trained}`." if trained else "."
     if task.name != trained:

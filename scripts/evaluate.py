@@ -48,17 +48,12 @@ from scripts.common.output_folder import check_beside, make_folder, remove_drawi
 from scripts.common.records import METRICS_FILE, RecordError, read_metrics, write_atomically
 from scripts.evaluation.predictions import describe, predict_at_queries, predict_by_loop, predict_points, recipe_of
 from tasks import TASKS, Task, make_task
-from tasks.baselines import BASELINES, LASSO_ALPHAS, baselines_of
+from tasks.baselines.classical import LASSO_ALPHAS
 from tasks.in_context_error import InContextError
-from tasks.limits import limit_of
 from tasks.metrics import bootstrap_interval, curve_of, normalised_squared_error
 from tasks.prediction_cache import PredictionCache, n_chunks
-from tasks.published import published, published_curves
-from tasks.shifts import SHIFTS, sample_shifted, shift_limit
+from tasks.shifts import SHIFT_BASELINES
 from tasks.streams import make_generator
-
-
-SHIFT_BASELINES = ("least squares", "ridge", "3-nearest neighbours", "zero")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -120,8 +115,8 @@ def predict_classically(
     prompts: dict[str, torch.Tensor], task: Task, cache: PredictionCache
 ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
     """Predictions of every baseline of the function class by name, and those of its limit where one is known."""
-    limit = limit_of(task)
-    predictors = baselines_of(task.name) | ({"limit": limit[1]} if limit else {})
+    limit = task.limit
+    predictors = {**task.baselines} | ({"limit": limit.predictor} if limit else {})
     predictions = {}
     with tqdm(total=len(predictors) * n_chunks(len(prompts["xs"])), desc="baselines") as bar:
         for name, predictor in predictors.items():
@@ -166,16 +161,16 @@ def measure_shifts(
 ) -> dict[str, dict]:
     """Curves on every shift: of the model, the best predictor there and some baselines."""
     cache, curves = PredictionCache(arguments.cache_dir), {}
-    for shift in tqdm(SHIFTS, desc="shifts"):
+    for name, shift in tqdm(task.shifts.items(), desc="shifts"):
         generator = make_generator("shift", arguments.seed)
-        prompts = sample_shifted(task, shift, arguments.n_shift_prompts, n_points, generator)
+        prompts = shift.sample(task, arguments.n_shift_prompts, generator, n_points)
         labels = prompts["labels"].numpy()
         predictions = {"model": predict_by_model(predict_at_queries, model, prompts, n_loops, arguments)}
-        predictors = {"limit": shift_limit(shift)} | {name: BASELINES[name] for name in SHIFT_BASELINES}
-        predictions |= {name: cache.predict(predictor, prompts) for name, predictor in predictors.items()}
-        curves[shift] = {
-            name: curve_of(normalised_squared_error(values, labels, task.normaliser))
-            for name, values in predictions.items()
+        predictors = {"limit": shift.limit} | SHIFT_BASELINES
+        predictions |= {key: cache.predict(predictor, prompts) for key, predictor in predictors.items()}
+        curves[name] = {
+            predictor: curve_of(normalised_squared_error(values, labels, task.normaliser))
+            for predictor, values in predictions.items()
         }
     return curves
 
@@ -184,7 +179,7 @@ def published_for(task: Task, n_points: int) -> dict[str, dict]:
     """The papers' curves that have a value at every one of these positions."""
     curves = {
         name: {key: curve[key][:n_points] for key in ("error", "low", "high") if key in curve}
-        for name, curve in published_curves(task.name, task.n_dims).items()
+        for name, curve in task.published.items()
     }
     return {name: curve for name, curve in curves.items() if None not in curve["error"]}
 
@@ -252,7 +247,7 @@ def settle_sizes(arguments: argparse.Namespace, model: torch.nn.Module):
 def draw_prompts(arguments: argparse.Namespace, task: Task) -> dict[str, torch.Tensor]:
     """The prompts that all predictors answer; raises `ValueError` where they do not fit into memory."""
     try:
-        return task.sample(arguments.n_prompts, arguments.n_points, make_generator("evaluation", arguments.seed))
+        return task.sample(arguments.n_prompts, make_generator("evaluation", arguments.seed))
     except (RuntimeError, MemoryError) as error:
         raise ValueError(f"{arguments.n_prompts} prompts (`n_prompts`) cannot be drawn: {error}") from None
 
@@ -286,7 +281,7 @@ def measure(
     if len(others["xs"]):
         by_others = predict_by_model(predict_points, model, others, n_loops, arguments)
         by_model = np.concatenate((by_model, by_others))
-    shifted = task.name == "linear_regression" and arguments.n_shift_prompts > 0
+    shifted = bool(task.shifts) and arguments.n_shift_prompts > 0
     recipe = recipe_of(arguments.model, arguments.revision)
     return {
         "settings": {
@@ -303,7 +298,7 @@ def measure(
             "n_loops": n_loops,
             "max_loops": max_loops,
             "normaliser": task.normaliser,
-            **({"limit": limit[0]} if (limit := limit_of(task)) else {}),
+            **({"limit": task.limit.name} if task.limit else {}),
             "n_parameters": model.num_parameters(),
             "weights_sha256": weights_digest(model),
         },
@@ -311,7 +306,7 @@ def measure(
         "error_by_loop": errors_by_loop(by_loop, some["labels"].numpy(), task.normaliser),
         "shifts": measure_shifts(model, task, n_points, n_loops, arguments) if shifted else {},
         "published": published_for(task, n_points),
-        "published_shifts": published()["shifts"]["curves"] if shifted and task.n_dims == 20 else {},
+        "published_shifts": task.published_shifts if shifted else {},
         "versions": {
             "python": platform.python_version(),
             **{library.__name__: library.__version__ for library in (torch, transformers, datasets, evaluate, np)},
@@ -338,7 +333,7 @@ def main():
         model = load_chosen(arguments, prepare_device())
         settle_sizes(arguments, model)
         say_where_trained(arguments)
-        task = make_task(arguments.task, model.config.n_dims)
+        task = make_task(arguments.task, n_dims=model.config.n_dims, n_points=arguments.n_points)
         prompts = draw_prompts(arguments, task)
         check_beside(arguments.output_dir, weights_digest(model))
         make_folder(arguments.cache_dir, "cache_dir")

@@ -118,8 +118,8 @@ def train(flags: list[str]):
 def measure(folder: Path, arguments: Arguments, device: torch.device) -> dict[str, Any]:
     """Curves by example at the trained loops, and at the last point up to five times as many."""
     model = load_model(folder, attn_implementation=fastest_attention(device)).to(device)
-    task = make_task(arguments.task.task, arguments.task.n_dims)
-    prompts = task.sample(N_PROMPTS, arguments.task.n_points, make_generator("study", 1))
+    task = make_task(arguments.task.task, n_dims=arguments.task.n_dims)
+    prompts = task.sample(N_PROMPTS, make_generator("study", 1), n_points=arguments.task.n_points)
     n_loops = model.config.n_loops
     by_loop = predict_by_loop(model, prompts, 5 * n_loops if n_loops > 1 else 1, batch_size=64)
     labels = prompts["labels"].unsqueeze(1).expand(by_loop.shape).numpy()

@@ -28,10 +28,10 @@ from tqdm import tqdm
 from transformers import AutoTokenizer, GPT2LMHeadModel, PreTrainedTokenizerBase
 
 from modeling_looped_gpt2 import LoopedGPT2LMHeadModel
-from scripts import train
 from scripts.common.devices import keep_freed_memory, stop_with_launcher
 from scripts.common.model_loading import LOADING_ERRORS, load_model
 from scripts.common.records import read_yaml
+from scripts.training import launch
 from scripts.training.lm_arguments import LMArguments, ModelArguments, TextArguments
 from scripts.training.run_folder import RECIPE_FILE, RunError, RunFolder
 from scripts.training.text_file import TextFile
@@ -237,7 +237,7 @@ def claim(folder: RunFolder, arguments: LMArguments, state: PartialState) -> LMA
     tokenizer = None
     if state.is_main_process and not folder.is_finished:
         tokenizer = prepare(folder, arguments)
-    arguments = train.claim(folder, arguments, state)
+    arguments = launch.claim(folder, arguments, state)
     saved = folder.path / TOKENIZER_FOLDER
     if tokenizer is not None and not (folder.has_steps and saved.exists()):
         shutil.rmtree(saved, ignore_errors=True)  # of a run that never took a step
@@ -265,7 +265,7 @@ def main():
     transformers.logging.disable_progress_bar()
     transformers.logging.set_verbosity_error()  # weights that do not fit are one line of ours, not a table
     try:
-        train.run(arguments, claim, LMTrainer)
+        launch.run(arguments, claim, LMTrainer)
     except (RunError, OSError, ValueError) as error:
         sys.exit(f"train_lm.py: error: {' '.join(str(error).split())}")
 

@@ -1,10 +1,13 @@
-"""What the model learns: function classes, their streams and curriculum, baselines and metrics."""
+"""What a model learns: tasks, their streams and schedules, baselines, limits and metrics."""
 
-from .common import Task
-from .decision_tree import DecisionTree
-from .linear_regression import LinearRegression, NoisyLinearRegression
-from .relu_2nn_regression import Relu2nnRegression
-from .sparse_linear_regression import SparseLinearRegression
+from dataclasses import fields
+from typing import Any
+
+from .common import FunctionClass, Task
+from .functions.decision_tree import DecisionTree
+from .functions.linear_regression import LinearRegression, NoisyLinearRegression
+from .functions.relu_2nn_regression import Relu2nnRegression
+from .functions.sparse_linear_regression import SparseLinearRegression
 
 
 TASKS: dict[str, type[Task]] = {
@@ -13,16 +16,26 @@ TASKS: dict[str, type[Task]] = {
 }
 
 
-def make_task(name: str, n_dims: int) -> Task:
+def make_task(name: str, **settings: Any) -> Task:
     """
-    Build the function class `name` of `n_dims` dimensions with the paper's other settings.
+    Build the task `name`, an entry of [`TASKS`].
+
+    Args:
+        name (`str`):
+            Its name.
+        settings:
+            Its fields; those that are left out are the paper's.
 
     Raises:
-        `ValueError`: there is no class of that name, or it cannot have so few dimensions.
+        `ValueError`: there is no task of that name, it has no such field, or a value is out of its range.
     """
     if name not in TASKS:
         raise ValueError(f"`task` must be one of {', '.join(TASKS)}, got {name!r}.")
-    return TASKS[name](n_dims=n_dims)
+    known = [field.name for field in fields(TASKS[name])]
+    for setting in settings:
+        if setting not in known:
+            raise ValueError(f"the settings of {name} are {', '.join(known)}, got `{setting}`.")
+    return TASKS[name](**settings)
 
 
-__all__ = ["TASKS", "Task", "make_task"]
+__all__ = ["TASKS", "FunctionClass", "Task", "make_task"]

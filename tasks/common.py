@@ -1,30 +1,189 @@
-"""What all function classes share: how prompts are drawn from one.
+"""What all tasks share, and what all classes of functions do.
 
-Example: `LinearRegression(n_dims=5).sample(64, 11, torch.Generator().manual_seed(0))` gives 64 prompts of 11 points.
+Example: `LinearRegression(n_dims=5, n_points=11).sample(64, torch.Generator().manual_seed(0))` gives 64 prompts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
+
+from .baselines.classical import EVERYWHERE, predict_least_squares
+from .baselines.prefixes import Predictor
+from .metrics import normalised_squared_error
+from .published import published_curves
+
+
+Prompts = dict[str, torch.Tensor]
+
+
+class NamedPredictor(NamedTuple):
+    """A predictor and what it is called."""
+
+    name: str
+    predictor: Predictor
 
 
 @dataclass(frozen=True)
 class Task:
     """
-    A class of functions f on standard normal inputs; a prompt is points (x_i, f(x_i)) of one f drawn from it.
+    What a model learns: prompts, what their answers are scored by, and all that is known about them.
 
-    Args:
-        n_dims (`int`, defaults to 20):
-            Dimension of x, >= 1.
+    A subclass is a frozen dataclass, one file, and an entry of [`tasks.TASKS`]. Its fields are the settings that a
+    recipe gives.
+
+    Class attributes:
+        name (`str`):
+            What recipes and records call it.
+        description (`str`):
+            What is learned, in the plural and without an article: "linear functions".
+        objective (`str`):
+            How a model is trained on its prompts, an entry of `scripts.training.objectives.OBJECTIVES`.
+        score_name (`str`):
+            What [`~Task.score`] measures; less is better.
+        place_name (`str`):
+            What the places of a score count: "in-context examples".
     """
 
     name: ClassVar[str]
+    description: ClassVar[str]
+    objective: ClassVar[str]
+    score_name: ClassVar[str]
+    place_name: ClassVar[str]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes of a prompt that a schedule can let grow, each at its end, by the names that `sample` takes."""
+        raise NotImplementedError(f"{type(self).__name__} must define `sizes`.")
+
+    @property
+    def model_fields(self) -> dict[str, int]:
+        """Fields of the model's configuration that the task fixes, such as `n_dims` and `n_positions`."""
+        raise NotImplementedError(f"{type(self).__name__} must define `model_fields`.")
+
+    @property
+    def n_hints(self) -> int:
+        """Numbers of a hint per point, for training alone; 0 where a task has none."""
+        return 0
+
+    @property
+    def baselines(self) -> Mapping[str, Predictor]:
+        """Classical predictors to compare with, by name."""
+        return {}
+
+    @property
+    def limit(self) -> NamedPredictor | None:
+        """The predictor whose expected error no other can undercut; `None` where none is known."""
+        return None
+
+    @property
+    def shifts(self) -> Mapping[str, Any]:
+        """Other distributions of prompts, by name, each a [`~tasks.shifts.Shift`]."""
+        return {}
+
+    @property
+    def published(self) -> dict[str, dict[str, list[float | None]]]:
+        """Published curves of prompts of this size, by name."""
+        return {}
+
+    @property
+    def published_shifts(self) -> dict[str, dict[str, list[float | None]]]:
+        """Published curves under the shifts, by shift."""
+        return {}
+
+    @property
+    def components(self) -> dict[str, "Task"]:
+        """The tasks that a mixture is made of, by name; a task that is none has no components."""
+        return {}
+
+    def check_sizes(self, **sizes: int):
+        """Raise `ValueError` unless prompts of these sizes can be drawn."""
+        raise NotImplementedError(f"{type(self).__name__} must define `check_sizes`.")
+
+    def sample(self, n_prompts: int, generator: torch.Generator, with_hints: bool = False, **sizes: int) -> Prompts:
+        """
+        Draw prompts on the device of `generator`; its state decides every number.
+
+        Args:
+            n_prompts (`int`):
+                Prompts, >= 1.
+            generator (`torch.Generator`):
+                Source of all randomness.
+            with_hints (`bool`, defaults to `False`):
+                Also return `hints`, which changes nothing else.
+            sizes (`int`, default to [`~Task.sizes`]):
+                Sizes of a prompt.
+
+        Returns:
+            The arguments of the model's `forward`, a row per prompt.
+
+        Raises:
+            `ValueError`: a number is out of its range, or the task has no hints.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define `sample`.")
+
+    def score(self, answers: np.ndarray, prompts: Prompts) -> np.ndarray:
+        """
+        Score what a model answers.
+
+        Args:
+            answers (`np.ndarray` of shape `(n_prompts, ...)`):
+                What the task's objective reads from the model: values, classes or tokens.
+            prompts (`dict`):
+                The prompts, as `sample` returns them.
+
+        Returns:
+            `np.ndarray` of shape `(n_prompts, n_places)`, float64, NaN where a prompt has no such place.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define `score`.")
+
+    def check_hints(self):
+        """Raise `ValueError` unless the task has hints."""
+        if not self.n_hints:
+            raise ValueError(f"the task {self.name} has no hints: leave out `hint_weight`.")
+
+
+@dataclass(frozen=True)
+class FunctionClass(Task):
+    """
+    A class of functions f; a prompt is points (x_i, f(x_i)) of one f drawn from it.
+
+    A subclass defines `draw_functions` and `normaliser`. Inputs are standard normal unless it defines `draw_xs` too.
+
+    Args:
+        n_dims (`int`, defaults to 20):
+            Dimension D of x, >= 1.
+        n_points (`int`, defaults to 41):
+            Points P of a prompt, >= 1.
+    """
+
+    objective = "regression"
+    score_name = "normalised squared error"
+    place_name = "in-context examples"
+    # the figures that the papers report: numbers of examples that each is a mean over
+    figures: ClassVar[Mapping[str, list[int]]] = {}
+
     n_dims: int = 20
+    n_points: int = 41
 
     def __post_init__(self):
-        check_at_least_one(n_dims=self.n_dims)
+        check_at_least_one(n_dims=self.n_dims, n_points=self.n_points)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {"n_points": self.n_points, "n_dims_active": self.n_dims}
+
+    @property
+    def n_outputs(self) -> int:
+        """Numbers of a value of f: 1, or K where values are vectors, which makes ys and labels `(B, P, K)`."""
+        return 1
+
+    @property
+    def model_fields(self) -> dict[str, int]:
+        fields = {"n_dims": self.n_dims, "n_positions": 2 * self.n_points}
+        return fields | ({"n_outputs": self.n_outputs} if self.n_outputs > 1 else {})
 
     @property
     def normaliser(self) -> float:
@@ -32,78 +191,86 @@ class Task:
         raise NotImplementedError(f"{type(self).__name__} must define `normaliser`.")
 
     @property
-    def n_hints(self) -> int:
-        """
-        Numbers of a hint: what its function would tell about a point, for training alone; 0 where a class has none.
+    def baselines(self) -> Mapping[str, Predictor]:
+        return EVERYWHERE
 
-        With hints, the map that `draw_functions` returns has a method `hints` from xs to `(n_prompts, n_points,
-        n_hints)`. Source: Abu-Mostafa, "Learning from hints in neural networks" (Journal of Complexity, 1990).
-        """
-        return 0
+    @property
+    def published(self) -> dict[str, dict[str, list[float | None]]]:
+        return published_curves(self.name, self.n_dims)
 
-    def check_n_dims_active(self, n_dims_active: int):
-        """Raise `ValueError` unless functions of that many active dimensions can be drawn."""
-        check_at_least_one(n_dims_active=n_dims_active)
-        if n_dims_active > self.n_dims:
-            raise ValueError(f"`n_dims_active` must be <= `n_dims` = {self.n_dims}, got {n_dims_active}.")
+    @property
+    def solver(self) -> NamedPredictor:
+        """What the demo draws beside the model."""
+        return NamedPredictor("least squares", predict_least_squares)
+
+    def check_sizes(self, n_points: int | None = None, n_dims_active: int | None = None):
+        if n_points is not None:
+            check_at_least_one(n_points=n_points)
+        if n_dims_active is not None:
+            check_at_least_one(n_dims_active=n_dims_active)
+            if n_dims_active > self.n_dims:
+                raise ValueError(f"`n_dims_active` must be <= `n_dims` = {self.n_dims}, got {n_dims_active}.")
 
     def draw_functions(
         self, n_prompts: int, n_dims_active: int, generator: torch.Generator
     ) -> Callable[[torch.Tensor], torch.Tensor]:
-        """Draw a function a prompt; returns the map from xs `(n_prompts, n_points, n_dims)` to their values."""
+        """
+        Draw a function per prompt; returns the map from xs `(B, P, D)` to their values `(B, P)`, or `(B, P, K)`.
+
+        With hints the map has a method `hints` from xs to `(B, P, n_hints)`: what the function would tell about a
+        point. Source: Abu-Mostafa, "Learning from hints in neural networks" (Journal of Complexity, 1990).
+        """
         raise NotImplementedError(f"{type(self).__name__} must define `draw_functions`.")
 
+    def draw_xs(self, n_prompts: int, n_points: int, n_dims_active: int, generator: torch.Generator) -> torch.Tensor:
+        """Draw inputs `(B, P, D)`, zero beyond the active dimensions: standard normal ones."""
+        xs = draw_normal((n_prompts, n_points, self.n_dims), generator)
+        xs[..., n_dims_active:] = 0
+        return xs
+
     def observe(self, labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return the ys a prompt shows for its noiseless values `labels`, both `(n_prompts, n_points)`."""
+        """Return the ys that a prompt shows for its noiseless values `labels`, of one shape."""
         return labels
 
     def sample(
         self,
         n_prompts: int,
-        n_points: int,
         generator: torch.Generator,
-        n_dims_active: int | None = None,
         with_hints: bool = False,
-    ) -> dict[str, torch.Tensor]:
+        n_points: int | None = None,
+        n_dims_active: int | None = None,
+    ) -> Prompts:
         """
-        Draw prompts on the device of `generator`; its state decides every number.
+        Draw prompts, each of a function of its own, as [`Task.sample`] says.
 
         Args:
-            n_prompts (`int`):
-                Prompts, each from a function of its own, >= 1.
-            n_points (`int`):
+            n_prompts (`int`), generator (`torch.Generator`), with_hints (`bool`, defaults to `False`):
+                As there.
+            n_points (`int`, *optional*, defaults to that of the class):
                 Points of a prompt, >= 1.
-            generator (`torch.Generator`):
-                Source of all randomness.
             n_dims_active (`int`, *optional*, defaults to `n_dims`):
                 Dimensions in use, in 1 ... `n_dims`; the others are zero in every x (curriculum of Garg et al., 2022).
-            with_hints (`bool`, defaults to `False`):
-                Also return the hints of the class, which changes nothing else.
 
         Returns:
-            The arguments of the model's `forward`, float32: `xs` of shape `(n_prompts, n_points, n_dims)`, `ys` and
-            `labels` of shape `(n_prompts, n_points)`. `labels` are the noiseless values. With hints also `hints` of
-            shape `(n_prompts, n_points, n_hints)`.
-
-        Raises:
-            `ValueError`: a count is out of its range, or the class has no hints.
+            float32: `xs` of shape `(B, P, D)`, `ys` and `labels`, the noiseless values, of shape `(B, P)`. With hints
+            also `hints` of shape `(B, P, n_hints)`.
         """
+        n_points = self.n_points if n_points is None else n_points
         n_dims_active = self.n_dims if n_dims_active is None else n_dims_active
-        check_at_least_one(n_prompts=n_prompts, n_points=n_points)
-        self.check_n_dims_active(n_dims_active)
+        check_at_least_one(n_prompts=n_prompts)
+        self.check_sizes(n_points=n_points, n_dims_active=n_dims_active)
         if with_hints:
             self.check_hints()
         function = self.draw_functions(n_prompts, n_dims_active, generator)
-        xs = draw_normal((n_prompts, n_points, self.n_dims), generator)
-        xs[..., n_dims_active:] = 0
+        xs = self.draw_xs(n_prompts, n_points, n_dims_active, generator)
         labels = function(xs)
         prompts = {"xs": xs, "ys": self.observe(labels, generator), "labels": labels}
         return prompts | {"hints": function.hints(xs)} if with_hints else prompts
 
-    def check_hints(self):
-        """Raise `ValueError` unless the class has hints."""
-        if not self.n_hints:
-            raise ValueError(f"the function class {self.name} has no hints.")
+    def score(self, answers: np.ndarray, prompts: Prompts) -> np.ndarray:
+        """Squared errors of predictions `(B, P)`, or `(B, P, K)` summed over K, divided by the `normaliser`."""
+        errors = normalised_squared_error(answers, prompts["labels"].numpy(), self.normaliser)
+        return errors.sum(axis=2) if self.n_outputs > 1 else errors
 
 
 def check_at_least_one(**counts: int):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .baselines import Predictor, predict_prefixes
+from .baselines.prefixes import Predictor, predict_prefixes
 
 
 CHUNK = 128  # prompts of a baseline's entry: a run that is killed loses no more than these
@@ -42,7 +42,7 @@ class PredictionCache:
 
     def predict(self, predictor: Predictor, prompts: Prompts, step: Callable[[], object] = lambda: None) -> np.ndarray:
         """
-        [`~tasks.baselines.predict_prefixes`] on `prompts["xs"]`, `["ys"]` and, where there are some, `["queries"]`.
+        What `predict_prefixes` returns for `prompts["xs"]`, `["ys"]` and, where there are some, `["queries"]`.
 
         Calls `step` after each of the [`n_chunks`] chunks of prompts.
         """
@@ -100,9 +100,9 @@ def chunks(prompts: Prompts, size: int = CHUNK) -> Iterator[Prompts]:
 
 
 def code_digest(of: Any) -> str:
-    """SHA-256 of the Python files of the folder that holds the code of this function or class."""
+    """SHA-256 of the Python files of the folder that holds the code of this function or class, and of those below."""
     digest = hashlib.sha256()
-    for path in sorted(Path(inspect.getfile(of)).parent.glob("*.py")):
+    for path in sorted(Path(inspect.getfile(of)).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -127,7 +127,7 @@ def _fingerprint(about: Any, prompts: Prompts) -> str:
 def _environment() -> list[str]:
     """The code of this package and the versions of the libraries it computes with."""
     versions = (f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES)
-    return [code_digest(predict_prefixes), *versions]
+    return [code_digest(PredictionCache), *versions]
 
 
 def _read(path: Path) -> np.ndarray | None:

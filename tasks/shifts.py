@@ -5,16 +5,21 @@ Each shift is a function from prompts to prompts. Prompts hold `xs (B, P, D)`, `
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 
-from .baselines import Predictor, predict_least_squares, predict_ridge
-from .common import draw_normal
-from .linear_regression import LinearRegression
+from .baselines.classical import (
+    predict_3_nearest_neighbours,
+    predict_least_squares,
+    predict_ridge,
+    predict_zero,
+)
+from .baselines.prefixes import Predictor
+from .common import FunctionClass, Prompts, draw_normal
 
 
-Prompts = dict[str, torch.Tensor]
 Function = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -94,40 +99,46 @@ def scale_ys(prompts: Prompts, function: Function, generator: torch.Generator, s
     return prompts | {"ys": scale * prompts["ys"], "labels": scale * prompts["labels"]}
 
 
-SHIFTS: dict[str, Callable[[Prompts, Function, torch.Generator], Prompts]] = {
-    "skewed": skew_covariance,
-    "half_subspace": keep_half_subspace,
-    "noisy": add_noise,
-    "random_quadrants": draw_quadrants,
-    "orthogonal_query": ask_orthogonal_queries,
-    "overlapping_query": ask_overlapping_queries,
-    **{f"scale_x_{name}": partial(scale_xs, scale=scale) for name, scale in (("1/3", 1 / 3), ("1/2", 0.5))},
-    **{f"scale_x_{scale}": partial(scale_xs, scale=scale) for scale in (2, 3)},
-    **{f"scale_y_{name}": partial(scale_ys, scale=scale) for name, scale in (("1/3", 1 / 3), ("1/2", 0.5))},
-    **{f"scale_y_{scale}": partial(scale_ys, scale=scale) for scale in (2, 3)},
+@dataclass(frozen=True)
+class Shift:
+    """
+    A distribution of prompts of a linear class that is not the training's.
+
+    Args:
+        change (`Callable`):
+            From prompts, the function that they are of and a generator to the shifted prompts.
+        limit (`Predictor`, defaults to [`~tasks.baselines.classical.predict_least_squares`]):
+            The best predictor under the shift: least squares of smallest norm for any inputs.
+    """
+
+    change: Callable[[Prompts, Function, torch.Generator], Prompts]
+    limit: Predictor = predict_least_squares
+
+    def sample(self, task: FunctionClass, n_prompts: int, generator: torch.Generator, n_points: int) -> Prompts:
+        """Draw noiseless prompts `xs`, `ys`, `queries` and `labels` of the class `task` under the shift."""
+        function = task.draw_functions(n_prompts, task.n_dims, generator)
+        xs = task.draw_xs(n_prompts, n_points, task.n_dims, generator)
+        return self.change(evaluate_function(function, xs), function, generator)
+
+
+SHIFTS: dict[str, Shift] = {
+    "skewed": Shift(skew_covariance),
+    "half_subspace": Shift(keep_half_subspace),
+    # scaled noise and values leave the penalty at 1
+    "noisy": Shift(add_noise, partial(predict_ridge, alpha=1.0)),
+    "random_quadrants": Shift(draw_quadrants),
+    "orthogonal_query": Shift(ask_orthogonal_queries),
+    "overlapping_query": Shift(ask_overlapping_queries),
+    **{
+        f"scale_{of}_{name}": Shift(partial(change, scale=scale))
+        for of, change in (("x", scale_xs), ("y", scale_ys))
+        for name, scale in (("1/3", 1 / 3), ("1/2", 0.5), ("2", 2), ("3", 3))
+    },
 }
-
-
-def sample_shifted(
-    task: LinearRegression, shift: str, n_prompts: int, n_points: int, generator: torch.Generator
-) -> Prompts:
-    """
-    Draw noiseless prompts of a linear class, as [`~tasks.common.Task.sample`] does, under the shift of that name.
-
-    Raises:
-        `ValueError`: there is no such shift.
-    """
-    if shift not in SHIFTS:
-        raise ValueError(f"`shift` must be one of {', '.join(SHIFTS)}, got {shift!r}.")
-    function = task.draw_functions(n_prompts, task.n_dims, generator)
-    prompts = evaluate_function(function, draw_normal((n_prompts, n_points, task.n_dims), generator))
-    return SHIFTS[shift](prompts, function, generator)
-
-
-def shift_limit(shift: str) -> Predictor:
-    """
-    The best predictor under the shift: least squares of smallest norm for any inputs, ridge regression under noise.
-
-    Scaled noise and values leave ridge regression's penalty at 1.
-    """
-    return partial(predict_ridge, alpha=1.0) if shift == "noisy" else predict_least_squares
+# what is compared with the model under every shift
+SHIFT_BASELINES: dict[str, Predictor] = {
+    "least squares": predict_least_squares,
+    "ridge": predict_ridge,
+    "3-nearest neighbours": predict_3_nearest_neighbours,
+    "zero": predict_zero,
+}

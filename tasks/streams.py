@@ -1,6 +1,6 @@
 """Endless streams of training batches whose element i depends on the settings, the seed and i alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import datasets
@@ -14,30 +14,29 @@ from .curriculum import Schedule
 @dataclass(frozen=True)
 class Stream:
     """
-    Batches of prompts under a curriculum; batch i is that of training step i.
+    Batches of prompts whose sizes follow schedules; batch i is that of training step i.
 
     Args:
         task ([`Task`]):
-            The function class.
+            What prompts are drawn of.
         batch_size (`int`):
             Prompts of a batch over all processes, >= 1.
-        n_points ([`Schedule`]), n_dims_active ([`Schedule`]):
-            Points of a prompt and dimensions in use at every step.
+        schedules (`Mapping[str, Schedule]`):
+            Sizes of a prompt at every step, by the names of [`Task.sizes`]; one that has none is as there.
         seed (`int`):
             >= 0. Different seeds give unrelated prompts.
         split (`str`, defaults to `"train"`):
             Streams of different splits share no prompt, whatever their seeds.
         n_distinct_prompts (`int`, *optional*):
             Prompts that come again and again, a multiple of `batch_size`: batch i is batch i modulo their number of
-            batches, at the points and dimensions of its own step. Default: no prompt comes twice.
+            batches, at the sizes of its own step. Default: no prompt comes twice.
         with_hints (`bool`, defaults to `False`):
-            Whether batches bring the hints of the class too.
+            Whether batches bring the hints of the task too.
     """
 
     task: Task
     batch_size: int
-    n_points: Schedule
-    n_dims_active: Schedule
+    schedules: Mapping[str, Schedule]
     seed: int
     split: str = "train"
     n_distinct_prompts: int | None = None
@@ -56,18 +55,24 @@ class Stream:
             raise ValueError(f"`seed` must be >= 0, got {self.seed}.")
         if self.with_hints:
             self.task.check_hints()
-        self.task.check_n_dims_active(self.n_dims_active.start)
-        self.task.check_n_dims_active(self.n_dims_active.end)
+        for name, schedule in self.schedules.items():
+            if name not in self.task.sizes:
+                raise ValueError(f"`schedules` of {self.task.name} are of {', '.join(self.task.sizes)}, got `{name}`.")
+            self.task.check_sizes(**{name: schedule.start})
+            self.task.check_sizes(**{name: schedule.end})
+
+    def sizes_at(self, index: int) -> dict[str, int]:
+        """Sizes of the prompts of batch `index` (>= 0)."""
+        return self.task.sizes | {name: schedule.at(index) for name, schedule in self.schedules.items()}
 
     def batch(self, index: int) -> dict[str, torch.Tensor]:
-        """Batch `index` (>= 0) of all processes: `xs`, `ys`, `labels` and `hints` as [`Task.sample`] returns them."""
+        """Batch `index` (>= 0) of all processes, as [`Task.sample`] returns it."""
         n_batches = self.n_distinct_prompts and self.n_distinct_prompts // self.batch_size
         return self.task.sample(
             self.batch_size,
-            self.n_points.at(index),
             make_generator(self.split, self.seed, index % n_batches if n_batches else index),
-            n_dims_active=self.n_dims_active.at(index),
             with_hints=self.with_hints,
+            **self.sizes_at(index),
         )
 
     def iterable(self, start: int = 0, rank: int = 0, world_size: int = 1) -> datasets.IterableDataset:

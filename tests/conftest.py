@@ -66,7 +66,7 @@ def make_model(make_config):
 @pytest.fixture
 def prompts():
     """Four prompts of five points in three dimensions, with labels that differ from the ys."""
-    return make_task("noisy_linear_regression", 3).sample(4, 5, torch.Generator().manual_seed(0))
+    return make_task("noisy_linear_regression", n_dims=3).sample(4, torch.Generator().manual_seed(0), n_points=5)
 
 
 @pytest.fixture

@@ -61,8 +61,8 @@ def test_it_answers_as_well_as_it_claims_where_the_project_is_unknown(folder, tm
     (tmp_path / "model_cards").unlink()
     record = read_record(folder)
     settings = record["metrics"]["settings"]
-    task = make_task(settings["task"], settings["n_dims"])
-    prompts = task.sample(64, settings["n_points"], make_generator("release", 1))
+    task = make_task(settings["task"], n_dims=settings["n_dims"])
+    prompts = task.sample(64, make_generator("release", 1), n_points=settings["n_points"])
     torch.save((prompts["xs"], prompts["ys"]), tmp_path / "prompts.pt")
     run_isolated(f"""
 import torch

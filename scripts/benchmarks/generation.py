@@ -59,11 +59,3 @@ def cases(
         "looped, one slot for all": case(looped, loops_per_slot=sizes.n_loops),
         "looped, no cache": case(looped, use_cache=False),
     }
-
-
-
-
-
-
-
-

@@ -63,7 +63,7 @@ class Workload:
 
     def __init__(self, sizes: argparse.Namespace, device: torch.device):
         self.sizes, self.device = sizes, device
-        self.task = make_task("linear_regression", sizes.n_dims)
+        self.task = make_task("linear_regression", n_dims=sizes.n_dims)
         self.xs, self.ys = self.prompts(sizes.batch_size)
         shape = {"n_dims": sizes.n_dims, "n_positions": 2 * sizes.n_points, "n_embd": sizes.n_embd, "n_head": N_HEAD}
         config = LoopedGPT2Config(**shape)
@@ -74,7 +74,7 @@ class Workload:
 
     def prompts(self, n_prompts: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Prompts of full length, `xs (n_prompts, n_points, n_dims)` and `ys (n_prompts, n_points)`."""
-        prompts = self.task.sample(n_prompts, self.sizes.n_points, torch.Generator().manual_seed(0))
+        prompts = self.task.sample(n_prompts, torch.Generator().manual_seed(0), n_points=self.sizes.n_points)
         return prompts["xs"].to(self.device), prompts["ys"].to(self.device)
 
     def training_steps(self, compile_mode: str | None = None, against: Callable | None = None) -> dict[str, Step]:
@@ -158,8 +158,8 @@ class Workload:
     def stream_batches(self) -> dict[str, Step]:
         """One batch of the training stream as the trainer reads it."""
         sizes = self.sizes
-        full = (Schedule(sizes.n_points, sizes.n_points), Schedule(sizes.n_dims, sizes.n_dims))
-        batches = iter(DataLoader(Stream(self.task, sizes.batch_size, *full, seed=0).iterable(), batch_size=None))
+        full = {"n_points": Schedule(sizes.n_points, sizes.n_points)}
+        batches = iter(DataLoader(Stream(self.task, sizes.batch_size, full, seed=0).iterable(), batch_size=None))
         return {"LoopedGPT2": lambda: list(islice(batches, 1))}
 
     def memory(self) -> dict[str, Step]:

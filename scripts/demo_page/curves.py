@@ -11,15 +11,10 @@ from matplotlib.figure import Figure
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from tasks import Task
-from tasks.baselines import predict_3_nearest_neighbours, predict_least_squares
 from tasks.streams import make_generator
 
 
 GRID = torch.linspace(-2.5, 2.5, 41)  # of x1; every other x is 0 on it
-SOLVERS = {
-    "decision_tree": ("3-nearest neighbours", predict_3_nearest_neighbours),
-    "relu_2nn_regression": ("3-nearest neighbours", predict_3_nearest_neighbours),
-}
 LOOPS_SHOWN = 2  # times the trained count
 LARGEST = 1000  # cell of a point, either sign: inputs are standard normal
 LAST_SEED = 2**32 - 1
@@ -70,7 +65,7 @@ def dims_to_choose(task: Task) -> list[int]:
 
     def can_draw(n_dims: int) -> bool:
         try:
-            task.check_n_dims_active(n_dims)
+            task.check_sizes(n_dims_active=n_dims)
         except ValueError:
             return False
         return True
@@ -195,7 +190,7 @@ def compute(
     xs[0, :, : points.shape[1] - 1] = torch.from_numpy(points[:, :-1])
     ys, queries = torch.from_numpy(points[:, -1]).float().unsqueeze(0), _on_grid(model.config.n_dims)
     by_loop = _predict_by_loop(model, xs, ys, queries).double()
-    name, solver = SOLVERS.get(task.name, ("least squares", predict_least_squares))
+    name, solver = task.solver
     examples = xs.expand(len(GRID), -1, -1), ys.expand(len(GRID), -1)
     solution = solver(*(tensor.double() for tensor in examples), queries[0].double())
     target = solution if truth is None else truth.double()

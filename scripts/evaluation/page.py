@@ -118,7 +118,3 @@ def page(metrics: dict[str, Any]) -> str:
     rows = (f"<tr><td>{escape(name)}</td><td>{escape(str(value))}</td></tr>" for name, value in about.items())
     parts += ["<h2>Settings</h2>", '<table class="settings">' + "\n".join(rows) + "</table>"]
     return PAGE.format(title=escape(title), body="\n".join(parts))
-
-
-
-

@@ -1,4 +1,4 @@
-"""The pictures of a metrics.json: errors by number of examples, by loop (figure 2 of Yang et al.), and under every shift."""
+"""The pictures of a metrics.json: the error by number of examples, by loop and under every shift."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -210,7 +210,3 @@ def draw(metrics: dict[str, Any], output_dir: Path) -> list[Path]:
     for stale in {output_dir / "shifts.png", output_dir / "shifts.svg"} - set(paths):
         stale.unlink(missing_ok=True)
     return paths
-
-
-
-

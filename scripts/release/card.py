@@ -29,19 +29,13 @@ from scripts.common.records import (
 from scripts.release.files import CARD_FILE, ReleaseError, claim_release, release_files, replacing
 from scripts.release.stages import prompts_of, stage_table
 from scripts.training.cost import total_flops, training_seconds
+from tasks import TASKS
 
 
-TEMPLATE = Path(__file__).parents[1] / "model_cards" / "template.md"
+TEMPLATE = Path(__file__).parents[2] / "model_cards" / "template.md"
 OWNER = "looped-gpt2"  # of the releases in model_cards/
 # what means something in a line of Markdown; an underscore within a word does not
 SPECIAL = re.compile(r"[\\`*\[\]<>#|~$&]|(?<![^\W_])_|_(?![^\W_])")
-CLASS_DESCRIPTIONS = {
-    "linear_regression": "linear functions",
-    "noisy_linear_regression": "linear functions seen through noise",
-    "sparse_linear_regression": "sparse linear functions",
-    "decision_tree": "decision trees",
-    "relu_2nn_regression": "two-layer ReLU networks",
-}
 OPTIONAL_CURVES = {"limit": "limit", "excess_over_limit": "excess over the limit"}
 RECIPE_ROWS = (
     *("task", "n_dims", "n_points", "n_loops", "n_loops_start", "n_loops_min", "loop_window", "input_injection"),
@@ -97,6 +91,11 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def describe(task: str) -> str:
+    """What the task of that name learns; a task that is not of this project is called by its name."""
+    return TASKS[task].description if task in TASKS else task.replace("_", " ")
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -215,7 +214,7 @@ def card_values(record: dict[str, Any], repo_id: str) -> dict[str, Any]:
         row["name"] = Markdown(f"**{number(row['flops'])}**") if row["is_model"] else number(row["flops"])
     return {
         "title": f"Looped GPT-2, {settings['task'].replace('_', ' ')}",
-        "class_description": CLASS_DESCRIPTIONS.get(settings["task"], settings["task"].replace("_", " ")),
+        "class_description": describe(settings["task"]),
         "repo_id": Markdown(repo_id),
         "name": Markdown(name),
         "clone_folder": Markdown(f"model_cards/{name.replace('-', '_')}") if owner == OWNER else None,
@@ -381,7 +380,3 @@ def check_repo_id(repo_id: str):
     validate_repo_id(repo_id)
     if "/" not in repo_id:
         raise ValueError(f"`repo_id` must be ORG/NAME, got {repo_id!r}.")
-
-
-
-

@@ -1,4 +1,4 @@
-"""The tables of all released checkpoints: their errors beside the limit, a solver and the paper's models, and their cost."""
+"""The tables of all released checkpoints: errors beside limit, solver and the paper's models, and cost."""
 
 from pathlib import Path
 from statistics import fmean
@@ -11,17 +11,11 @@ from scripts.common.records import ENVIRONMENT_FILE, LOG_FILE, METRICS_FILE, rea
 from scripts.release.card import number
 from scripts.training.arguments import Arguments, parse_arguments
 from scripts.training.cost import recorded_cost, training_flops
+from tasks import TASKS
 from tasks.published import published_curves
 
 
-ROOT = Path(__file__).parents[1]
-# the figures that the paper reports: examples, and how they are named
-FIGURES = {
-    "linear_regression": {"20": [20], "40": [40]},
-    "sparse_linear_regression": {"10": [10], "40": [40]},
-    "relu_2nn_regression": {"80 to 100": list(range(80, 101))},
-    "decision_tree": {"80 to 100": list(range(80, 101))},
-}
+ROOT = Path(__file__).parents[2]
 ERRORS = ("limit", "best classical solver", "paper, 12 layers", "paper, looped", "this project")
 MODELS = ("paper, 12 layers", "paper, looped", "this project")
 
@@ -76,9 +70,9 @@ def headline(cards: Path) -> str:
         `ValueError`: a record is missing, damaged or of another size than the paper's models.
     """
     errors, costs = [], []
-    for task, figures in FIGURES.items():
-        folder = cards / task
-        if not folder.exists():
+    for task, kind in TASKS.items():
+        figures, folder = kind.figures, cards / task
+        if not (figures and folder.exists()):
             continue
         metrics, name = read_metrics(folder / METRICS_FILE), task.replace("_", " ")
         try:
@@ -90,7 +84,3 @@ def headline(cards: Path) -> str:
             ) from None
         costs.append([name, *cost_cells(folder, task, metrics["settings"]["n_parameters"])])
     return table(["", "examples", *ERRORS], errors) + "\n\n" + table(["", *MODELS], costs)
-
-
-
-

@@ -148,7 +148,3 @@ def stage_table(
             for first, last, target in zip(before["errors"], after["errors"], table["target"], strict=True)
         ]
     return table
-
-
-
-

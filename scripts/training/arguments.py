@@ -239,16 +239,16 @@ class Arguments(FieldGroups):
     def stream(self) -> Stream:
         """The training stream."""
         task = self.task
-        function_class = make_task(task.task, task.n_dims)
-        if self.optimization.hint_weight and not function_class.n_hints:
-            raise ValueError(f"the function class {task.task} has no hints: leave out `hint_weight`.")
+        function_class = make_task(task.task, n_dims=task.n_dims, n_points=task.n_points)
         dims = (task.n_dims_increment, task.n_dims_interval, task.curriculum_hold)
         points = (task.n_points_increment, task.n_points_interval, task.curriculum_hold)
         return Stream(
             function_class,
             self.optimization.batch_size,
-            n_points=_schedule("n_points", task.n_points_start, task.n_points, *points),
-            n_dims_active=_schedule("n_dims", task.n_dims_start, task.n_dims, *dims),
+            {
+                "n_points": _schedule("n_points", task.n_points_start, task.n_points, *points),
+                "n_dims_active": _schedule("n_dims", task.n_dims_start, task.n_dims, *dims),
+            },
             seed=self.optimization.seed,
             n_distinct_prompts=task.n_distinct_prompts,
             with_hints=self.optimization.hint_weight > 0,

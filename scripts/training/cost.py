@@ -25,7 +25,7 @@ def training_flops(arguments: Arguments) -> int:
             The run; its curriculum and loop counts are followed step by step.
     """
     model, optimization, loops = arguments.model, arguments.optimization, arguments.loops
-    n_points = arguments.stream.n_points
+    n_points = arguments.stream.schedules["n_points"]
     schedules = (n_points, arguments.n_loops_schedule)
     changes = {step for schedule in schedules for step in _changes(schedule, optimization.max_steps)}
     total = 0

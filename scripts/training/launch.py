@@ -1,15 +1,9 @@
-"""One training from its arguments to its model: processes connected, everything checked, the folder claimed, trained."""
+"""One training from its arguments to its model: processes connected, the folder claimed, trained, exported."""
 
 import os
 import platform
 import sys
 from collections.abc import Callable
-
-from scripts.training.interruption import stop_at_once_on_signals
-
-
-if __name__ == "__main__":
-    stop_at_once_on_signals()  # the imports below take seconds
 
 import accelerate
 import datasets
@@ -193,7 +187,3 @@ def train(trainer: Trainer) -> int:
         trainer.export()
         trainer.accelerator.print(f"Finished: {trainer.folder.path} loads with {trainer.auto_class}.from_pretrained.")
     return stopped_by
-
-
-
-

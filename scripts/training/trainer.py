@@ -259,8 +259,7 @@ class Trainer:
             "error_at_last_point": last_error / normaliser,
             "grad_norm": grad_norm,
             "learning_rate": self.optimizers[0].param_groups[0]["lr"],
-            "n_dims_active": self.stream.n_dims_active.at(step - 1),
-            "n_points": self.stream.n_points.at(step - 1),
+            **self.stream.sizes_at(step - 1),
             "n_loops": self.arguments.n_loops_schedule.at(step - 1),
             "seconds_per_step": seconds,
         }
@@ -274,7 +273,7 @@ class Trainer:
         """Normalised squared error on held-out prompts of full size with the final loop count."""
         task, run = self.stream.task, self.arguments.run
         generator = make_generator("validation", self.arguments.optimization.seed)
-        prompts = task.sample(run.n_eval_prompts, self.arguments.task.n_points, generator)
+        prompts = task.sample(run.n_eval_prompts, generator)
         model = self.result.eval()
         batch_size = self.arguments.optimization.batch_size
         errors = []

@@ -1,62 +1,14 @@
-"""Classical predictors, functions of the examples seen so far, all run by one "predict every prefix" function."""
+"""Classical predictors, functions of the examples seen so far."""
 
 import warnings
-from collections.abc import Callable
-from functools import partial
 
 import torch
 
-from .cores import n_cores
+from ..cores import n_cores
+from .prefixes import Predictor
 
-
-# (xs (B, n, D), ys (B, n), query (B, D)) -> prediction (B,), or (B, K) of K settings at once, for n >= 1
-Predictor = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 LASSO_ALPHAS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)  # Yang et al. (2024)
-
-
-def predict_prefixes(
-    predictor: Predictor, xs: torch.Tensor, ys: torch.Tensor, queries: torch.Tensor | None = None
-) -> torch.Tensor:
-    """
-    Predict y at every point from the points before it, 0 where there are none.
-
-    Args:
-        predictor (`Predictor`):
-            One of [`BASELINES`], of [`~tasks.limits.limit_of`] or any function of the same form.
-        xs (`torch.Tensor` of shape `(B, P, D)`), ys (`torch.Tensor` of shape `(B, P)` or `(B, P - 1)`):
-            Prompts.
-        queries (`torch.Tensor` of shape `(B, P, D)`, *optional*, defaults to `xs`):
-            Where to predict; query i is answered from the points before i.
-
-    Returns:
-        `torch.Tensor` of shape `(B, P)`, float64, or `(B, P, K)` of a predictor of K settings: prediction i depends on
-        the points before i and on query i only.
-
-    Raises:
-        `ValueError`: the shapes do not belong together, or a value is not finite.
-    """
-    queries = xs if queries is None else queries
-    _check_prompts(xs, ys, queries)
-    xs, ys, queries = xs.double(), ys.double(), queries.double()
-    predictions = [predictor(xs[:, :n], ys[:, :n], queries[:, n]) for n in range(1, xs.shape[1])]
-    nothing_seen = torch.zeros_like(predictions[0]) if predictions else xs.new_zeros(len(xs))
-    return torch.stack([nothing_seen, *predictions], dim=1)
-
-
-def _check_prompts(xs: torch.Tensor, ys: torch.Tensor, queries: torch.Tensor):
-    if xs.ndim != 3 or 0 in xs.shape:
-        raise ValueError(f"`xs` must have shape (prompts, points, dimensions), none of them 0, got {tuple(xs.shape)}.")
-    n_prompts, n_points = xs.shape[:2]
-    if ys.shape not in ((n_prompts, n_points), (n_prompts, n_points - 1)):
-        raise ValueError(
-            f"`ys` must have shape {(n_prompts, n_points)} or {(n_prompts, n_points - 1)}, got {tuple(ys.shape)}."
-        )
-    if queries.shape != xs.shape:
-        raise ValueError(f"`queries` must have the shape of `xs`, {tuple(xs.shape)}, got {tuple(queries.shape)}.")
-    for name, values in (("xs", xs), ("ys", ys[:, : n_points - 1]), ("queries", queries)):
-        if not values.isfinite().all():
-            raise ValueError(f"`{name}` must be finite, got NaN or infinity.")
 
 
 def predict_zero(xs: torch.Tensor, ys: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
@@ -132,7 +84,7 @@ def _lasso_weights(xs, ys, alphas):
 def predict_boosted_trees(
     xs: torch.Tensor, ys: torch.Tensor, query: torch.Tensor, **settings: float | bool
 ) -> torch.Tensor:
-    """Predict as XGBoost does: [`tasks.boosted_trees.predict_boosted_trees`], imported where it is used."""
+    """Predict as XGBoost does: [`tasks.baselines.boosted_trees.predict_boosted_trees`], imported where it is used."""
     from .boosted_trees import predict_boosted_trees as predict
 
     return predict(xs, ys, query, **settings)
@@ -147,40 +99,16 @@ def predict_greedy_tree(
 
 
 def predict_relu_network(xs: torch.Tensor, ys: torch.Tensor, query: torch.Tensor, **settings: float) -> torch.Tensor:
-    """Predict by a network trained by Adam: [`tasks.network_baseline.predict_relu_network`], imported where used."""
-    from .network_baseline import predict_relu_network as predict
+    """Predict by a network trained by Adam: `relu_network.predict_relu_network`, imported where it is used."""
+    from .relu_network import predict_relu_network as predict
 
     return predict(xs, ys, query, **settings)
 
 
-BASELINES: dict[str, Predictor] = {
+# those of every class
+EVERYWHERE: dict[str, Predictor] = {
     "zero": predict_zero,
     "averaging": predict_averaging,
     "least squares": predict_least_squares,
     "3-nearest neighbours": predict_3_nearest_neighbours,
-    "ridge": predict_ridge,
-    "Lasso": predict_lasso,
-    "greedy tree": partial(predict_greedy_tree, depth=2),
-    "greedy tree, signs": partial(predict_greedy_tree, depth=4, signs=True),
-    "XGBoost": predict_boosted_trees,
-    "XGBoost, signs": partial(predict_boosted_trees, signs=True),
-    "2-layer network": predict_relu_network,
 }
-
-_EVERYWHERE = ("zero", "averaging", "least squares", "3-nearest neighbours")
-_BY_TASK = {
-    "linear_regression": ("ridge",),
-    "noisy_linear_regression": ("ridge",),
-    "sparse_linear_regression": ("Lasso",),
-    "decision_tree": ("greedy tree", "greedy tree, signs", "XGBoost", "XGBoost, signs"),
-    "relu_2nn_regression": ("2-layer network",),
-}
-
-
-def baselines_of(task: str) -> dict[str, Predictor]:
-    """
-    The baselines that belong to the function class of that name: those of the papers, and ridge regression.
-
-    A class of the user's has those that every class has.
-    """
-    return {name: BASELINES[name] for name in (*_EVERYWHERE, *_BY_TASK.get(task, ()))}

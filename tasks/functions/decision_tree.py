@@ -1,14 +1,22 @@
 """Full binary decision trees on the signs of the coordinates (Garg et al., 2022)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
-from .common import Task, check_at_least_one, draw_normal
+from ..baselines.classical import (
+    predict_3_nearest_neighbours,
+    predict_boosted_trees,
+    predict_greedy_tree,
+)
+from ..baselines.prefixes import Predictor
+from ..common import FunctionClass, NamedPredictor, check_at_least_one, draw_normal
 
 
 @dataclass(frozen=True)
-class DecisionTree(Task):
+class DecisionTree(FunctionClass):
     """
     Every inner node asks whether one active coordinate, drawn uniformly, is positive; leaves are N(0, 1).
 
@@ -21,6 +29,8 @@ class DecisionTree(Task):
     """
 
     name = "decision_tree"
+    description = "decision trees"
+    figures = {"80 to 100": list(range(80, 101))}  # noqa: RUF012
     depth: int = 4
 
     def __post_init__(self):
@@ -34,6 +44,26 @@ class DecisionTree(Task):
     @property
     def n_hints(self) -> int:
         return self.n_dims
+
+    @property
+    def baselines(self) -> Mapping[str, Predictor]:
+        return {
+            **super().baselines,
+            "greedy tree": partial(predict_greedy_tree, depth=2),
+            "greedy tree, signs": partial(predict_greedy_tree, depth=4, signs=True),
+            "XGBoost": predict_boosted_trees,
+            "XGBoost, signs": partial(predict_boosted_trees, signs=True),
+        }
+
+    @property
+    def limit(self) -> NamedPredictor:
+        from ..limits.tree_posterior import predict_tree_posterior
+
+        return NamedPredictor("posterior over trees", partial(predict_tree_posterior, depth=self.depth))
+
+    @property
+    def solver(self) -> NamedPredictor:
+        return NamedPredictor("3-nearest neighbours", predict_3_nearest_neighbours)
 
     def draw_functions(self, n_prompts: int, n_dims_active: int, generator: torch.Generator) -> "DrawnTrees":
         shape = (n_prompts, 2 ** (self.depth + 1) - 1)

@@ -1,18 +1,27 @@
 """Linear functions y = w·x, w ~ N(0, I), and the same seen through noise (Garg et al., 2022; Yang et al., 2024)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import torch
 
-from .common import Task, draw_normal
+from ..baselines.classical import predict_least_squares, predict_ridge
+from ..baselines.prefixes import Predictor
+from ..common import FunctionClass, NamedPredictor, draw_normal
+from ..published import published
+from ..shifts import SHIFTS, Shift
 from .linear_functions import LinearFunctions
 
 
 @dataclass(frozen=True)
-class LinearRegression(Task):
+class LinearRegression(FunctionClass):
     """y = w·x with w ~ N(0, I)."""
 
     name = "linear_regression"
+    description = "linear functions"
+    figures = {"20": [20], "40": [40]}  # noqa: RUF012
 
     @property
     def normaliser(self) -> float:
@@ -21,6 +30,26 @@ class LinearRegression(Task):
     @property
     def n_hints(self) -> int:
         return self.n_dims
+
+    @property
+    def baselines(self) -> Mapping[str, Predictor]:
+        return {**super().baselines, "ridge": predict_ridge}
+
+    @property
+    def limit(self) -> NamedPredictor | None:
+        return NamedPredictor("minimum-norm least squares", predict_least_squares)
+
+    @property
+    def shifts(self) -> Mapping[str, Shift]:
+        return SHIFTS
+
+    @property
+    def published_shifts(self) -> dict[str, dict[str, list[float | None]]]:
+        return published()["shifts"]["curves"] if self.shifts and self.n_dims == 20 else {}
+
+    def expected_limit(self, n_points: int) -> np.ndarray:
+        """Expected error of the limit after 0 ... `n_points - 1` examples: 1 - n / n_dims, and 0 from n_dims on."""
+        return np.clip(1 - np.arange(n_points) / self.n_dims, 0, None)
 
     def draw_functions(self, n_prompts: int, n_dims_active: int, generator: torch.Generator) -> LinearFunctions:
         weights = draw_normal((n_prompts, self.n_dims), generator)
@@ -39,12 +68,24 @@ class NoisyLinearRegression(LinearRegression):
     """
 
     name = "noisy_linear_regression"
+    description = "linear functions seen through noise"
+    figures = {}  # noqa: RUF012
     noise_std: float = 0.1
 
     def __post_init__(self):
         super().__post_init__()
         if not 0 <= self.noise_std < float("inf"):
             raise ValueError(f"`noise_std` must be a finite number >= 0, got {self.noise_std}.")
+
+    @property
+    def limit(self) -> NamedPredictor | None:
+        if self.noise_std == 0:
+            return super().limit
+        return NamedPredictor("ridge at the true noise", partial(predict_ridge, alpha=self.noise_std**2))
+
+    @property
+    def shifts(self) -> Mapping[str, Shift]:
+        return {}
 
     def observe(self, labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         return labels + self.noise_std * draw_normal(tuple(labels.shape), generator)

@@ -1,15 +1,18 @@
 """Random 2-layer ReLU networks (Garg et al., 2022)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 
-from .common import Task, check_at_least_one, draw_normal
+from ..baselines.classical import predict_3_nearest_neighbours, predict_relu_network
+from ..baselines.prefixes import Predictor
+from ..common import FunctionClass, NamedPredictor, check_at_least_one, draw_normal
+from ..limits.arc_cosine_kernel import predict_arc_cosine_kernel
 
 
 @dataclass(frozen=True)
-class Relu2nnRegression(Task):
+class Relu2nnRegression(FunctionClass):
     """
     y = sqrt(2 / hidden_size) · a·relu(W x) with all weights N(0, 1), so that the mean square of y is `n_dims`.
 
@@ -19,6 +22,8 @@ class Relu2nnRegression(Task):
     """
 
     name = "relu_2nn_regression"
+    description = "two-layer ReLU networks"
+    figures = {"80 to 100": list(range(80, 101))}  # noqa: RUF012
     hidden_size: int = 100
 
     def __post_init__(self):
@@ -28,6 +33,18 @@ class Relu2nnRegression(Task):
     @property
     def normaliser(self) -> float:
         return float(self.n_dims)
+
+    @property
+    def baselines(self) -> Mapping[str, Predictor]:
+        return {**super().baselines, "2-layer network": predict_relu_network}
+
+    @property
+    def limit(self) -> NamedPredictor:
+        return NamedPredictor("arc-cosine kernel", predict_arc_cosine_kernel)
+
+    @property
+    def solver(self) -> NamedPredictor:
+        return NamedPredictor("3-nearest neighbours", predict_3_nearest_neighbours)
 
     def draw_functions(
         self, n_prompts: int, n_dims_active: int, generator: torch.Generator

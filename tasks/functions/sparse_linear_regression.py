@@ -1,15 +1,19 @@
 """Linear functions of a few coordinates only (Garg et al., 2022)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
-from .common import Task, check_at_least_one, draw_normal
+from ..baselines.classical import predict_lasso
+from ..baselines.prefixes import Predictor
+from ..common import FunctionClass, NamedPredictor, check_at_least_one, draw_normal
 from .linear_functions import LinearFunctions
 
 
 @dataclass(frozen=True)
-class SparseLinearRegression(Task):
+class SparseLinearRegression(FunctionClass):
     """
     y = w·x with w ~ N(0, I) on `sparsity` coordinates drawn among the active ones and zero elsewhere.
 
@@ -22,12 +26,14 @@ class SparseLinearRegression(Task):
     """
 
     name = "sparse_linear_regression"
+    description = "sparse linear functions"
+    figures = {"10": [10], "40": [40]}  # noqa: RUF012
     sparsity: int = 3
 
     def __post_init__(self):
         super().__post_init__()
         check_at_least_one(sparsity=self.sparsity)
-        self.check_n_dims_active(self.n_dims)
+        self.check_sizes(n_dims_active=self.n_dims)
 
     @property
     def normaliser(self) -> float:
@@ -37,9 +43,19 @@ class SparseLinearRegression(Task):
     def n_hints(self) -> int:
         return self.n_dims
 
-    def check_n_dims_active(self, n_dims_active: int):
-        super().check_n_dims_active(n_dims_active)
-        if self.sparsity > n_dims_active:
+    @property
+    def baselines(self) -> Mapping[str, Predictor]:
+        return {**super().baselines, "Lasso": predict_lasso}
+
+    @property
+    def limit(self) -> NamedPredictor:
+        from ..limits.sparse_posterior import predict_sparse_posterior
+
+        return NamedPredictor("posterior over supports", partial(predict_sparse_posterior, sparsity=self.sparsity))
+
+    def check_sizes(self, n_points: int | None = None, n_dims_active: int | None = None):
+        super().check_sizes(n_points, n_dims_active)
+        if n_dims_active is not None and self.sparsity > n_dims_active:
             raise ValueError(f"`sparsity` must be <= the active dimensions, got {self.sparsity} > {n_dims_active}.")
 
     def draw_functions(self, n_prompts: int, n_dims_active: int, generator: torch.Generator) -> LinearFunctions:

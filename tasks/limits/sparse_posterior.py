@@ -1,76 +1,15 @@
-"""The limit of each function class: the predictor whose expected error no other can undercut."""
+"""The exact posterior mean of random sparse linear functions: no predictor has a smaller expected error."""
 
 import itertools
-from functools import partial
 
 import numba
 import numpy as np
 import torch
 
-from .baselines import Predictor, predict_least_squares, predict_ridge
-from .common import Task
-from .cores import map_prompts
-from .decision_tree import DecisionTree
-from .linear_regression import LinearRegression, NoisyLinearRegression
-from .relu_2nn_regression import Relu2nnRegression
-from .sparse_linear_regression import SparseLinearRegression
-from .tree_posterior import predict_tree_posterior
+from ..cores import map_prompts
 
 
 ROUND_OFF = 1e-13  # variance of the float32 rounding of a y near 1
-
-
-def limit_of(task: Task) -> tuple[str, Predictor] | None:
-    """
-    The limit of a function class under its own inputs, all dimensions active: what it is, and the predictor.
-
-    `None` where no limit is known, as for a class of the user's.
-
-    All but the last are posterior means, so no predictor has a smaller expected squared error at any position. That of
-    the ReLU networks is the best predictor linear in y, close to the posterior mean of networks this wide.
-    """
-    if isinstance(task, NoisyLinearRegression) and task.noise_std > 0:
-        return "ridge at the true noise", partial(predict_ridge, alpha=task.noise_std**2)
-    if isinstance(task, LinearRegression):
-        return "minimum-norm least squares", predict_least_squares
-    if isinstance(task, SparseLinearRegression):
-        return "posterior over supports", partial(predict_sparse_posterior, sparsity=task.sparsity)
-    if isinstance(task, DecisionTree):
-        return "posterior over trees", partial(predict_tree_posterior, depth=task.depth)
-    if isinstance(task, Relu2nnRegression):
-        return "arc-cosine kernel", predict_arc_cosine_kernel
-    return None
-
-
-def expected_limit(task: Task, n_points: int) -> np.ndarray | None:
-    """
-    Expected normalised error of the limit after 0 ... `n_points - 1` examples where there is a closed form.
-
-    Noiseless linear functions: 1 - n / n_dims, and 0 from `n_dims` examples on; `None` for the other classes.
-    """
-    noiseless = isinstance(task, LinearRegression) and getattr(task, "noise_std", 0) == 0
-    return np.clip(1 - np.arange(n_points) / task.n_dims, 0, None) if noiseless else None
-
-
-def predict_arc_cosine_kernel(xs: torch.Tensor, ys: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
-    """
-    Predict a random 2-layer ReLU network by the best linear function of the ys, from its exact covariance.
-
-    Cov(f(x), f(x')) = |x||x'| (sin t + (pi - t) cos t) / pi, t the angle between x and x', whatever the width.
-    Source: Cho and Saul, "Kernel Methods for Deep Learning" (2009), the arc-cosine kernel of degree 1.
-    """
-    gram = _arc_cosine(xs, xs)
-    gram = gram + 1e-9 * torch.diag_embed(gram.diagonal(dim1=1, dim2=2))
-    weights = torch.linalg.solve(gram, ys.unsqueeze(-1))
-    return (_arc_cosine(query.unsqueeze(1), xs) @ weights).flatten()
-
-
-def _arc_cosine(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Covariances `(B, m, n)` of the values at `(B, m, D)` and `(B, n, D)`."""
-    lengths = first.norm(dim=-1).unsqueeze(2) * second.norm(dim=-1).unsqueeze(1)
-    cosine = (first @ second.mT / lengths.clamp(min=1e-300)).clamp(-1, 1)
-    angle = cosine.acos()
-    return lengths * (angle.sin() + (torch.pi - angle) * cosine) / torch.pi
 
 
 def predict_sparse_posterior(

@@ -4,7 +4,7 @@ import numba
 import numpy as np
 import torch
 
-from .cores import map_prompts
+from ..cores import map_prompts
 
 
 MAX_DEPTH = 5  # the 2**depth leaf values must fit into the bits of a 64-bit integer
@@ -21,7 +21,7 @@ def predict_tree_posterior(xs: torch.Tensor, ys: torch.Tensor, query: torch.Tens
 
     Args:
         xs (`torch.Tensor` of shape `(B, n, D)`), ys (`torch.Tensor` of shape `(B, n)`):
-            Examples of trees of [`~tasks.decision_tree.DecisionTree`] without noise, all coordinates active, n >= 1.
+            Examples of noiseless [`~tasks.functions.decision_tree.DecisionTree`]s, all coordinates active, n >= 1.
         query (`torch.Tensor` of shape `(B, D)`):
             Where to predict.
         depth (`int`, defaults to 4):

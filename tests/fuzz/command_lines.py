@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from scripts.training import arguments, lm_arguments, train_lm
+from scripts import train_lm
+from scripts.training import arguments, lm_arguments
 from tests.fuzz.outcome import ODD, ODD_WORDS, Fault, check, describe, some
 
 

@@ -10,7 +10,7 @@ from tasks import make_task
 
 @pytest.fixture
 def examples():
-    return make_task("noisy_linear_regression", 3).sample(2, 6, torch.Generator().manual_seed(1))
+    return make_task("noisy_linear_regression", n_dims=3).sample(2, torch.Generator().manual_seed(1), n_points=6)
 
 
 def predict_each_as_the_last_point(model, xs, ys, xs_query, n_loops):

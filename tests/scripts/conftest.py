@@ -103,9 +103,11 @@ def train_here(recipe, monkeypatch):
     from accelerate.state import AcceleratorState
 
     from scripts import train
+    from scripts.training import launch
+    from scripts.training.trainer import Trainer
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    take_step, n_threads = train.Trainer.training_step, torch.get_num_threads()
+    take_step, n_threads = Trainer.training_step, torch.get_num_threads()
 
     def run(output_dir, *flags, stop_at=None):
         def training_step(self, index, batch):
@@ -114,14 +116,14 @@ def train_here(recipe, monkeypatch):
             return take_step(self, index, batch)
 
         AcceleratorState._reset_state(reset_partial_state=True)
-        folder = train.RunFolder(output_dir)
+        folder = launch.RunFolder(output_dir)
         argv = ["train.py", "--recipe", str(recipe), "--output_dir", str(output_dir), *map(str, flags)]
         with monkeypatch.context() as patch, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             patch.setattr(sys, "argv", argv)
-            patch.setattr(train.Trainer, "training_step", training_step)
+            patch.setattr(Trainer, "training_step", training_step)
             patch.setattr(train, "keep_freed_memory", lambda: None)
-            patch.setattr(train, "RunFolder", lambda path: folder)
+            patch.setattr(launch, "RunFolder", lambda path: folder)
             try:
                 train.main()
             except SystemExit as exit:

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from scripts import benchmark_lm
+from scripts import benchmark_lm as benchmark_lm_program
 
 
 @pytest.fixture
@@ -12,8 +12,8 @@ def run(tmp_path, monkeypatch):
         sizes = {"n_tokens": 4, "n_loops": 4, "n_embd": 64, "vocab_size": 16, "repeats": 1} | changes
         flags = [str(part) for name, value in sizes.items() for part in (f"--{name}", value)]
         monkeypatch.setattr(sys, "argv", ["benchmark_lm.py", "--output_dir", str(tmp_path), *flags])
-        monkeypatch.setattr(benchmark_lm, "prepare_device", lambda: benchmark_lm.torch.device("cpu"))
-        benchmark_lm.main()
+        monkeypatch.setattr(benchmark_lm_program, "prepare_device", lambda: benchmark_lm_program.torch.device("cpu"))
+        benchmark_lm_program.main()
         return json.loads((tmp_path / "benchmark_lm.json").read_text())["rows"]
 
     return run

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import HfApi
-from tests.scripts.test_demo_curves import leftmost_point
 
 from modeling_looped_gpt2 import (
     LoopedGPT2Config,
@@ -23,10 +22,11 @@ from modeling_looped_gpt2 import (
 )
 from scripts import demo, demo_curves
 from tasks import make_task
+from tests.scripts.demo_page.test_curves import leftmost_point
 
 
 ROOT = Path(__file__).parents[2]
-TASK = make_task("linear_regression", 3)
+TASK = make_task("linear_regression", n_dims=3)
 
 
 @pytest.fixture(scope="module")

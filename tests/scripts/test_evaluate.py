@@ -45,7 +45,7 @@ def test_metrics_hold_what_the_model_and_the_baselines_do(run, model_folder, tmp
     metrics = evaluate_small(run, model_folder, tmp_path / "new")
     assert metrics["settings"].items() >= {"n_points": 6, "n_loops": 4, "max_loops": 20, "normaliser": 3.0}.items()
     assert list(metrics["error_by_example"]) == ["model", *baselines_of("noisy_linear_regression")]
-    prompts = make_task("noisy_linear_regression", 3).sample(30, 6, make_generator("evaluation", 1))
+    prompts = make_task("noisy_linear_regression", n_dims=3).sample(30, make_generator("evaluation", 1), n_points=6)
     model = LoopedGPT2ForInContextRegression.from_pretrained(model_folder).eval()
     with torch.no_grad():
         errors = {
@@ -85,7 +85,7 @@ def test_shifts_are_measured_on_linear_functions(run, model_folder, tmp_path, ca
         assert {len(values) for curve in curves.values() for values in curve.values()} <= {3, 6}
     assert metrics["settings"]["n_loop_prompts"] == 5
     assert "scale_y_1/3" in capsys.readouterr().out
-    prompts = make_task("linear_regression", 3).sample(30, 6, make_generator("evaluation", 1))
+    prompts = make_task("linear_regression", n_dims=3).sample(30, make_generator("evaluation", 1), n_points=6)
     model = LoopedGPT2ForInContextRegression.from_pretrained(model_folder).eval()
     with torch.no_grad():
         predictions = model(prompts["xs"][:5], prompts["ys"][:5]).predictions

@@ -15,7 +15,10 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
-from scripts import evaluate, model_card, plot, release
+from scripts import evaluate, plot
+from scripts import model_card as model_card_program
+from scripts.release import card as model_card
+from scripts.release import files as release
 
 
 REPO = "ana/looped"
@@ -140,7 +143,7 @@ def test_what_a_full_evaluation_adds_is_shown(evaluated, change):
 
 def run(monkeypatch, *flags):
     monkeypatch.setattr(sys, "argv", ["model_card.py", *map(str, flags)])
-    model_card.main()
+    model_card_program.main()
 
 
 def test_a_trained_run_that_was_evaluated_and_drawn_has_a_card(finished, tmp_path, monkeypatch):

@@ -8,8 +8,10 @@ import pytest
 from matplotlib import image
 from matplotlib.colors import to_rgb
 
-from scripts import plot, report
+from scripts import report as report_program
 from scripts.common.records import RecordError, read_metrics
+from scripts.evaluation import page as report
+from scripts.evaluation import pictures as plot
 
 
 CURVE = {"error": [1.0, 0.5, 0.1], "low": [0.9, 0.4, 0.05], "high": [1.1, 0.6, 0.2]}
@@ -61,8 +63,8 @@ def test_the_report_holds_everything_in_one_file(full_metrics, tmp_path, monkeyp
     (tmp_path / "metrics.json").write_text(json.dumps(full_metrics))
     flags = ["--metrics", str(tmp_path / "metrics.json"), "--output_dir", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["report.py", *flags])
-    report.main()
-    report.main()  # it may replace its own
+    report_program.main()
+    report_program.main()  # it may replace its own
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("<svg") == 2
     for text in (

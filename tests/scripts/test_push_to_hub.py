@@ -11,7 +11,10 @@ from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from modeling_looped_gpt2.estimator_looped_gpt2 import InContextRegressor
-from scripts import model_card, push_to_hub, release
+from scripts import model_card as model_card_program
+from scripts import push_to_hub
+from scripts.release import card as model_card
+from scripts.release import files as release
 from scripts.release.stages import read_stage
 
 
@@ -224,7 +227,7 @@ def test_a_folder_with_a_damaged_file_is_neither_pushed_nor_written(name, push, 
             flags = ["--model", str(folder), "--repo_id", REPO, "--output_dir", str(tmp_path / "new")]
             monkeypatch.setattr(sys, "argv", ["model_card.py", *flags])
             with pytest.raises(SystemExit, match=str(folder)) as refused:
-                model_card.main()
+                model_card_program.main()
             assert len(str(refused.value).splitlines()) == 1
     assert not (tmp_path / "new").exists()
     assert hub.requests == []
@@ -348,7 +351,7 @@ def test_the_estimator_reads_a_pushed_model_and_says_what_it_cannot(push, evalua
 def test_a_folder_of_model_cards_is_pushed_as_it_stands(push, hub, evaluated, monkeypatch, tmp_path):
     flags = ["--model", str(evaluated), "--repo_id", REPO, "--output_dir", str(tmp_path / "cards")]
     monkeypatch.setattr(sys, "argv", ["model_card.py", *flags])
-    model_card.main()
+    model_card_program.main()
     shutil.rmtree(evaluated)
     push("--model", tmp_path / "cards")
     files = hub.repositories[REPO].files

@@ -3,7 +3,10 @@ import sys
 
 import pytest
 
-from scripts import model_card, stages
+from scripts import model_card as model_card_program
+from scripts import stages as stages_program
+from scripts.release import card as model_card
+from scripts.release import stages
 
 
 REPO = "ana/looped"
@@ -11,7 +14,7 @@ REPO = "ana/looped"
 
 def run(monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["stages.py", *map(str, arguments)])
-    stages.main()
+    stages_program.main()
 
 
 @pytest.fixture
@@ -77,15 +80,15 @@ def test_the_record_of_the_stages_reaches_the_card(evaluated, earlier, change, m
     target = tmp_path / "card"
     flags = ["model_card.py", "--repo_id", REPO, "--output_dir", str(target), "--model"]
     monkeypatch.setattr(sys, "argv", [*flags, str(evaluated)])
-    model_card.main()
+    model_card_program.main()
     assert (target / "README.md").read_text() == card
     assert (target / "stages.json").exists()
     monkeypatch.setattr(sys, "argv", [*flags, str(target)])
-    model_card.main()
+    model_card_program.main()
     assert (target / "README.md").read_text() == card
     (evaluated / "stages.json").unlink()
     monkeypatch.setattr(sys, "argv", [*flags, str(evaluated)])
-    model_card.main()
+    model_card_program.main()
     assert (target / "README.md").read_text() == without == model_card.render_card(target, REPO)
 
 

@@ -89,7 +89,7 @@ def test_a_misspelt_field_is_refused_before_anything_is_trained(tmp_path, monkey
 
 
 def test_a_pool_of_prompts_comes_again(tmp_path):
-    settings = (make_task("linear_regression", 2), 4, Schedule(3, 3), Schedule(2, 2), 0)
+    settings = (make_task("linear_regression", n_dims=2), 4, {"n_points": Schedule(3, 3)}, 0)
     stream, endless = Stream(*settings, n_distinct_prompts=8), Stream(*settings)
     for index in range(6):
         assert torch.equal(stream.batch(index)["xs"], endless.batch(index % 2)["xs"])

@@ -19,8 +19,8 @@ from modeling_looped_gpt2 import (
     LoopedGPT2ForInContextRegression,
     LoopedGPT2LMHeadModel,
 )
-from scripts.train import check_parallelism
 from scripts.training.arguments import InContextOptimizationArguments
+from scripts.training.launch import check_parallelism
 from scripts.training.run_folder import RunError
 from scripts.training.trainer import Trainer, initial_weights
 

@@ -68,9 +68,9 @@ def train(corpus, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(sys, "argv", ["train_lm.py", *flags(corpus, output_dir, **changes)])
             patch.setattr(train_lm, "keep_freed_memory", lambda: None)
-            patch.setattr("scripts.train.use_all_cores", lambda n_local_processes: None)
+            patch.setattr("scripts.training.launch.use_all_cores", lambda n_local_processes: None)
             folder = train_lm.RunFolder(output_dir)
-            patch.setattr("scripts.train.RunFolder", lambda path: folder)
+            patch.setattr("scripts.training.launch.RunFolder", lambda path: folder)
             try:
                 train_lm.main()
             finally:  # the lock of a run is closed by the end of its process

@@ -4,15 +4,15 @@ import torch
 import xgboost
 from sklearn.linear_model import Lasso
 from sklearn.tree import DecisionTreeRegressor
+from tasks.network_baseline import _train_networks, predict_relu_network
 
 from tasks import TASKS, make_task
 from tasks.baselines import BASELINES, LASSO_ALPHAS, baselines_of, predict_boosted_trees, predict_prefixes
-from tasks.network_baseline import _train_networks, predict_relu_network
 
 
 @pytest.fixture
 def prompts():
-    return make_task("linear_regression", 4).sample(8, 10, torch.Generator().manual_seed(0))
+    return make_task("linear_regression", n_dims=4).sample(8, torch.Generator().manual_seed(0), n_points=10)
 
 
 def nearest(xs, ys, query):
@@ -129,7 +129,9 @@ def test_queries_take_the_place_of_the_points(prompts):
 
 
 def test_inactive_dimensions_do_not_disturb_least_squares():
-    prompts = make_task("linear_regression", 8).sample(20, 8, torch.Generator().manual_seed(0), n_dims_active=3)
+    prompts = make_task("linear_regression", n_dims=8).sample(
+        20, torch.Generator().manual_seed(0), n_points=8, n_dims_active=3
+    )
     predictions = predict_prefixes(BASELINES["least squares"], prompts["xs"], prompts["ys"])
     torch.testing.assert_close(predictions[:, 4:].float(), prompts["labels"][:, 4:], rtol=1e-3, atol=1e-3)
 

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import multivariate_normal
+from tasks.decision_tree import DecisionTree
+from tasks.relu_2nn_regression import Relu2nnRegression
+from tasks.sparse_linear_regression import SparseLinearRegression
+from tasks.tree_posterior import predict_tree_posterior
 
 from tasks import TASKS, make_task
 from tasks.baselines import baselines_of, predict_prefixes
 from tasks.common import Task
-from tasks.decision_tree import DecisionTree
 from tasks.limits import _arc_cosine, expected_limit, limit_of, predict_sparse_posterior
 from tasks.metrics import bootstrap_interval
-from tasks.relu_2nn_regression import Relu2nnRegression
-from tasks.sparse_linear_regression import SparseLinearRegression
-from tasks.tree_posterior import predict_tree_posterior
 
 
 def errors(predictor, prompts, task):
@@ -49,7 +49,7 @@ def brute_force_tree(xs, ys, query, depth):
 
 @pytest.mark.parametrize(("n_dims", "depth"), [(3, 1), (4, 2), (3, 3)])
 def test_the_posterior_over_trees_equals_a_walk_through_all_trees(n_dims, depth):
-    prompts = DecisionTree(n_dims=n_dims, depth=depth).sample(4, 7, torch.Generator().manual_seed(1))
+    prompts = DecisionTree(n_dims=n_dims, depth=depth).sample(4, torch.Generator().manual_seed(1), n_points=7)
     xs, ys = prompts["xs"], prompts["ys"]
     for n in (2, 6):
         means = predict_tree_posterior(xs[:, :n], ys[:, :n], xs[:, n], depth=depth)
@@ -79,7 +79,7 @@ def brute_force_sparse(xs, ys, query, sparsity):
 
 
 def test_the_posterior_over_supports_equals_the_sum_over_densities():
-    prompts = SparseLinearRegression(n_dims=5, sparsity=2).sample(10, 6, torch.Generator().manual_seed(0))
+    prompts = SparseLinearRegression(n_dims=5, sparsity=2).sample(10, torch.Generator().manual_seed(0), n_points=6)
     xs, ys = prompts["xs"].double(), prompts["ys"].double()
     for n in (1, 2):
         means = predict_sparse_posterior(xs[:, :n], ys[:, :n], xs[:, n], sparsity=2)
@@ -99,8 +99,8 @@ def test_the_kernel_is_the_covariance_of_the_networks():
 
 
 def test_the_limit_follows_its_closed_form():
-    task = make_task("linear_regression", 5)
-    prompts = task.sample(4000, 9, torch.Generator().manual_seed(0))
+    task = make_task("linear_regression", n_dims=5)
+    prompts = task.sample(4000, torch.Generator().manual_seed(0), n_points=9)
     _, predictor = limit_of(task)
     expected = expected_limit(task, 9)
     assert expected.tolist() == pytest.approx([1, 0.8, 0.6, 0.4, 0.2, 0, 0, 0, 0])
@@ -112,8 +112,8 @@ def test_the_limit_follows_its_closed_form():
 
 @pytest.mark.parametrize("name", TASKS)
 def test_no_baseline_is_better_than_the_limit(name):
-    task = make_task(name, 4)
-    prompts = task.sample(300, 8, torch.Generator().manual_seed(0))
+    task = make_task(name, n_dims=4)
+    prompts = task.sample(300, torch.Generator().manual_seed(0), n_points=8)
     _, predictor = limit_of(task)
     limit = errors(predictor, prompts, task)
     baselines = {key: value for key, value in baselines_of(name).items() if key not in ("Lasso", "2-layer network")}
@@ -125,4 +125,4 @@ def test_no_baseline_is_better_than_the_limit(name):
 
 def test_a_class_of_the_users_has_no_known_limit():
     assert limit_of(Task()) is None
-    assert expected_limit(make_task("decision_tree", 3), 5) is None
+    assert expected_limit(make_task("decision_tree", n_dims=3), 5) is None

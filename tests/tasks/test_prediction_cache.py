@@ -11,7 +11,7 @@ from tasks.prediction_cache import CHUNK, PredictionCache, n_chunks
 
 @pytest.fixture
 def prompts():
-    return make_task("linear_regression", 3).sample(CHUNK + 7, 5, torch.Generator().manual_seed(0))
+    return make_task("linear_regression", n_dims=3).sample(CHUNK + 7, torch.Generator().manual_seed(0), n_points=5)
 
 
 class Counted:

@@ -21,7 +21,7 @@ def test_every_curve_of_the_paper_is_there(task):
 
 def test_the_published_least_squares_follows_the_limit():
     curve = published_curves("linear_regression", 20)["least squares"]
-    expected = expected_limit(make_task("linear_regression", 20), 41)
+    expected = expected_limit(make_task("linear_regression", n_dims=20), 41)
     assert (np.array(curve["low"]) <= expected + 1e-6).mean() > 0.7
     np.testing.assert_allclose(curve["error"], expected, atol=0.1)
 

@@ -3,12 +3,12 @@ import torch
 
 from tasks import make_task
 from tasks.baselines import predict_prefixes
-from tasks.shifts import SHIFTS, sample_shifted, shift_limit
+from tasks.shifts import SHIFTS, shift_limit
 
 
 def sample(shift, n_dims=6, n_points=10, n_prompts=400):
-    task = make_task("linear_regression", n_dims)
-    return sample_shifted(task, shift, n_prompts, n_points, torch.Generator().manual_seed(0))
+    task = make_task("linear_regression", n_dims=n_dims)
+    return task.shifts[shift].sample(task, n_prompts, torch.Generator().manual_seed(0), n_points)
 
 
 def same_points(prompts):
@@ -76,7 +76,7 @@ def test_overlapping_queries_are_earlier_examples():
 
 @pytest.mark.parametrize(("shift", "scale"), [("scale_x_3", 3), ("scale_x_1/2", 0.5), ("scale_y_2", 2)])
 def test_scales_multiply_values_and_errors(shift, scale):
-    plain = make_task("linear_regression", 6).sample(400, 10, torch.Generator().manual_seed(0))
+    plain = make_task("linear_regression", n_dims=6).sample(400, torch.Generator().manual_seed(0), n_points=10)
     prompts = sample(shift)
     torch.testing.assert_close(prompts["ys"], scale * plain["ys"])
     torch.testing.assert_close(prompts["xs"], plain["xs"] * (scale if "x" in shift else 1))

@@ -11,7 +11,7 @@ from tasks.streams import Stream, make_generator
 
 def make_stream(**changes):
     settings = {
-        "task": make_task("linear_regression", 6),
+        "task": make_task("linear_regression", n_dims=6),
         "batch_size": 8,
         "n_points": Schedule(3, 9, 2, 2),
         "n_dims_active": Schedule(2, 6, 1, 2),
@@ -43,7 +43,7 @@ def test_element_i_depends_on_settings_seed_and_i_alone():
 
 @pytest.mark.parametrize("name", TASKS)
 def test_every_tensor_has_memory_of_its_own_as_pinning_for_a_gpu_asks(name):
-    task = make_task(name, 6)
+    task = make_task(name, n_dims=6)
     stream = make_stream(task=task, n_dims_active=Schedule(6, 6, 1, 1), with_hints=task.n_hints > 0)
     (batch,) = read(stream, 1)
     assert all(values.is_contiguous() for values in batch.values())

@@ -1,11 +1,11 @@
 import pytest
 import torch
-
-from tasks import TASKS, make_task
 from tasks.decision_tree import DecisionTree
 from tasks.linear_regression import NoisyLinearRegression
 from tasks.relu_2nn_regression import Relu2nnRegression
 from tasks.sparse_linear_regression import SparseLinearRegression
+
+from tasks import TASKS, make_task
 
 
 def generator(seed=0):
@@ -14,8 +14,8 @@ def generator(seed=0):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_shapes_types_and_trivial_level(name):
-    task = make_task(name, 20)
-    prompts = task.sample(1280, 41, generator())
+    task = make_task(name, n_dims=20)
+    prompts = task.sample(1280, generator(), n_points=41)
     assert {key: tuple(value.shape) for key, value in prompts.items()} == {
         "xs": (1280, 41, 20),
         "ys": (1280, 41),
@@ -30,8 +30,8 @@ def test_shapes_types_and_trivial_level(name):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_the_generator_decides_everything(name):
-    task = make_task(name, 5)
-    first, again, other = (task.sample(3, 7, generator(seed)) for seed in (1, 1, 2))
+    task = make_task(name, n_dims=5)
+    first, again, other = (task.sample(3, generator(seed), n_points=7) for seed in (1, 1, 2))
     for key in first:
         assert torch.equal(first[key], again[key])
         assert not torch.equal(first[key], other[key])
@@ -39,7 +39,7 @@ def test_the_generator_decides_everything(name):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_inactive_dimensions_are_zero_and_do_not_matter(name):
-    prompts = make_task(name, 20).sample(64, 30, generator(), n_dims_active=5)
+    prompts = make_task(name, n_dims=20).sample(64, generator(), n_points=30, n_dims_active=5)
     assert not prompts["xs"][..., 5:].any()
     assert prompts["xs"][..., :5].all()
     # every function is alive: no prompt of zeros, as an inactive support would give
@@ -47,16 +47,16 @@ def test_inactive_dimensions_are_zero_and_do_not_matter(name):
 
 
 def test_linear_functions_are_linear():
-    prompts = make_task("linear_regression", 4).sample(8, 12, generator())
+    prompts = make_task("linear_regression", n_dims=4).sample(8, generator(), n_points=12)
     weights = torch.linalg.lstsq(prompts["xs"], prompts["ys"].unsqueeze(-1)).solution
     torch.testing.assert_close((prompts["xs"] @ weights).squeeze(-1), prompts["ys"], rtol=1e-4, atol=1e-4)
 
 
 def test_noise_is_in_the_values_and_not_in_the_labels():
-    prompts = NoisyLinearRegression(4, noise_std=0.5).sample(64, 100, generator())
+    prompts = NoisyLinearRegression(4, noise_std=0.5).sample(64, generator(), n_points=100)
     noise = prompts["ys"] - prompts["labels"]
     assert noise.std().item() == pytest.approx(0.5, rel=0.05)
-    clean = make_task("linear_regression", 4).sample(64, 100, generator())
+    clean = make_task("linear_regression", n_dims=4).sample(64, generator(), n_points=100)
     assert torch.equal(clean["labels"], prompts["labels"])
 
 
@@ -75,7 +75,7 @@ def test_tree_values_equal_a_walk_down_the_tree():
     task, state = DecisionTree(n_dims=6, depth=3), generator()
     coordinates = torch.randint(0, 6, (5, 15), generator=state)
     values = torch.randn(5, 15, generator=state)
-    prompts = task.sample(5, 9, generator())
+    prompts = task.sample(5, generator(), n_points=9)
     for prompt in range(5):
         for point in range(9):
             node = 0
@@ -90,7 +90,7 @@ def test_tree_regenerates_the_authors_evaluation_set():
     torch.manual_seed(42)
     torch.randint(0, 20, (1280, 31))
     torch.randn(1280, 31)
-    prompts = DecisionTree().sample(1280, 101, generator(42))
+    prompts = DecisionTree().sample(1280, generator(42), n_points=101)
     assert torch.equal(prompts["xs"], torch.randn(1280, 101, 20))
     # the error of predicting zero after 0 examples, and of the nearest neighbour after 1, on that set
     assert prompts["ys"][:, 0].square().mean().item() == pytest.approx(1.019022, abs=1e-5)
@@ -100,20 +100,22 @@ def test_tree_regenerates_the_authors_evaluation_set():
 def test_network_values_equal_the_formula():
     task, state = Relu2nnRegression(n_dims=4, hidden_size=6), generator()
     hidden, output = torch.randn(3, 4, 6, generator=state), torch.randn(3, 6, 1, generator=state)
-    prompts = task.sample(3, 5, generator())
+    prompts = task.sample(3, generator(), n_points=5)
     for prompt in range(3):
         units = (prompts["xs"][prompt] @ hidden[prompt]).clamp(min=0)
         expected = (2 / 6) ** 0.5 * (units @ output[prompt])[:, 0]
         torch.testing.assert_close(prompts["ys"][prompt], expected)
 
 
-WITH_HINTS = [name for name in TASKS if make_task(name, 20).n_hints]
+WITH_HINTS = [name for name in TASKS if make_task(name, n_dims=20).n_hints]
 
 
 @pytest.mark.parametrize("name", WITH_HINTS)
 def test_hints_come_beside_prompts_that_they_do_not_change(name):
-    task = make_task(name, 6)
-    plain, hinted = (task.sample(3, 7, generator(), n_dims_active=4, with_hints=wanted) for wanted in (False, True))
+    task = make_task(name, n_dims=6)
+    plain, hinted = (
+        task.sample(3, generator(), n_points=7, n_dims_active=4, with_hints=wanted) for wanted in (False, True)
+    )
     hints = hinted.pop("hints")
     assert hints.shape == (3, 7, task.n_hints)
     assert hints.dtype == torch.float32
@@ -124,13 +126,13 @@ def test_hints_come_beside_prompts_that_they_do_not_change(name):
 
 @pytest.mark.parametrize("name", [name for name in WITH_HINTS if "linear" in name])
 def test_the_hints_of_linear_functions_are_their_weights(name):
-    prompts = make_task(name, 6).sample(5, 9, generator(), with_hints=True)
+    prompts = make_task(name, n_dims=6).sample(5, generator(), n_points=9, with_hints=True)
     torch.testing.assert_close((prompts["xs"] * prompts["hints"]).sum(dim=2), prompts["labels"])
     assert torch.equal(prompts["hints"], prompts["hints"][:, :1].expand(5, 9, 6))
 
 
 def test_the_hint_of_a_tree_is_the_box_of_the_leaf():
-    prompts = DecisionTree(n_dims=5, depth=2).sample(6, 30, generator(), with_hints=True)
+    prompts = DecisionTree(n_dims=5, depth=2).sample(6, generator(), n_points=30, with_hints=True)
     for xs, ys, boxes in zip(*(prompts[key] for key in ("xs", "ys", "hints")), strict=True):
         assert ((boxes == 0) | (boxes == xs.sign())).all()
         assert set((boxes != 0).sum(dim=1).tolist()) <= {1, 2}
@@ -140,21 +142,30 @@ def test_the_hint_of_a_tree_is_the_box_of_the_leaf():
 
 
 BAD_SETTINGS = {
-    "unknown class": (lambda: make_task("linear", 5), "`task` must be one of .*, got 'linear'"),
-    "n_dims": (lambda: make_task("linear_regression", 0), "`n_dims` must be an integer >= 1, got 0"),
+    "unknown class": (lambda: make_task("linear", n_dims=5), "`task` must be one of .*, got 'linear'"),
+    "n_dims": (lambda: make_task("linear_regression", n_dims=0), "`n_dims` must be an integer >= 1, got 0"),
     "sparsity 0": (lambda: SparseLinearRegression(sparsity=0), "`sparsity` must be an integer >= 1, got 0"),
-    "too few dims": (lambda: make_task("sparse_linear_regression", 2), "`sparsity` must be <= the active dim.* 3 > 2"),
+    "too few dims": (
+        lambda: make_task("sparse_linear_regression", n_dims=2),
+        "`sparsity` must be <= the active dim.* 3 > 2",
+    ),
     "noise": (lambda: NoisyLinearRegression(noise_std=-1), "`noise_std` must be a finite number >= 0, got -1"),
     "depth": (lambda: DecisionTree(depth=0), "`depth` must be an integer >= 1, got 0"),
     "hidden_size": (lambda: Relu2nnRegression(hidden_size=0), "`hidden_size` must be an integer >= 1, got 0"),
-    "n_points": (lambda: DecisionTree().sample(1, 0, generator()), "`n_points` must be an integer >= 1, got 0"),
-    "n_prompts": (lambda: DecisionTree().sample(2.0, 1, generator()), "`n_prompts` must be an integer >= 1, got 2.0"),
+    "n_points": (
+        lambda: DecisionTree().sample(1, generator(), n_points=0),
+        "`n_points` must be an integer >= 1, got 0",
+    ),
+    "n_prompts": (
+        lambda: DecisionTree().sample(2.0, generator(), n_points=1),
+        "`n_prompts` must be an integer >= 1, got 2.0",
+    ),
     "hints": (
-        lambda: make_task("relu_2nn_regression", 3).sample(1, 1, generator(), with_hints=True),
+        lambda: make_task("relu_2nn_regression", n_dims=3).sample(1, generator(), n_points=1, with_hints=True),
         "the function class relu_2nn_regression has no hints",
     ),
     "active": (
-        lambda: DecisionTree().sample(1, 1, generator(), 21),
+        lambda: DecisionTree().sample(1, generator(), n_points=1, n_dims_active=21),
         "`n_dims_active` must be <= `n_dims` = 20, got 21",
     ),
 }

@@ -48,7 +48,8 @@ def test_cores_are_shared_unless_threads_are_asked_for(asked, launcher, processe
 def test_the_threads_that_are_asked_for_hold_where_no_launcher_set_them(tmp_path, monkeypatch):
     program = tmp_path / "threads.py"
     program.write_text(
-        "import torch\nfrom scripts.common.devices import use_all_cores\nuse_all_cores(1)\nprint(torch.get_num_threads())\n"
+        "import torch\nfrom scripts.common.devices import use_all_cores\n"
+        "use_all_cores(1)\nprint(torch.get_num_threads())\n"
     )
     for name in ("OMP_NUM_THREADS", *LAUNCHED):
         monkeypatch.delenv(name, raising=False)
@@ -56,7 +57,7 @@ def test_the_threads_that_are_asked_for_hold_where_no_launcher_set_them(tmp_path
     with monkeypatch.context() as patch:
         patch.setattr(torch, "set_num_threads", cores.append)
         use_all_cores(1)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     launch = ["-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1"]
     launch += ["--mixed_precision", "no", "--dynamo_backend", "no"]
     for launcher, asked, expected in (([], {"OMP_NUM_THREADS": "1"}, 1), (launch, {}, cores[0])):

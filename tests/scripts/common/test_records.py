@@ -18,7 +18,7 @@ from scripts.common.records import (
 )
 
 
-RELEASES = sorted((Path(__file__).parents[2] / "model_cards").glob("*/metrics.json"))
+RELEASES = sorted((Path(__file__).parents[3] / "model_cards").glob("*/metrics.json"))
 DAMAGED = [b"", b"\xff\xfe\x00", b"{", b"[]", b"null", b"3", b'"text"', b"{" * 3_000, b"a: [", b"\x00"]
 
 

@@ -8,7 +8,7 @@ from tasks import TASKS, make_task
 from tasks.baselines import predict_least_squares
 
 
-TASK = make_task("linear_regression", 3)
+TASK = make_task("linear_regression", n_dims=3)
 
 
 def test_points_lie_on_the_function_and_follow_the_seed(make_model):
@@ -58,7 +58,7 @@ def test_of_a_function_that_is_zero_the_error_is_the_squared_one(make_model):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_every_class_is_drawn_in_two_counts_of_dimensions(make_model, name):
-    model, task = make_model(n_dims=5), make_task(name, 5)
+    model, task = make_model(n_dims=5), make_task(name, n_dims=5)
     fewest, more = demo_curves.dims_to_choose(task)
     assert more == fewest + 1
     for n_dims in (fewest, more):
@@ -70,8 +70,8 @@ def test_every_class_is_drawn_in_two_counts_of_dimensions(make_model, name):
 
 
 def test_a_model_of_one_dimension_offers_one():
-    assert demo_curves.dims_to_choose(make_task("linear_regression", 1)) == [1]
-    assert demo_curves.dims_to_choose(make_task("sparse_linear_regression", 3)) == [3]
+    assert demo_curves.dims_to_choose(make_task("linear_regression", n_dims=1)) == [1]
+    assert demo_curves.dims_to_choose(make_task("sparse_linear_regression", n_dims=3)) == [3]
 
 
 def test_typed_points_are_judged_by_the_solver_and_the_sentence_says_so(make_model):

@@ -4,12 +4,12 @@ import torch
 from scripts.common.records import RecordError
 from scripts.evaluation import predictions
 from tasks import make_task
-from tasks.shifts import sample_shifted
 from tests.loopback_hub import Repository
 
 
 def shifted(shift):
-    return sample_shifted(make_task("linear_regression", 3), shift, 5, 7, torch.Generator().manual_seed(0))
+    task = make_task("linear_regression", n_dims=3)
+    return task.shifts[shift].sample(task, 5, torch.Generator().manual_seed(0), 7)
 
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
@@ -17,13 +17,13 @@ def shifted(shift):
 def test_each_query_is_answered_as_at_the_end_of_a_shorter_prompt(shift, implementation, make_model):
     model, prompts = make_model(), shifted(shift)
     model.set_attn_implementation(implementation)
-    predictions = predictions.predict_at_queries(model, prompts, n_loops=5, batch_size=2)
-    assert predictions.shape == prompts["labels"].shape
-    for n in range(predictions.shape[1]):
+    answers = predictions.predict_at_queries(model, prompts, n_loops=5, batch_size=2)
+    assert answers.shape == prompts["labels"].shape
+    for n in range(answers.shape[1]):
         xs = torch.cat((prompts["xs"][:, :n], prompts["queries"][:, n : n + 1]), dim=1)
         with torch.no_grad():
             alone = model(xs, prompts["ys"][:, :n], n_loops=5).predictions[:, -1]
-        torch.testing.assert_close(torch.from_numpy(predictions[:, n]), alone, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(torch.from_numpy(answers[:, n]), alone, rtol=1e-4, atol=1e-5)
 
 
 def test_queries_that_are_the_points_give_the_plain_predictions(make_model):

@@ -11,9 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from scripts import model_card, release
+from scripts import model_card as model_card_program
 from scripts.common.model_loading import state_digest
 from scripts.common.output_folder import OutputError
+from scripts.release import card as model_card
+from scripts.release import files as release
 
 
 REPO = "ana/looped"
@@ -181,7 +183,7 @@ def other_weights(folder):
 
 def run(monkeypatch, *flags):
     monkeypatch.setattr(sys, "argv", ["model_card.py", *map(str, flags)])
-    model_card.main()
+    model_card_program.main()
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Classical predictors, run on every prefix of a prompt."""

@@ -1,0 +1,1 @@
+"""Classes of functions y = f(x)."""

@@ -1,0 +1,1 @@
+"""The best possible predictor of each class that has one."""
