@@ -27,7 +27,6 @@ EXTRAS = {
     "evaluate": "eval",
     "headline": "eval,hub",
     "model_card": "hub",
-    "peak_memory": "train",
     "plot": "plot",
     "predict": "",
     "probe": "eval,plot",
@@ -66,7 +65,9 @@ def imported(path):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            module = ".".join(filter(None, (path.parent.name if node.level else None, node.module)))
+            package = path.relative_to(ROOT).parent.parts
+            start = package[: len(package) + 1 - node.level] if node.level else ()
+            module = ".".join((*start, *filter(None, [node.module])))
             names |= {module} | {f"{module}.{alias.name}" for alias in node.names}
         elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not _of_type_checking(node):
             nodes += ast.iter_child_nodes(node)
@@ -85,8 +86,9 @@ def needed(path, seen):
         if top not in OWN:
             packages.add(top)
             continue
-        places = [ROOT.joinpath(*name.split(".")).with_suffix(".py"), ROOT.joinpath(top, "__init__.py")]
-        for place in places:
+        parts = name.split(".")
+        folders = [ROOT.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)]
+        for place in (ROOT.joinpath(*parts).with_suffix(".py"), *folders):
             if place.exists() and place not in seen:
                 seen.add(place)
                 packages |= needed(place, seen)

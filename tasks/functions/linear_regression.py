@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import torch
 
 from ..baselines.classical import predict_least_squares, predict_ridge
@@ -46,10 +45,6 @@ class LinearRegression(FunctionClass):
     @property
     def published_shifts(self) -> dict[str, dict[str, list[float | None]]]:
         return published()["shifts"]["curves"] if self.shifts and self.n_dims == 20 else {}
-
-    def expected_limit(self, n_points: int) -> np.ndarray:
-        """Expected error of the limit after 0 ... `n_points - 1` examples: 1 - n / n_dims, and 0 from n_dims on."""
-        return np.clip(1 - np.arange(n_points) / self.n_dims, 0, None)
 
     def draw_functions(self, n_prompts: int, n_dims_active: int, generator: torch.Generator) -> LinearFunctions:
         weights = draw_normal((n_prompts, self.n_dims), generator)

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from tasks import make_task, prediction_cache
-from tasks.baselines import predict_prefixes, predict_ridge
+from tasks.baselines.classical import predict_ridge
+from tasks.baselines.prefixes import predict_prefixes
 from tasks.prediction_cache import CHUNK, PredictionCache, n_chunks
 
 

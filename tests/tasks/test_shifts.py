@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from tasks import make_task
-from tasks.baselines import predict_prefixes
-from tasks.shifts import SHIFTS, shift_limit
+from tasks.baselines.prefixes import predict_prefixes
+from tasks.shifts import SHIFTS
 
 
 def sample(shift, n_dims=6, n_points=10, n_prompts=400):
@@ -20,7 +20,7 @@ def test_every_shift_draws_linear_functions_again_and_again_the_same(shift):
     prompts, again = sample(shift), sample(shift)
     assert all(torch.equal(values, again[name]) for name, values in prompts.items())
     if shift != "noisy":
-        limit = predict_prefixes(shift_limit(shift), prompts["xs"], prompts["ys"], prompts["queries"])
+        limit = predict_prefixes(SHIFTS[shift].limit, prompts["xs"], prompts["ys"], prompts["queries"])
         weights = torch.linalg.lstsq(prompts["xs"], prompts["ys"].unsqueeze(2), driver="gelsd").solution
         if shift != "orthogonal_query":  # which leaves no prompt with more examples than dimensions
             torch.testing.assert_close(limit[:, -1].float(), prompts["labels"][:, -1], rtol=1e-2, atol=1e-2)
@@ -67,11 +67,11 @@ def test_orthogonal_queries_keep_their_length_and_no_example_helps():
 
 
 def test_overlapping_queries_are_earlier_examples():
-    prompts = sample("overlapping_query")
+    prompts = sample("overlapping_query", n_prompts=4000)
     equal = (prompts["queries"].unsqueeze(2) == prompts["xs"].unsqueeze(1)).all(dim=3)  # (B, query, point)
     for n in range(1, 10):
         assert equal[:, n, :n].any(dim=1).all()
-        torch.testing.assert_close(equal[:, n, :n].float().mean(dim=0), torch.full((n,), 1 / n), rtol=0, atol=0.1)
+        torch.testing.assert_close(equal[:, n, :n].float().mean(dim=0), torch.full((n,), 1 / n), rtol=0, atol=0.03)
 
 
 @pytest.mark.parametrize(("shift", "scale"), [("scale_x_3", 3), ("scale_x_1/2", 0.5), ("scale_y_2", 2)])
@@ -81,8 +81,3 @@ def test_scales_multiply_values_and_errors(shift, scale):
     torch.testing.assert_close(prompts["ys"], scale * plain["ys"])
     torch.testing.assert_close(prompts["xs"], plain["xs"] * (scale if "x" in shift else 1))
     assert same_points(prompts)
-
-
-def test_an_unknown_shift_is_refused():
-    with pytest.raises(ValueError, match=r"`shift` must be one of skewed, .* got 'skew'"):
-        sample("skew")

@@ -13,8 +13,7 @@ def make_stream(**changes):
     settings = {
         "task": make_task("linear_regression", n_dims=6),
         "batch_size": 8,
-        "n_points": Schedule(3, 9, 2, 2),
-        "n_dims_active": Schedule(2, 6, 1, 2),
+        "schedules": {"n_points": Schedule(3, 9, 2, 2), "n_dims_active": Schedule(2, 6, 1, 2)},
         "seed": 0,
     }
     return Stream(**(settings | changes))
@@ -44,7 +43,7 @@ def test_element_i_depends_on_settings_seed_and_i_alone():
 @pytest.mark.parametrize("name", TASKS)
 def test_every_tensor_has_memory_of_its_own_as_pinning_for_a_gpu_asks(name):
     task = make_task(name, n_dims=6)
-    stream = make_stream(task=task, n_dims_active=Schedule(6, 6, 1, 1), with_hints=task.n_hints > 0)
+    stream = make_stream(task=task, schedules={}, with_hints=task.n_hints > 0)
     (batch,) = read(stream, 1)
     assert all(values.is_contiguous() for values in batch.values())
 
@@ -85,4 +84,6 @@ def test_bad_settings_are_refused():
     with pytest.raises(ValueError, match="`seed` must be >= 0"):
         make_stream(seed=-1)
     with pytest.raises(ValueError, match="`n_dims_active` must be <= `n_dims` = 6, got 7"):
-        make_stream(n_dims_active=Schedule(1, 7))
+        make_stream(schedules={"n_dims_active": Schedule(1, 7)})
+    with pytest.raises(ValueError, match=r"`schedules` of linear_regression are of n_points, n_dims_.*, got `dims`"):
+        make_stream(schedules={"dims": Schedule(1, 7)})
