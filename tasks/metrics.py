@@ -38,7 +38,8 @@ def bootstrap_interval(
 
     Args:
         values (`np.ndarray` of shape `(n_prompts, ...)`):
-            One value a prompt and position, n_prompts >= 1.
+            One value per prompt and place, n_prompts >= 1; NaN where a prompt lacks the place. A mean is over the
+            prompts that have it, and a resample in which none has it says nothing of it.
         confidence (`float`, defaults to 0.9):
             Mass inside the interval, in (0, 1); the paper's figures use 0.9 and 1,000 resamples.
         n_resamples (`int`, defaults to 1000), seed (`int`, defaults to 0):
@@ -48,20 +49,28 @@ def bootstrap_interval(
         Low and high end, each of shape `values.shape[1:]`.
 
     Raises:
-        `ValueError`: no prompt is given, a value is not finite, or a setting is out of its range.
+        `ValueError`: no prompt is given or none has some place, a value is infinite, or a setting is out of its range.
     """
-    values = _array("values", values)
+    values = _array("values", values, may_lack=True)
     if values.ndim == 0 or values.shape[0] == 0:
         raise ValueError(f"`values` must hold at least one prompt, got shape {values.shape}.")
     if not 0 < confidence < 1:
         raise ValueError(f"`confidence` must be in (0, 1), got {confidence}.")
     if n_resamples < 1:
         raise ValueError(f"`n_resamples` must be >= 1, got {n_resamples}.")
-    n_prompts = values.shape[0]
+    n_prompts, is_there = values.shape[0], ~np.isnan(values)
+    if n_empty := int((~is_there.any(axis=0)).sum()):
+        raise ValueError(
+            f"`values` must have a number at every place, got {n_empty} that no prompt has: draw more prompts."
+        )
     # how often each prompt is drawn in each resample
     counts = np.random.default_rng(seed).multinomial(n_prompts, np.full(n_prompts, 1 / n_prompts), size=n_resamples)
-    means = (counts @ values.reshape(n_prompts, -1) / n_prompts).reshape(n_resamples, *values.shape[1:])
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    sums, numbers = (
+        counts @ part.reshape(n_prompts, -1).astype(np.float64) for part in (np.where(is_there, values, 0), is_there)
+    )
+    with np.errstate(invalid="ignore"):  # 0 / 0 where no prompt drawn has the place
+        means = (sums / numbers).reshape(n_resamples, *values.shape[1:])
+    low, high = np.nanquantile(means, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
     return low, high
 
 
@@ -69,18 +78,22 @@ def curve_of(errors: np.ndarray) -> dict[str, list[float]]:
     """
     Mean over prompts of errors `(n_prompts, n_places)` with its 90% bootstrap interval.
 
+    A prompt that lacks a place, NaN there, is left out of its mean; [`bootstrap_interval`] says what is refused.
+
     Returns:
-        `dict`: `"error"`, `"low"` and `"high"`, a number a place each.
+        `dict`: `"error"`, `"low"` and `"high"`, a number per place each.
     """
     low, high = bootstrap_interval(errors)
-    return {"error": errors.mean(axis=0).tolist(), "low": low.tolist(), "high": high.tolist()}
+    return {"error": np.nanmean(errors, axis=0).tolist(), "low": low.tolist(), "high": high.tolist()}
 
 
-def _array(name: str, values: np.ndarray) -> np.ndarray:
+def _array(name: str, values: np.ndarray, may_lack: bool = False) -> np.ndarray:
     try:
         array = np.asarray(values, np.float64)
     except (TypeError, ValueError):
         raise ValueError(f"`{name}` must be numbers, all rows of one length, got something else.") from None
-    if not np.isfinite(array).all():
+    if may_lack and np.isinf(array).any():
+        raise ValueError(f"`{name}` must be finite or NaN, got infinity.")
+    if not may_lack and not np.isfinite(array).all():
         raise ValueError(f"`{name}` must be finite, got NaN or infinity.")
     return array

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tasks.in_context_error import InContextError
-from tasks.metrics import bootstrap_interval, normalised_squared_error
+from tasks.metrics import bootstrap_interval, curve_of, normalised_squared_error
 
 
 def test_predicting_zero_gives_one():
@@ -29,6 +29,27 @@ def test_the_interval_equals_a_naive_bootstrap():
     rng = np.random.default_rng(2)
     means = [rng.choice(values, 40).mean() for _ in range(20_000)]
     assert [low, high] == pytest.approx(np.quantile(means, [0.05, 0.95]), abs=0.01)
+
+
+def test_a_place_that_some_prompts_lack_is_measured_on_those_that_have_it():
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=(60, 3))
+    plain = curve_of(values)
+    values[20:, 1] = np.nan
+    curve = curve_of(values)
+    for key in ("error", "low", "high"):  # the other places keep every bit
+        assert [curve[key][0], curve[key][2]] == [plain[key][0], plain[key][2]]
+    assert curve["error"][1] == pytest.approx(values[:20, 1].mean())
+    means = [np.nanmean(rng.choice(values[:, 1], 60)) for _ in range(20_000)]
+    low, high = bootstrap_interval(values[:, 1], n_resamples=20_000)
+    assert [low, high] == pytest.approx(np.quantile(means, [0.05, 0.95]), abs=0.01)
+
+
+def test_a_resample_without_the_place_says_nothing():
+    values = np.array([[2.0, 1.0], [np.nan, 3.0]])
+    assert curve_of(values)["error"] == [2.0, 2.0]
+    low, high = bootstrap_interval(values)
+    assert (low[0], high[0]) == (2.0, 2.0)
 
 
 def test_two_calls_give_the_same_bits():
@@ -75,7 +96,12 @@ def test_a_bad_interval_is_refused():
         bootstrap_interval(np.zeros((0, 2)))
     with pytest.raises(ValueError, match=r"`confidence` must be in \(0, 1\), got 1"):
         bootstrap_interval(np.zeros((3, 2)), confidence=1)
-    with pytest.raises(ValueError, match="`values` must be finite"):
-        bootstrap_interval(np.array([1.0, np.nan]))
+    with pytest.raises(ValueError, match="`values` must be finite or NaN, got infinity"):
+        bootstrap_interval(np.array([1.0, np.inf]))
+    with pytest.raises(
+        ValueError,
+        match="must have a number at every place, got 1 that no prompt has: draw more prompts",
+    ):
+        bootstrap_interval(np.array([[1.0, np.nan], [2.0, np.nan]]))
     with pytest.raises(ValueError, match="`n_resamples` must be >= 1, got 0"):
         bootstrap_interval(np.ones(3), n_resamples=0)
