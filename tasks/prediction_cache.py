@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .baselines.prefixes import Predictor, predict_prefixes
+from .baselines.prefixes import Predictor, PredictorFamily, predict_prefixes
 
 
 CHUNK = 128  # prompts of a baseline's entry: a run that is killed loses no more than these
@@ -108,6 +108,8 @@ def code_digest(of: Any) -> str:
 
 
 def _describe(predictor: Predictor) -> list:
+    if isinstance(predictor, PredictorFamily):
+        return [*_describe(predictor.predictor), predictor.labels]
     settings = {}
     while isinstance(predictor, functools.partial):
         settings, predictor = predictor.keywords | settings, predictor.func

@@ -1,12 +1,52 @@
 """What a predictor is, and how one is run on every prefix of a prompt."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 
-# (xs (B, n, D), ys (B, n), query (B, D)) -> prediction (B,), or (B, K) of K settings at once, for n >= 1
+# (xs (B, n, D), ys (B, n), query (B, D)) -> prediction (B,), for n >= 1
 Predictor = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class PredictorFamily:
+    """
+    A predictor of several settings that share their work, to be given wherever a predictor is.
+
+    Args:
+        predictor (`Callable`):
+            As a `Predictor`, but it returns `(B, S)`, a prediction per setting.
+        labels (`tuple[str, ...]`):
+            What the S settings are called.
+    """
+
+    predictor: Predictor
+    labels: tuple[str, ...]
+
+    def __call__(self, xs: torch.Tensor, ys: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+        """Predictions `(B, S)`."""
+        return self.predictor(xs, ys, query)
+
+
+def name_predictions(name: str, predictor: Predictor, predictions: np.ndarray) -> dict[str, np.ndarray]:
+    """
+    Predictions of the predictor called `name`, by the name of the curve that each makes.
+
+    Args:
+        name (`str`), predictor (`Predictor`):
+            An entry of [`~tasks.common.Task.baselines`].
+        predictions (`np.ndarray` of shape `(B, P, ...)`):
+            What [`predict_prefixes`] returns of it.
+
+    Returns:
+        `{name: predictions}`, or one entry per setting of a [`PredictorFamily`], such as `"Lasso, alpha 0.01"`.
+    """
+    if not isinstance(predictor, PredictorFamily):
+        return {name: predictions}
+    return {f"{name}, {label}": predictions[..., i] for i, label in enumerate(predictor.labels)}
 
 
 def predict_prefixes(
@@ -19,19 +59,21 @@ def predict_prefixes(
         predictor (`Predictor`):
             A baseline or the limit of a task, or any function of the same form.
         xs (`torch.Tensor` of shape `(B, P, D)`), ys (`torch.Tensor` of shape `(B, P)` or `(B, P - 1)`):
-            Prompts.
+            Prompts. Of vectors, ys `(B, P, K)` or `(B, P - 1, K)`, every output is predicted on its own.
         queries (`torch.Tensor` of shape `(B, P, D)`, *optional*, defaults to `xs`):
             Where to predict; query i is answered from the points before i.
 
     Returns:
-        `torch.Tensor` of shape `(B, P)`, float64, or `(B, P, K)` of a predictor of K settings: prediction i depends on
-        the points before i and on query i only.
+        `torch.Tensor` of shape `(B, P)` or `(B, P, K)`, float64, with one axis more, the last, of a
+        [`PredictorFamily`]: prediction i depends on the points before i and on query i only.
 
     Raises:
         `ValueError`: the shapes do not belong together, or a value is not finite.
     """
     queries = xs if queries is None else queries
     _check_prompts(xs, ys, queries)
+    if ys.ndim == 3:
+        return torch.stack([predict_prefixes(predictor, xs, output, queries) for output in ys.unbind(2)], dim=2)
     xs, ys, queries = xs.double(), ys.double(), queries.double()
     predictions = [predictor(xs[:, :n], ys[:, :n], queries[:, n]) for n in range(1, xs.shape[1])]
     nothing_seen = torch.zeros_like(predictions[0]) if predictions else xs.new_zeros(len(xs))
@@ -42,9 +84,10 @@ def _check_prompts(xs: torch.Tensor, ys: torch.Tensor, queries: torch.Tensor):
     if xs.ndim != 3 or 0 in xs.shape:
         raise ValueError(f"`xs` must have shape (prompts, points, dimensions), none of them 0, got {tuple(xs.shape)}.")
     n_prompts, n_points = xs.shape[:2]
-    if ys.shape not in ((n_prompts, n_points), (n_prompts, n_points - 1)):
+    shapes = (n_prompts, n_points), (n_prompts, n_points - 1)
+    if ys.shape[:2] not in shapes or ys.ndim > 3 or 0 in ys.shape[2:]:
         raise ValueError(
-            f"`ys` must have shape {(n_prompts, n_points)} or {(n_prompts, n_points - 1)}, got {tuple(ys.shape)}."
+            f"`ys` must have shape {shapes[0]} or {shapes[1]}, and one axis more of vectors, got {tuple(ys.shape)}."
         )
     if queries.shape != xs.shape:
         raise ValueError(f"`queries` must have the shape of `xs`, {tuple(xs.shape)}, got {tuple(queries.shape)}.")

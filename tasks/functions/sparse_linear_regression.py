@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 
-from ..baselines.classical import predict_lasso
-from ..baselines.prefixes import Predictor
+from ..baselines.classical import LASSO_ALPHAS, predict_lasso
+from ..baselines.prefixes import Predictor, PredictorFamily
 from ..common import FunctionClass, NamedPredictor, check_at_least_one, draw_normal
 from .linear_functions import LinearFunctions
 
@@ -27,7 +28,7 @@ class SparseLinearRegression(FunctionClass):
 
     name = "sparse_linear_regression"
     description = "sparse linear functions"
-    figures = {"10": [10], "40": [40]}  # noqa: RUF012
+    figures: ClassVar = {"10": [10], "40": [40]}
     sparsity: int = 3
 
     def __post_init__(self):
@@ -45,7 +46,8 @@ class SparseLinearRegression(FunctionClass):
 
     @property
     def baselines(self) -> Mapping[str, Predictor]:
-        return {**super().baselines, "Lasso": predict_lasso}
+        lasso = PredictorFamily(predict_lasso, tuple(f"alpha {alpha:g}" for alpha in LASSO_ALPHAS))
+        return {**super().baselines, "Lasso": lasso}
 
     @property
     def limit(self) -> NamedPredictor:

@@ -6,8 +6,8 @@ import torch
 
 from tasks import make_task, prediction_cache
 from tasks.baselines.classical import predict_ridge
-from tasks.baselines.prefixes import predict_prefixes
-from tasks.prediction_cache import CHUNK, PredictionCache, n_chunks
+from tasks.baselines.prefixes import PredictorFamily, predict_prefixes
+from tasks.prediction_cache import CHUNK, PredictionCache, code_digest, n_chunks
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_a_second_time_nothing_is_computed_and_every_bit_is_the_same(prompts, co
     assert len(steps) == n_chunks(CHUNK + 7) == 2
     assert counted.calls == 2 * 4
     whole = predict_prefixes(predict_ridge, prompts["xs"], prompts["ys"])
-    np.testing.assert_allclose(first, whole, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(first, whole, rtol=1e-9, atol=1e-12)
     np.testing.assert_array_equal(first, PredictionCache(tmp_path).predict(counted, prompts))
     assert counted.calls == 2 * 4
 
@@ -80,7 +80,7 @@ def test_a_damaged_entry_is_computed_again(damage, prompts, counted, tmp_path):
     for path in tmp_path.iterdir():
         path.write_bytes(damage(path.read_bytes()))
     again = cache.predict(counted, prompts)
-    np.testing.assert_allclose(first, again, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(first, again, rtol=1e-9, atol=1e-12)
     assert counted.calls == 4 * 4
     np.testing.assert_array_equal(again, cache.predict(counted, prompts))
     assert counted.calls == 4 * 4
@@ -94,3 +94,27 @@ def test_a_failed_write_leaves_nothing_behind(prompts, counted, tmp_path, monkey
     with pytest.raises(OSError, match="no space left"):
         PredictionCache(tmp_path).predict(counted, prompts)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_family_is_kept_under_its_predictor_and_its_labels(prompts, counted, tmp_path):
+    cache = PredictionCache(tmp_path)
+    first = cache.predict(PredictorFamily(counted, ("a",)), prompts)
+    np.testing.assert_array_equal(first, cache.predict(PredictorFamily(counted, ("a",)), prompts))
+    assert counted.calls == 2 * 4
+    cache.predict(PredictorFamily(counted, ("b",)), prompts)
+    cache.predict(counted, prompts)
+    assert counted.calls == 3 * 2 * 4
+
+
+def test_the_digest_of_the_code_covers_its_folder_and_those_below(tmp_path, monkeypatch):
+    for path in ("top.py", "baselines/below.py", "limits/deep/deepest.py", "notes.txt"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("A = 1\n")
+    monkeypatch.setattr(prediction_cache.inspect, "getfile", lambda of: str(tmp_path / "top.py"))
+    digests = [code_digest(None)]
+    for path in ("top.py", "baselines/below.py", "limits/deep/deepest.py"):
+        (tmp_path / path).write_text("A = 2\n")
+        digests.append(code_digest(None))
+    assert len(set(digests)) == 4
+    (tmp_path / "notes.txt").write_text("A = 2\n")
+    assert code_digest(None) == digests[-1]

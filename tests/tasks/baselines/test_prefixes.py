@@ -1,9 +1,11 @@
+from functools import partial
+
 import pytest
 import torch
 
 from tasks import make_task
-from tasks.baselines.classical import predict_least_squares, predict_zero
-from tasks.baselines.prefixes import predict_prefixes
+from tasks.baselines.classical import predict_least_squares, predict_ridge, predict_zero
+from tasks.baselines.prefixes import PredictorFamily, name_predictions, predict_prefixes
 
 
 @pytest.fixture
@@ -21,10 +23,27 @@ def test_queries_take_the_place_of_the_points(prompts):
         torch.testing.assert_close(predictions[:, n], expected)
 
 
+def test_a_family_answers_as_its_members_do_each_under_a_name_of_its_own(prompts):
+    def predict(xs, ys, query):
+        return torch.stack([predict_ridge(xs, ys, query, alpha) for alpha in (0.5, 2.0)], dim=1)
+
+    ridge = PredictorFamily(predict, ("alpha 0.5", "alpha 2"))
+    xs, ys = prompts["xs"], torch.stack((prompts["ys"], -prompts["ys"]), dim=2)
+    for values in (prompts["ys"], ys):
+        curves = name_predictions("ridge", ridge, predict_prefixes(ridge, xs, values))
+        assert list(curves) == ["ridge, alpha 0.5", "ridge, alpha 2"]
+        for alpha, curve in zip((0.5, 2.0), curves.values(), strict=True):
+            assert torch.equal(curve, predict_prefixes(partial(predict_ridge, alpha=alpha), xs, values))
+    alone = predict_prefixes(predict_ridge, xs, ys)
+    assert name_predictions("ridge", predict_ridge, alone) == {"ridge": alone}
+
+
 BAD_PROMPTS = {
     "empty": ((0, 3, 2), (0, 3), "`xs` must have shape .*, none of them 0, got"),
     "two axes": ((3, 2), (3, 2), "`xs` must have shape"),
-    "ys": ((4, 3, 2), (4, 5), r"`ys` must have shape \(4, 3\) or \(4, 2\), got \(4, 5\)"),
+    "ys": ((4, 3, 2), (4, 5), r"`ys` must have shape \(4, 3\) or \(4, 2\), and one axis more of vec.*, got \(4, 5\)"),
+    "no outputs": ((4, 3, 2), (4, 3, 0), r"`ys` must have shape .*, got \(4, 3, 0\)"),
+    "too many axes": ((4, 3, 2), (4, 3, 2, 1), r"`ys` must have shape .*, got \(4, 3, 2, 1\)"),
 }
 
 
