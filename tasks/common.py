@@ -4,7 +4,7 @@ Example: `LinearRegression(n_dims=5, n_points=11).sample(64, torch.Generator().m
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import Field, dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -45,6 +45,10 @@ class Task:
             What [`~Task.score`] measures; less is better.
         place_name (`str`):
             What the places of a score count: "in-context examples".
+        figures (`Mapping[str, list[int]]`, defaults to none):
+            The figures that papers report: by their heading, the places that each is a mean over.
+        components (`Mapping[str, Task]`, defaults to none):
+            The tasks that a mixture is made of, by name; those of an instance.
     """
 
     name: ClassVar[str]
@@ -52,6 +56,18 @@ class Task:
     objective: ClassVar[str]
     score_name: ClassVar[str]
     place_name: ClassVar[str]
+    figures: ClassVar[Mapping[str, list[int]]] = {}
+    components: ClassVar[Mapping[str, "Task"]] = {}
+
+    @classmethod
+    def known_fields(cls, settings: Mapping[str, Any]) -> dict[str, Field]:
+        """The settings that a recipe can give, by name, where it gives these; read by [`tasks.task_fields`]."""
+        return {field.name: field for field in fields(cls)}
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> "Task":
+        """The task of these settings, all of them known; called by [`tasks.make_task`]."""
+        return cls(**settings)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -62,6 +78,11 @@ class Task:
     def model_fields(self) -> dict[str, int]:
         """Fields of the model's configuration that the task fixes, such as `n_dims` and `n_positions`."""
         raise NotImplementedError(f"{type(self).__name__} must define `model_fields`.")
+
+    @property
+    def normaliser(self) -> float:
+        """What the score is divided by, in its own unit; 1 where it has none."""
+        return 1.0
 
     @property
     def n_hints(self) -> int:
@@ -93,14 +114,13 @@ class Task:
         """Published curves under the shifts, by shift."""
         return {}
 
-    @property
-    def components(self) -> dict[str, "Task"]:
-        """The tasks that a mixture is made of, by name; a task that is none has no components."""
-        return {}
-
     def check_sizes(self, **sizes: int):
         """Raise `ValueError` unless prompts of these sizes can be drawn."""
         raise NotImplementedError(f"{type(self).__name__} must define `check_sizes`.")
+
+    def n_tokens(self, **sizes: int) -> int:
+        """Tokens that a model reads of a prompt of these [`~Task.sizes`], by default as many as its `n_positions`."""
+        return self.model_fields["n_positions"]
 
     def sample(self, n_prompts: int, generator: torch.Generator, with_hints: bool = False, **sizes: int) -> Prompts:
         """
@@ -162,8 +182,6 @@ class FunctionClass(Task):
     objective = "regression"
     score_name = "normalised squared error"
     place_name = "in-context examples"
-    # the figures that the papers report: numbers of examples that each is a mean over
-    figures: ClassVar[Mapping[str, list[int]]] = {}
 
     n_dims: int = 20
     n_points: int = 41
@@ -187,7 +205,7 @@ class FunctionClass(Task):
 
     @property
     def normaliser(self) -> float:
-        """Mean squared value of f(x), in units of y²: the error of predicting 0, by which errors are divided."""
+        """Mean squared value of f(x), of all outputs together, in units of y²: the error of predicting 0."""
         raise NotImplementedError(f"{type(self).__name__} must define `normaliser`.")
 
     @property
@@ -210,6 +228,9 @@ class FunctionClass(Task):
             check_at_least_one(n_dims_active=n_dims_active)
             if n_dims_active > self.n_dims:
                 raise ValueError(f"`n_dims_active` must be <= `n_dims` = {self.n_dims}, got {n_dims_active}.")
+
+    def n_tokens(self, **sizes: int) -> int:
+        return 2 * sizes["n_points"] - 1  # the last y has no one to see it
 
     def draw_functions(
         self, n_prompts: int, n_dims_active: int, generator: torch.Generator
@@ -252,8 +273,8 @@ class FunctionClass(Task):
                 Dimensions in use, in 1 ... `n_dims`; the others are zero in every x (curriculum of Garg et al., 2022).
 
         Returns:
-            float32: `xs` of shape `(B, P, D)`, `ys` and `labels`, the noiseless values, of shape `(B, P)`. With hints
-            also `hints` of shape `(B, P, n_hints)`.
+            float32: `xs` of shape `(B, P, D)`, `ys` and `labels`, the noiseless values, of shape `(B, P)`, or
+            `(B, P, K)` where values are vectors. With hints also `hints` of shape `(B, P, n_hints)`.
         """
         n_points = self.n_points if n_points is None else n_points
         n_dims_active = self.n_dims if n_dims_active is None else n_dims_active
@@ -270,7 +291,7 @@ class FunctionClass(Task):
     def score(self, answers: np.ndarray, prompts: Prompts) -> np.ndarray:
         """Squared errors of predictions `(B, P)`, or `(B, P, K)` summed over K, divided by the `normaliser`."""
         errors = normalised_squared_error(answers, prompts["labels"].numpy(), self.normaliser)
-        return errors.sum(axis=2) if self.n_outputs > 1 else errors
+        return errors.sum(axis=tuple(range(2, errors.ndim)))
 
 
 def check_at_least_one(**counts: int):

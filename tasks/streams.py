@@ -55,11 +55,12 @@ class Stream:
             raise ValueError(f"`seed` must be >= 0, got {self.seed}.")
         if self.with_hints:
             self.task.check_hints()
-        for name, schedule in self.schedules.items():
+        for name in self.schedules:
             if name not in self.task.sizes:
                 raise ValueError(f"`schedules` of {self.task.name} are of {', '.join(self.task.sizes)}, got `{name}`.")
-            self.task.check_sizes(**{name: schedule.start})
-            self.task.check_sizes(**{name: schedule.end})
+        ends = {name: schedule.end for name, schedule in self.schedules.items()}
+        for sizes in (self.sizes_at(0), self.task.sizes | ends):
+            self.task.check_sizes(**sizes)
 
     def sizes_at(self, index: int) -> dict[str, int]:
         """Sizes of the prompts of batch `index` (>= 0)."""

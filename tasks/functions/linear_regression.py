@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 
@@ -20,7 +21,7 @@ class LinearRegression(FunctionClass):
 
     name = "linear_regression"
     description = "linear functions"
-    figures = {"20": [20], "40": [40]}  # noqa: RUF012
+    figures: ClassVar = {"20": [20], "40": [40]}
 
     @property
     def normaliser(self) -> float:
@@ -64,7 +65,7 @@ class NoisyLinearRegression(LinearRegression):
 
     name = "noisy_linear_regression"
     description = "linear functions seen through noise"
-    figures = {}  # noqa: RUF012
+    figures: ClassVar = {}
     noise_std: float = 0.1
 
     def __post_init__(self):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -23,7 +24,7 @@ class Relu2nnRegression(FunctionClass):
 
     name = "relu_2nn_regression"
     description = "two-layer ReLU networks"
-    figures = {"80 to 100": list(range(80, 101))}  # noqa: RUF012
+    figures: ClassVar = {"80 to 100": list(range(80, 101))}
     hidden_size: int = 100
 
     def __post_init__(self):

@@ -1,12 +1,43 @@
+from dataclasses import dataclass
 from itertools import islice
 
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from tasks import TASKS, make_task
+from tasks import TASKS, FunctionClass, Task, make_task
 from tasks.curriculum import Schedule
 from tasks.streams import Stream, make_generator
+
+
+@dataclass(frozen=True)
+class Echo(Task):
+    """Tokens, the second half of which must be answered by the first."""
+
+    name = "echo"
+    objective = "answer_slots"
+    n_tokens: int = 6
+    n_words: int = 5
+
+    @property
+    def sizes(self):
+        return {"n_tokens": self.n_tokens, "n_words": self.n_words}
+
+    def check_sizes(self, n_tokens, n_words):  # sizes are checked all at once, as they may depend on each other
+        if n_words > self.n_words:
+            raise ValueError(f"`n_words` must be <= {self.n_words}, got {n_words}.")
+
+    def sample(self, n_prompts, generator, with_hints=False, n_tokens=None, n_words=None):
+        words = torch.randint(0, n_words, (n_prompts, n_tokens), generator=generator)
+        return {
+            "input_ids": torch.cat((words, torch.full_like(words, self.n_words)), dim=1),
+            "labels": torch.cat((torch.full_like(words, -100), words), dim=1),
+        }
+
+
+def make_echo(**changes):
+    schedules = {"n_words": Schedule(2, 5, 1, 1), "n_tokens": Schedule(2, 6, 2, 2)}
+    return Stream(**({"task": Echo(), "batch_size": 8, "schedules": schedules, "seed": 0} | changes))
 
 
 def make_stream(**changes):
@@ -26,21 +57,25 @@ def read(stream, n, **where):
 def assert_same(first, second):
     assert len(first) == len(second)
     for one, other in zip(first, second, strict=True):
-        assert one.keys() == other.keys() == {"xs", "ys", "labels"}
+        assert one.keys() == other.keys()
         for name in one:
             assert torch.equal(one[name], other[name])
 
 
-def test_element_i_depends_on_settings_seed_and_i_alone():
-    stream = make_stream()
+STREAMS = {"points": make_stream, "tokens": make_echo}
+
+
+@pytest.mark.parametrize("make", STREAMS.values(), ids=STREAMS)
+def test_element_i_depends_on_settings_seed_and_i_alone(make):
+    stream = make()
     elements = read(stream, 6)
     assert_same(elements, [stream.batch(index) for index in range(6)])
-    assert_same(elements[4:], read(make_stream(), 2, start=4))
-    for other in (make_stream(seed=1), make_stream(split="validation")):
-        assert not torch.equal(other.batch(3)["xs"], elements[3]["xs"])
+    assert_same(elements[4:], read(make(), 2, start=4))
+    for other in (make(seed=1), make(split="validation")):
+        assert not torch.equal(other.batch(3)["labels"], elements[3]["labels"])
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", [name for name, kind in TASKS.items() if issubclass(kind, FunctionClass)])
 def test_every_tensor_has_memory_of_its_own_as_pinning_for_a_gpu_asks(name):
     task = make_task(name, n_dims=6)
     stream = make_stream(task=task, schedules={}, with_hints=task.n_hints > 0)
@@ -52,11 +87,24 @@ def test_the_curriculum_shapes_the_batches():
     elements = read(make_stream(), 5)
     assert [tuple(batch["xs"].shape) for batch in elements] == [(8, n, 6) for n in (3, 3, 5, 5, 7)]
     assert [int((batch["xs"] != 0).any(dim=(0, 1)).sum()) for batch in elements] == [2, 2, 3, 3, 4]
+    assert [set(batch) for batch in elements] == [{"xs", "ys", "labels"}] * 5
 
 
+def test_schedules_are_of_any_sizes_by_their_names():
+    stream = make_echo(batch_size=64)
+    elements = read(stream, 5)
+    assert [tuple(batch["input_ids"].shape) for batch in elements] == [(64, 2 * n) for n in (2, 2, 4, 4, 6)]
+    assert [int(batch["labels"].max()) + 1 for batch in elements] == [2, 3, 4, 5, 5]
+    assert stream.sizes_at(1) == {"n_tokens": 2, "n_words": 3}
+    assert make_echo(schedules={}).sizes_at(10**9) == Echo().sizes
+    with pytest.raises(ValueError, match="`n_words` must be <= 5, got 6"):
+        make_echo(schedules={"n_words": Schedule(1, 6)})
+
+
+@pytest.mark.parametrize("make", STREAMS.values(), ids=STREAMS)
 @pytest.mark.parametrize("world_size", [1, 2, 4])
-def test_the_global_batch_is_the_same_for_any_number_of_processes(world_size):
-    stream = make_stream()
+def test_the_global_batch_is_the_same_for_any_number_of_processes(world_size, make):
+    stream = make()
     parts = [read(stream, 3, rank=rank, world_size=world_size) for rank in range(world_size)]
     joined = [{name: torch.cat([part[i][name] for part in parts]) for name in parts[0][i]} for i in range(3)]
     assert_same(joined, read(stream, 3))

@@ -1,0 +1,183 @@
+"""Mixtures: every prompt is drawn of one of several tasks."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+
+from .common import Prompts, Task, check_at_least_one
+from .making import make_task, task_fields
+
+
+@dataclass(frozen=True)
+class Mixture(Task):
+    """
+    Prompts that are each of one of several tasks, drawn with a probability proportional to its weight.
+
+    A model is measured on each component by itself, so a mixture has no baselines and no limit of its own.
+
+    Args:
+        components (`Mapping[str, Task]`):
+            The tasks, by name: no mixtures, of one objective, with prompts of the same sizes and columns.
+        weights (`Mapping[str, float]`):
+            The weight of each, finite and > 0.
+
+    Example: `make_task("mixture", n_dims=5, components={"linear_regression": 2, "decision_tree": {"weight": 1,
+    "depth": 2}})` draws two linear functions for every tree of depth 2, all in 5 dimensions.
+    """
+
+    name = "mixture"
+    description = "mixtures of tasks"
+    components: Mapping[str, Task] = field()
+    weights: Mapping[str, float] = field()
+
+    def __post_init__(self):
+        if not self.components:
+            raise ValueError("`components` of a mixture must hold at least one task, got none.")
+        if self.weights.keys() != self.components.keys():
+            raise ValueError(
+                f"`weights` must be of the components {', '.join(self.components)}, got {', '.join(self.weights)}."
+            )
+        for name, task in self.components.items():
+            weight = self.weights[name]
+            if not isinstance(weight, Real) or isinstance(weight, bool) or not (0 < weight < math.inf):
+                raise ValueError(f"`weight` of {name} must be a finite number > 0, got {weight!r}.")
+            if task.components:
+                raise ValueError(f"`components` must not be mixtures themselves, got {name}.")
+        self._check_alike()
+
+    def _check_alike(self):
+        """Raise `ValueError` unless every component is like the first in all that a batch and its score depend on."""
+        first, *others = self.components
+        expected = _traits(self.components[first])
+        for other in others:
+            for trait, value in _traits(self.components[other]).items():
+                if value != expected[trait]:
+                    raise ValueError(
+                        f"the components of a mixture must have the same {trait}, got {expected[trait]!r} of {first} "
+                        f"and {value!r} of {other}."
+                    )
+
+    @classmethod
+    def known_fields(cls, settings: Mapping[str, Any]) -> dict[str, Field]:
+        """`components`, and what all of them take."""
+        first, *others = (task_fields(name, own) for name, (_, own) in _read_components(settings).items())
+        shared = {name: known for name, known in first.items() if all(name in other for other in others)}
+        return {"components": super().known_fields(settings)["components"], **shared}
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> "Mixture":
+        """
+        The mixture of `components`: by name a weight, or a mapping of `weight` and settings of the component alone.
+
+        All other settings are those of every component.
+        """
+        components = _read_components(settings)
+        shared = {name: value for name, value in settings.items() if name != "components"}
+        return cls(
+            {name: make_task(name, **(shared | own)) for name, (_, own) in components.items()},
+            {name: weight for name, (weight, _) in components.items()},
+        )
+
+    @property
+    def _first(self) -> Task:
+        """A component to ask for what all share."""
+        return next(iter(self.components.values()))
+
+    @property
+    def _relative_weights(self) -> list[float]:
+        """The weights in units of the largest, so that no sum of them overflows."""
+        return [weight / max(self.weights.values()) for weight in self.weights.values()]
+
+    @property
+    def objective(self) -> str:
+        return self._first.objective
+
+    @property
+    def score_name(self) -> str:
+        return self._first.score_name
+
+    @property
+    def place_name(self) -> str:
+        return self._first.place_name
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return self._first.sizes
+
+    @property
+    def model_fields(self) -> dict[str, int]:
+        return self._first.model_fields
+
+    @property
+    def normaliser(self) -> float:
+        """The mean of those of the components by weight, so that predicting 0 has an expected error of 1."""
+        normalisers = [task.normaliser for task in self.components.values()]
+        return float(np.average(normalisers, weights=self._relative_weights))
+
+    @property
+    def n_hints(self) -> int:
+        """That of the components where all have equally many, else 0."""
+        counts = {task.n_hints for task in self.components.values()}
+        return counts.pop() if len(counts) == 1 else 0
+
+    def n_tokens(self, **sizes: int) -> int:
+        return self._first.n_tokens(**sizes)
+
+    def check_sizes(self, **sizes: int):
+        for task in self.components.values():
+            task.check_sizes(**sizes)
+
+    def sample(self, n_prompts: int, generator: torch.Generator, with_hints: bool = False, **sizes: int) -> Prompts:
+        check_at_least_one(n_prompts=n_prompts)
+        self.check_sizes(**sizes)
+        if with_hints:
+            self.check_hints()
+        weights = torch.tensor(self._relative_weights, dtype=torch.float64, device=generator.device)
+        component_of = torch.multinomial(weights, n_prompts, replacement=True, generator=generator)
+        counts = component_of.bincount(minlength=len(weights)).tolist()
+        parts = [
+            task.sample(count, generator, with_hints, **sizes)
+            for task, count in zip(self.components.values(), counts, strict=True)
+            if count
+        ]
+        # the parts lie one after the other; row i of the result is the next row of its component
+        places = component_of.argsort(stable=True).argsort()
+        return {name: torch.cat([part[name] for part in parts])[places] for name in parts[0]}
+
+    def score(self, answers: np.ndarray, prompts: Prompts) -> np.ndarray:
+        """
+        Score as the components do, which may differ in nothing but their normalisers, divided by the mean one.
+
+        A prompt does not tell which component it is of: a column that did would reach the model's `forward`.
+        """
+        return self._first.score(answers, prompts) * (self._first.normaliser / self.normaliser)
+
+
+def _read_components(settings: Mapping[str, Any]) -> dict[str, tuple[Any, dict[str, Any]]]:
+    """The weight of every component that a recipe gives, and the settings of its own, by name."""
+    entries = settings.get("components")
+    if not isinstance(entries, Mapping) or not entries:
+        raise ValueError(
+            "`components` of a mixture must map names of tasks to weights, such as {linear_regression: 2, "
+            f"decision_tree: {{weight: 1, depth: 2}}}}, got {entries!r}."
+        )
+    components = {}
+    for name, entry in entries.items():
+        own = dict(entry) if isinstance(entry, Mapping) else {"weight": entry}
+        if "weight" not in own:
+            raise ValueError(f"`components` of a mixture must give {name} a `weight`, got {entry!r}.")
+        components[name] = own.pop("weight"), own
+    return components
+
+
+def _traits(task: Task) -> dict[str, Any]:
+    """All that a batch, its loss and its score depend on, by what it is called."""
+    prompts = task.sample(1, torch.Generator().manual_seed(0))
+    columns = {name: (str(values.dtype), tuple(values.shape[1:])) for name, values in prompts.items()}
+    names = ("objective", "score_name", "place_name", "sizes", "model_fields")
+    return {f"`{name}`": getattr(task, name) for name in names} | {"columns": columns}
