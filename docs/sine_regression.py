@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import torch
 
-from tasks import TASKS, Task
+from tasks import TASKS, FunctionClass
 
 
 @dataclass(frozen=True)
-class SineRegression(Task):
+class SineRegression(FunctionClass):
     """
-    y = sqrt(2) sin(frequency x_1 + phase), of one frequency and one phase a prompt.
+    y = sqrt(2) sin(frequency x_1 + phase), of one frequency and one phase per prompt.
 
     Args:
         max_frequency (`float`, defaults to 3.0):
@@ -24,6 +24,7 @@ class SineRegression(Task):
     """
 
     name = "sine_regression"
+    description = "sine waves"
     max_frequency: float = 3.0
 
     @property
