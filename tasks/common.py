@@ -96,7 +96,7 @@ class Task:
 
     @property
     def limit(self) -> NamedPredictor | None:
-        """The predictor whose expected error no other can undercut; `None` where none is known."""
+        """The predictor whose expected error on prompts of full sizes no other can undercut; `None` if unknown."""
         return None
 
     @property
@@ -200,8 +200,8 @@ class FunctionClass(Task):
 
     @property
     def model_fields(self) -> dict[str, int]:
-        fields = {"n_dims": self.n_dims, "n_positions": 2 * self.n_points}
-        return fields | ({"n_outputs": self.n_outputs} if self.n_outputs > 1 else {})
+        scalar = {"n_dims": self.n_dims, "n_positions": 2 * self.n_points}
+        return scalar | ({"n_outputs": self.n_outputs} if self.n_outputs > 1 else {})
 
     @property
     def normaliser(self) -> float:

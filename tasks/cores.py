@@ -14,7 +14,7 @@ def n_cores() -> int:
 
 def map_prompts(kernel: Callable[..., np.ndarray], *arrays: np.ndarray, settings: tuple = ()) -> np.ndarray:
     """
-    Split arrays of one row a prompt among threads, which a kernel compiled with `nogil=True` runs side by side.
+    Split arrays of one row per prompt among threads, which a kernel compiled with `nogil=True` runs side by side.
 
     Returns the concatenation of `kernel(*rows_of_the_arrays, *settings)`, in the order of the prompts.
     """

@@ -19,7 +19,7 @@ class InContextError(evaluate.Metric):
         return evaluate.MetricInfo(
             description="Squared error of in-context predictions divided by that of predicting 0.",
             citation="Yang et al., Looped Transformers are Better at Learning Learning Algorithms, ICLR 2024",
-            inputs_description="predictions and references: one row of values a prompt; normaliser: a number > 0.",
+            inputs_description="predictions and references: one row of values per prompt; normaliser: a number > 0.",
             features=datasets.Features({"predictions": row, "references": row}),
         )
 

@@ -65,7 +65,7 @@ class PredictionCache:
 
         Args:
             answer (`Callable`):
-                From a chunk of the prompts, `"queries"` among them, to an array of one row a prompt.
+                From a chunk of the prompts, `"queries"` among them, to an array of one row per prompt.
             about (anything `json` can write):
                 All that the answers depend on besides the prompts, this package and the libraries.
             prompts (`dict`):

@@ -1,4 +1,4 @@
-"""Greedy and gradient-boosted regression trees, one model a prompt, thousands of prompts at once."""
+"""Greedy and gradient-boosted regression trees, one model per prompt, thousands of prompts at once."""
 
 import numba
 import numpy as np
@@ -24,7 +24,7 @@ def predict_boosted_trees(
     """
     Predict by gradient boosting of the squared error: what `xgboost.XGBRegressor(tree_method="exact")` predicts.
 
-    A library spends most of its time on setting up a model, of which this needs one a prefix. One tree with
+    A library spends most of its time on setting up a model, of which this needs one per prefix. One tree with
     `learning_rate=1, l2=0` is a greedy regression tree (CART).
 
     Args:

@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import torch
 
 from ..cores import n_cores
@@ -53,7 +54,7 @@ def predict_lasso(
     """
     Predict w·x, w the minimiser of |y - Xw|² / 2n + alpha |w|₁, for every alpha: `(B, len(alphas))`.
 
-    One path of scikit-learn's coordinate descent a prompt, over all cores, to a hundredth of its default tolerance:
+    One path of scikit-learn's coordinate descent per prompt, over all cores, to a hundredth of its default tolerance:
     a path at the default takes the answer of one alpha for that of the next. Source: Garg et al. (2022), section 3.
     """
     from joblib import Parallel, delayed
@@ -66,7 +67,6 @@ def predict_lasso(
 
 
 def _lasso_weights(xs, ys, alphas):
-    import numpy as np
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import lasso_path
 

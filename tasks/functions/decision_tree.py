@@ -74,7 +74,7 @@ class DecisionTree(FunctionClass):
 
 class DrawnTrees:
     """
-    A tree a prompt. Nodes are numbered level by level, the children of node k are 2k + 1 and 2k + 2.
+    A tree per prompt. Nodes are numbered level by level, the children of node k are 2k + 1 and 2k + 2.
 
     Args:
         coordinates (`torch.LongTensor` of shape `(n_prompts, n_nodes)`):

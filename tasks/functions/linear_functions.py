@@ -5,7 +5,7 @@ import torch
 
 class LinearFunctions:
     """
-    A function y = w·x a prompt.
+    A function y = w·x per prompt.
 
     Args:
         weights (`torch.Tensor` of shape `(n_prompts, n_dims)`):

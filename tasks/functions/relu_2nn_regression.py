@@ -41,6 +41,7 @@ class Relu2nnRegression(FunctionClass):
 
     @property
     def limit(self) -> NamedPredictor:
+        """The best predictor linear in y, close to the posterior mean of networks this wide."""
         return NamedPredictor("arc-cosine kernel", predict_arc_cosine_kernel)
 
     @property
