@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 
-from .baselines.classical import EVERYWHERE, predict_least_squares
+from .baselines.classical import GENERIC_BASELINES, predict_least_squares
 from .baselines.prefixes import Predictor
 from .metrics import normalised_squared_error
 from .published import published_curves
@@ -210,7 +210,7 @@ class FunctionClass(Task):
 
     @property
     def baselines(self) -> Mapping[str, Predictor]:
-        return EVERYWHERE
+        return GENERIC_BASELINES
 
     @property
     def published(self) -> dict[str, dict[str, list[float | None]]]:

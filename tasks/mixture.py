@@ -167,7 +167,8 @@ def _read_components(settings: Mapping[str, Any]) -> dict[str, tuple[Any, dict[s
             f"decision_tree: {{weight: 1, depth: 2}}}}, got {entries!r}."
         )
     components = {}
-    for name, entry in entries.items():
+    # by name: the order decides what is drawn, and a recipe that is written again may have another
+    for name, entry in sorted(entries.items(), key=lambda item: str(item[0])):
         own = dict(entry) if isinstance(entry, Mapping) else {"weight": entry}
         if "weight" not in own:
             raise ValueError(f"`components` of a mixture must give {name} a `weight`, got {entry!r}.")

@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from .baselines.prefixes import Predictor, PredictorFamily, predict_prefixes
+from .common import Prompts
 
 
 CHUNK = 128  # prompts of a baseline's entry: a run that is killed loses no more than these
 LIBRARIES = ("torch", "numpy", "numba", "scikit-learn")
-
-Prompts = dict[str, torch.Tensor]
 
 
 class PredictionCache:

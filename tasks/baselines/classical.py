@@ -105,8 +105,8 @@ def predict_relu_network(xs: torch.Tensor, ys: torch.Tensor, query: torch.Tensor
     return predict(xs, ys, query, **settings)
 
 
-# those of every class
-EVERYWHERE: dict[str, Predictor] = {
+# those that can learn of any class
+GENERIC_BASELINES: dict[str, Predictor] = {
     "zero": predict_zero,
     "averaging": predict_averaging,
     "least squares": predict_least_squares,
