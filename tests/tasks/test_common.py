@@ -7,6 +7,8 @@ import torch
 from tasks import TASKS, FunctionClass, Task, make_task, task_fields
 from tasks.baselines.prefixes import predict_prefixes
 from tasks.common import draw_normal
+from tasks.curriculum import Schedule
+from tasks.streams import Stream
 
 
 def test_a_task_is_made_by_its_name_and_its_settings():
@@ -82,6 +84,9 @@ def test_values_may_be_vectors_at_inputs_of_any_distribution():
     assert prompts["xs"].min() == 0
     assert prompts["xs"].max() < 1
     assert not prompts["xs"][..., 2:].any()
+    batch = next(iter(Stream(task, 4, {"n_dims_active": Schedule(1, 3)}, seed=0).iterable()))
+    assert batch["ys"].shape == (4, 7, 2)
+    assert not batch["xs"][..., 1:].any()
 
 
 def test_errors_of_vectors_are_summed_over_their_numbers():
