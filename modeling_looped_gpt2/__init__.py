@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .modeling_looped_gpt2_classification import (
         LoopedGPT2ForInContextClassification as LoopedGPT2ForInContextClassification,
     )
-    from .modeling_looped_gpt2_in_context import LoopedGPT2ForInContextRegression as LoopedGPT2ForInContextRegression
+    from .modeling_looped_gpt2_regression import LoopedGPT2ForInContextRegression as LoopedGPT2ForInContextRegression
 
 __version__ = "0.2.0"
 
@@ -22,7 +22,7 @@ _CLASSES = {
     "LoopedGPT2PreTrainedModel": ("modeling_looped_gpt2", None),
     "LoopedGPT2Model": ("modeling_looped_gpt2", "AutoModel"),
     "LoopedGPT2LMHeadModel": ("modeling_looped_gpt2_causal_lm", "AutoModelForCausalLM"),
-    "LoopedGPT2ForInContextRegression": ("modeling_looped_gpt2_in_context", "AutoModel"),
+    "LoopedGPT2ForInContextRegression": ("modeling_looped_gpt2_regression", "AutoModel"),
     "LoopedGPT2ForInContextClassification": ("modeling_looped_gpt2_classification", "AutoModel"),
 }
 __all__ = list(_CLASSES)

@@ -22,7 +22,7 @@ from transformers.utils.logging import tqdm
 from .configuration_looped_gpt2 import LoopedGPT2Config
 from .in_context_looped_gpt2 import LoopedGPT2InContextPreTrainedModel
 from .modeling_looped_gpt2_classification import LoopedGPT2ForInContextClassification
-from .modeling_looped_gpt2_in_context import LoopedGPT2ForInContextRegression
+from .modeling_looped_gpt2_regression import LoopedGPT2ForInContextRegression
 
 
 # contexts times queries that are computed together: many make matrix products fast, but few bound the memory, and the

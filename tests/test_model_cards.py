@@ -42,7 +42,7 @@ def test_its_card_and_weights_are_those_of_its_records(folder):
 @by_name
 def test_its_code_is_that_of_the_project(folder):
     code = [path for path in folder.iterdir() if path.suffix == ".py"]
-    assert "modeling_looped_gpt2_in_context.py" in {path.name for path in code}
+    assert "modeling_looped_gpt2_regression.py" in {path.name for path in code}
     for path in code:
         assert path.is_symlink()
         assert path.resolve() == ROOT / "modeling_looped_gpt2" / path.name

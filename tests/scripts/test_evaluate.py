@@ -209,7 +209,7 @@ def test_a_folder_of_predictions_that_cannot_be_one_is_refused(run, model_folder
 def test_code_of_others_runs_where_it_is_trusted_and_is_evaluated_as_such(run, model_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
     fork = shutil.copytree(model_folder, tmp_path / "fork")
-    code = fork / "modeling_looped_gpt2_in_context.py"
+    code = fork / "modeling_looped_gpt2_regression.py"
     code.write_text(code.read_text() + f"\n\nopen({str(tmp_path / 'ran')!r}, 'w').close()\n")
     cache = ("--cache_dir", tmp_path / "cache")
     own = evaluate_small(run, fork, tmp_path / "own", *cache)

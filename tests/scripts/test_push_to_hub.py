@@ -25,7 +25,7 @@ CODE = {
     "configuration_looped_gpt2.py",
     "modeling_looped_gpt2.py",
     "in_context_looped_gpt2.py",
-    "modeling_looped_gpt2_in_context.py",
+    "modeling_looped_gpt2_regression.py",
     "pipeline_looped_gpt2.py",
 }
 

@@ -1,1 +1,0 @@
-../../modeling_looped_gpt2/modeling_looped_gpt2_in_context.py
