@@ -2,9 +2,9 @@
 
 import torch
 from transformers.cache_utils import Cache
-from transformers.masking_utils import create_causal_mask
 
 from .cache_looped_gpt2 import freeze
+from .masks_looped_gpt2 import make_mask, see_context
 from .modeling_looped_gpt2 import LoopedGPT2ModelOutput, LoopedGPT2PreTrainedModel
 
 
@@ -113,17 +113,10 @@ class LoopedGPT2InContextPreTrainedModel(LoopedGPT2PreTrainedModel):
         inputs_embeds = self._read_in(xs_query)
         n_seen = context.get_seq_length()
         context = freeze(context)
-        mask = create_causal_mask(
-            self.config,
-            inputs_embeds,
-            None,
-            context,
-            and_mask_function=lambda batch, head, query, key: (key < n_seen) | (key == query),
-        )
         outputs = self.transformer(
             inputs_embeds=inputs_embeds,
             cache=context,
-            attention_mask=mask,
+            attention_mask=make_mask(self.config, inputs_embeds, cache=context, rule=see_context(n_seen)),
             position_ids=torch.full((1, xs_query.shape[1]), n_seen, device=xs_query.device),
             use_cache=True,
             n_loops=self.config.loops_of(len(context)),

@@ -20,7 +20,6 @@ import torch
 from torch import nn
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
-from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block, GPT2PreTrainedModel
 from transformers.processing_utils import Unpack
@@ -30,6 +29,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .cache_looped_gpt2 import CacheByEitherName, LoopSlots, RunningRows, fill, has_plain_layers, one_cache
 from .configuration_looped_gpt2 import LoopedGPT2Config
+from .masks_looped_gpt2 import make_mask
 
 
 # arguments that transformers hands to any model, down to its attention
@@ -205,14 +205,8 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         given_positions = position_ids
         if position_ids is None:
             position_ids = self._next_positions(inputs_embeds, cache)
-        causal_mask = create_causal_mask(
-            self.config,
-            inputs_embeds,
-            attention_mask,
-            cache,
-            # looked through for packed sequences, which would make a GPU wait
-            position_ids=given_positions,
-        )
+        # positions are looked through for packed sequences, which would make a GPU wait: only those that are given
+        causal_mask = make_mask(self.config, inputs_embeds, attention_mask, cache, given_positions)
         if exit_tolerance is not None:
             last_tokens = _last_tokens(inputs_embeds, attention_mask, 0 if cache is None else cache.get_seq_length())
         # a checkpointed block runs twice and would add its keys twice

@@ -19,6 +19,7 @@ CODE_FILES = {
     "cache_looped_gpt2.py",
     "modeling_looped_gpt2.py",
     "in_context_looped_gpt2.py",
+    "masks_looped_gpt2.py",
     "modeling_looped_gpt2_regression.py",
 }
 SAVED_FILES = {"config.json", "model.safetensors"} | CODE_FILES

@@ -25,6 +25,7 @@ CODE = {
     "configuration_looped_gpt2.py",
     "modeling_looped_gpt2.py",
     "in_context_looped_gpt2.py",
+    "masks_looped_gpt2.py",
     "modeling_looped_gpt2_regression.py",
     "pipeline_looped_gpt2.py",
 }

@@ -35,6 +35,7 @@ EXPECTED_FILES = {
     "model.safetensors",
     "modeling_looped_gpt2.py",
     "in_context_looped_gpt2.py",
+    "masks_looped_gpt2.py",
     "modeling_looped_gpt2_regression.py",
     "cache_looped_gpt2.py",
     "recipe.yaml",
