@@ -1,29 +1,113 @@
-"""What all in-context heads share: contexts that are encoded once, asked many times and grown by examples."""
+"""What all in-context heads share: prompts that are answered at every x, and contexts that are encoded once."""
 
 import torch
+from torch import nn
 from transformers.cache_utils import Cache
+from transformers.utils import ModelOutput
 
 from .cache_looped_gpt2 import freeze
+from .in_context_checks_looped_gpt2 import InContextChecks
 from .masks_looped_gpt2 import make_mask, see_context
-from .modeling_looped_gpt2 import LoopedGPT2ModelOutput, LoopedGPT2PreTrainedModel
+from .modeling_looped_gpt2 import LoopedGPT2PreTrainedModel
 
 
 # queries that are run together: attention among them costs their square, and none of it is looked at
 QUERIES_AT_A_TIME = 256
 
 
-class LoopedGPT2InContextPreTrainedModel(LoopedGPT2PreTrainedModel):
+class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedModel):
     """
     A head that reads examples x_1 y_1 x_2 y_2 ... as two tokens each and answers at the token of an x.
 
-    A subclass says how: `_read_in` embeds xs `(B, P, D)` as `(B, P, E)`, `_embed_examples` embeds xs and ys as
-    `(B, 2 P, E)`, `_read_out` turns states `(B, P, E)` into answers `(B, P, ...)`, `_check_ys` refuses bad ys. What
-    is embedded has passed `_check_embeds`.
+    A subclass owns the backbone as `transformer`, defines the methods that raise `NotImplementedError` here and in
+    [`InContextChecks`], and has a `forward` that hands its arguments to `_answer_prompt`. B batch, P points, L loops
+    of the window, D `config.n_dims`, E `config.n_embd`.
+
+    Class attributes:
+        output_class (`type[ModelOutput]`):
+            What `forward` returns: `loss`, the answers, and the fields that tell of the backbone's loops.
+        answer_name (`str`):
+            Name of the field of answers. `loop_<name>` holds those after each loop, on `output_loop_<name>=True`.
     """
 
     main_input_name = "xs"
     # the loss is a mean over the batch, not a sum to be divided by the Trainer's `num_items_in_batch`
     accepts_loss_kwargs = False
+    output_class: type[ModelOutput]
+    answer_name: str
+
+    def _read_in(self, xs: torch.Tensor) -> torch.Tensor:
+        """Embed xs `(B, P, D)` as their tokens `(B, P, E)`, passed through `_check_embeds`."""
+        raise NotImplementedError(f"{type(self).__name__} must define `_read_in`.")
+
+    def _embed_examples(self, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
+        """
+        Embed xs `(B, P, D)` and ys `(B, P, ...)` as the tokens x_1 y_1 ... x_P y_P `(B, 2 P, E)`.
+
+        With ys `(B, P - 1, ...)` the tokens end with x_P `(B, 2 P - 1, E)`. See [`interleave`].
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define `_embed_examples`.")
+
+    def _read_out(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Answers `(B, P, ...)` of the states at P tokens `(B, P, E)`."""
+        raise NotImplementedError(f"{type(self).__name__} must define `_read_out`.")
+
+    def _compute_loss(self, loop_answers: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The loss `()` of answers `(B, L, P, ...)` against labels `(B, P, ...)`, in float32."""
+        raise NotImplementedError(f"{type(self).__name__} must define `_compute_loss`.")
+
+    def _answer_prompt(
+        self,
+        xs: torch.Tensor,
+        ys: torch.Tensor,
+        labels: torch.Tensor | None,
+        n_loops: int | None,
+        loop_window: int | None,
+        exit_tolerance: float | None,
+        output_loop_answers: bool,
+        output_loop_hidden_states: bool,
+        **kwargs,
+    ) -> ModelOutput:
+        """What `forward` does in every head, given its arguments; what is left in `kwargs` goes to the backbone."""
+        self._check_names(kwargs)
+        self._check_prompt(xs, ys, labels)
+        looks_at_loops = {
+            "labels": labels is not None,
+            f"output_loop_{self.answer_name}": output_loop_answers,
+            "output_loop_hidden_states": output_loop_hidden_states,
+        }
+        all_loops = any(looks_at_loops.values())
+        if exit_tolerance is not None and all_loops:
+            *names, last = (f"`{name}`" for name in looks_at_loops)
+            raise ValueError(f"{', '.join(names)} and {last} look at all loops: leave out `exit_tolerance`.")
+        outputs = self.transformer(
+            inputs_embeds=self._embed_prompt(xs, ys),
+            n_loops=n_loops,
+            loop_window=loop_window,
+            exit_tolerance=exit_tolerance,
+            use_cache=False,
+            output_loop_hidden_states=all_loops,
+            **kwargs,
+        )
+        states = outputs.loop_hidden_states if all_loops else (outputs.last_hidden_state,)
+        # (B, L, P, ...)
+        loop_answers = self._check_finite(torch.stack([self._read_out(state[:, ::2]) for state in states], dim=1))
+        answers = {
+            self.answer_name: loop_answers[:, -1],
+            f"loop_{self.answer_name}": loop_answers if output_loop_answers else None,
+        }
+        return self.output_class(
+            loss=None if labels is None else self._compute_loss(loop_answers, labels),
+            n_loops_used=outputs.n_loops_used,
+            loop_hidden_states=outputs.loop_hidden_states if output_loop_hidden_states else None,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            **answers,
+        )
+
+    def _embed_prompt(self, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
+        """The tokens x_1 y_1 ... x_P `(B, 2 P - 1, E)`: the last y has no one to see it."""
+        return self._embed_examples(xs, ys[:, : xs.shape[1] - 1])
 
     def encode_context(
         self,
@@ -39,7 +123,7 @@ class LoopedGPT2InContextPreTrainedModel(LoopedGPT2PreTrainedModel):
         example costs two tokens. B batch, P examples, D `config.n_dims`.
 
         Args:
-            xs (`torch.FloatTensor` of shape `(B, P, D)`), ys (`torch.Tensor` of shape `(B, P)`):
+            xs (`torch.FloatTensor` of shape `(B, P, D)`), ys (`torch.Tensor` of shape `(B, P, ...)`):
                 Examples, P >= 1, as in `forward`.
             n_loops (`int`, *optional*, defaults to that of `context` or else to `config.n_loops`):
                 Loops of the context and of every query to it, >= 1.
@@ -54,10 +138,12 @@ class LoopedGPT2InContextPreTrainedModel(LoopedGPT2PreTrainedModel):
                 are longer than `config.n_positions` tokens.
         """
         n_seen = 0 if context is None else context.get_seq_length()
-        self._check_points(xs, ys, (self.config.n_positions - n_seen - 1) // 2)
-        if ys.shape != xs.shape[:2]:
-            raise ValueError(f"`ys` must have shape {tuple(xs.shape[:2])}, got {tuple(ys.shape)}.")
-        self._check_ys(ys)  # its last is seen here
+        self._check_examples(xs, ys, n_seen)
+        if isinstance(n_loops, torch.Tensor):
+            raise ValueError(
+                f"`n_loops` must be one integer for the whole context, got a tensor of shape {tuple(n_loops.shape)}: "
+                "encode a context for each number of loops."
+            )
         if context is not None:
             self._check_context(context, xs)
             n_loops = self.config.loops_of(len(context)) if n_loops is None else n_loops
@@ -91,9 +177,9 @@ class LoopedGPT2InContextPreTrainedModel(LoopedGPT2PreTrainedModel):
                 Answer after every loop instead of the last alone, for little more time. Not for a model with a coda.
 
         Returns:
-            `torch.FloatTensor`: what `forward` gives for the last point after as many loops as the context was encoded
-            with: predictions `(B, Q)` of a regression model, logits `(B, Q, num_labels)` of a classification model.
-            After each of L loops: `(B, L, Q)` and `(B, L, Q, num_labels)`, of which the last are those.
+            `torch.FloatTensor` of shape `(B, Q, ...)`: what `forward` gives for the last point after as many loops as
+            the context was encoded with, predictions of a regression model and logits of a classification model.
+            After each of L loops: `(B, L, Q, ...)`, of which the last are those.
 
         Raises:
             `ValueError`: a shape, dtype or value is not as above.
@@ -110,7 +196,7 @@ class LoopedGPT2InContextPreTrainedModel(LoopedGPT2PreTrainedModel):
         return self._check_finite(torch.cat(predictions, dim=2 if output_loop_predictions else 1))
 
     def _predict_part(self, xs_query: torch.Tensor, context: Cache, every_loop: bool) -> torch.Tensor:
-        inputs_embeds = self._read_in(xs_query)
+        inputs_embeds = self._read_in(xs_query)  # (B, Q, E)
         n_seen = context.get_seq_length()
         context = freeze(context)
         outputs = self.transformer(
@@ -126,102 +212,23 @@ class LoopedGPT2InContextPreTrainedModel(LoopedGPT2PreTrainedModel):
             return self._read_out(outputs.last_hidden_state)
         return torch.stack([self._read_out(state) for state in outputs.loop_hidden_states], dim=1)
 
-    def _answer_prompt(
-        self, inputs_embeds: torch.Tensor, looks_at_loops: dict[str, bool], exit_tolerance: float | None, **kwargs
-    ) -> tuple[LoopedGPT2ModelOutput, torch.Tensor]:
-        """
-        Run the tokens x_1 y_1 ... x_P and answer at every x.
 
-        Returns the backbone's output and the answers (B, L, P, ...) after the loops of the window, or after the last
-        alone where none of the arguments `looks_at_loops` is given.
-        """
-        all_loops = any(looks_at_loops.values())
-        if exit_tolerance is not None and all_loops:
-            *names, last = (f"`{name}`" for name in looks_at_loops)
-            raise ValueError(f"{', '.join(names)} and {last} look at all loops: leave out `exit_tolerance`.")
-        outputs = self.transformer(
-            inputs_embeds=inputs_embeds,
-            exit_tolerance=exit_tolerance,
-            use_cache=False,
-            output_loop_hidden_states=all_loops,
-            **kwargs,
-        )
-        states = outputs.loop_hidden_states if all_loops else (outputs.last_hidden_state,)
-        answers = torch.stack([self._read_out(state[:, ::2]) for state in states], dim=1)
-        return outputs, self._check_finite(answers)
+def interleave(x_tokens: torch.Tensor, y_tokens: torch.Tensor) -> torch.Tensor:
+    """
+    Tokens x_1 y_1 ... x_P y_P of those of xs and ys.
 
-    def _check_prompt(self, xs: torch.Tensor, ys: torch.Tensor, labels: torch.Tensor | None):
-        self._check_points(xs, ys, (self.config.n_positions + 1) // 2)
-        shape = tuple(xs.shape[:2])
-        if labels is not None and labels.shape != shape:
-            raise ValueError(f"`labels` must have shape {shape}, got {tuple(labels.shape)}.")
+    Args:
+        x_tokens (`torch.Tensor` of shape `(B, P, E)`):
+            Any width E.
+        y_tokens (`torch.Tensor` of shape `(B, P, E)` or `(B, P - 1, E)`):
+            Without the last one the tokens end with x_P.
 
-    def _check_points(self, xs: torch.Tensor, ys: torch.Tensor, max_points: int):
-        self._check_values("xs", xs)
-        batch_size, n_points = xs.shape[:2]
-        if n_points > max_points:
-            raise ValueError(
-                f"`xs` must hold 1 to {max_points} points (`n_positions` = {self.config.n_positions} tokens, two an "
-                f"example and one for the query), got {n_points}."
-            )
-        if not isinstance(ys, torch.Tensor):
-            raise ValueError(f"`ys` must be a torch.Tensor, got {type(ys).__name__}: use `torch.as_tensor`.")
-        if ys.shape not in ((batch_size, n_points), (batch_size, n_points - 1)):
-            raise ValueError(
-                f"`ys` must have shape {(batch_size, n_points)}, or {(batch_size, n_points - 1)} when the last x is "
-                f"the query, got {tuple(ys.shape)}."
-            )
-        self._check_ys(ys[:, : n_points - 1])
-
-    def _check_values(self, name: str, xs: torch.Tensor):
-        if not isinstance(xs, torch.Tensor):
-            raise ValueError(f"`{name}` must be a torch.Tensor, got {type(xs).__name__}: use `torch.as_tensor`.")
-        n_dims = self.config.n_dims
-        if xs.ndim != 3 or xs.shape[-1] != n_dims or 0 in xs.shape:
-            raise ValueError(
-                f"`{name}` must have shape (batch, n_points, n_dims = {n_dims}), none of them 0, got "
-                f"{tuple(xs.shape)}."
-            )
-        self._check_numbers(name, xs)
-
-    def _check_numbers(self, name: str, values: torch.Tensor):
-        if not values.is_floating_point():
-            raise ValueError(f"`{name}` must be floating point, got {values.dtype}: convert it, e.g. `.float()`.")
-        if not self._looks_at_values() or values.to(self.dtype).isfinite().all():
-            return
-        if not values.isfinite().all():
-            raise ValueError(f"`{name}` must be finite, got NaN or infinity: drop or impute those examples.")
-        raise ValueError(
-            f"`{name}` must be finite in the {self.dtype} of the model, got {values.abs().max():.3g}: scale it, e.g. "
-            "to a standard deviation of 1."
-        )
-
-    def _check_embeds(self, embeds: torch.Tensor) -> torch.Tensor:
-        """Return embedded values; refuse those whose square overflows: a layer norm would make nothing of them."""
-        if self._looks_at_values():
-            self._check_finite(embeds.float().square().sum(dim=-1))
-        return embeds
-
-    def _check_finite(self, numbers: torch.Tensor) -> torch.Tensor:
-        """Return what the model has computed; refuse what has overflowed on its way."""
-        if self._looks_at_values() and not numbers.isfinite().all():
-            raise ValueError(
-                f"The numbers overflow: `xs` or `ys` are too large for a model in {self.dtype}, or its weights are "
-                "not finite. Scale the inputs, e.g. to a standard deviation of 1."
-            )
-        return numbers
-
-    def _looks_at_values(self) -> bool:
-        """Whether values are checked: not while training or compiling, where it costs a synchronisation."""
-        return not self.training and not torch.compiler.is_compiling()
-
-    def _check_context(self, context: Cache, xs: torch.Tensor):
-        n_layer, n_once = self.config.n_layer, self.config.n_prelude + self.config.n_coda
-        if not isinstance(context, Cache) or not context.get_seq_length() or (len(context) - n_once) % n_layer:
-            raise ValueError(f"`context` must be what `encode_context` returned, got {context!r:.80}.")
-        batch_size = len(context.layers[0].keys)
-        if batch_size != len(xs):
-            raise ValueError(f"The batch size of `context` is {batch_size}, got queries or examples for {len(xs)}.")
+    Returns:
+        `torch.Tensor` of shape `(B, 2 P, E)` or `(B, 2 P - 1, E)`.
+    """
+    n_points, n_ys = x_tokens.shape[1], y_tokens.shape[1]
+    y_tokens = nn.functional.pad(y_tokens, (0, 0, 0, n_points - n_ys))
+    return torch.stack((x_tokens, y_tokens), dim=2).flatten(1, 2)[:, : n_points + n_ys]
 
 
 __all__ = ["LoopedGPT2InContextPreTrainedModel"]

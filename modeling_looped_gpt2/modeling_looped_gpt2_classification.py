@@ -9,7 +9,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 
 from .configuration_looped_gpt2 import LoopedGPT2Config
-from .in_context_looped_gpt2 import LoopedGPT2InContextPreTrainedModel
+from .in_context_looped_gpt2 import LoopedGPT2InContextPreTrainedModel, interleave
 from .modeling_looped_gpt2 import LoopedGPT2Model
 
 
@@ -55,6 +55,9 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2InContextPreTrainedModel):
 
     Source: Yang et al. (ICLR 2024), appendix on OpenML.
     """
+
+    output_class = LoopedGPT2InContextClassificationOutput
+    answer_name = "logits"
 
     def __init__(self, config: LoopedGPT2Config):
         super().__init__(config)
@@ -112,52 +115,45 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2InContextPreTrainedModel):
                 `config.n_positions` tokens, or the answer overflows. Values are looked at only outside training.
             `TypeError`: an argument has another name.
         """
-        self._check_names(kwargs)
-        self._check_prompt(xs, ys, labels)
-        # the last class has no one to see it
-        classes = nn.functional.pad(ys[:, : xs.shape[1] - 1], (0, 1))
-        outputs, loop_logits = self._answer_prompt(
-            self._embed_examples(xs, classes)[:, :-1],
-            {
-                "labels": labels is not None,
-                "output_loop_logits": output_loop_logits,
-                "output_loop_hidden_states": output_loop_hidden_states,
-            },
+        return self._answer_prompt(
+            xs,
+            ys,
+            labels,
+            n_loops,
+            loop_window,
             exit_tolerance,
-            n_loops=n_loops,
-            loop_window=loop_window,
+            output_loop_logits,
+            output_loop_hidden_states,
             **kwargs,
         )
 
-        loss = None
-        if labels is not None:
-            targets = labels.unsqueeze(1).expand(loop_logits.shape[:3])
-            loss = nn.functional.cross_entropy(loop_logits.float().flatten(0, 2), targets.flatten())
-        return LoopedGPT2InContextClassificationOutput(
-            loss=loss,
-            logits=loop_logits[:, -1],
-            n_loops_used=outputs.n_loops_used,
-            loop_logits=loop_logits if output_loop_logits else None,
-            loop_hidden_states=outputs.loop_hidden_states if output_loop_hidden_states else None,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-        )
+    def _check_ys(self, ys: torch.Tensor):
+        self._check_classes("ys", ys)
+
+    def _check_labels(self, labels: torch.Tensor):
+        self._check_classes("labels", labels.masked_fill(labels == -100, 0))
+
+    def _check_classes(self, name: str, classes: torch.Tensor):
+        if classes.is_floating_point() or classes.dtype == torch.bool:
+            raise ValueError(f"`{name}` must hold classes as integers, got {classes.dtype}: convert it by `.long()`.")
+        n_labels = self.config.num_labels
+        if self._looks_at_values() and ((classes < 0) | (classes >= n_labels)).any():
+            raise ValueError(
+                f"`{name}` must be in 0 ... `num_labels` - 1 = {n_labels - 1}, got {classes.unique().tolist()}."
+            )
 
     def _read_in(self, xs: torch.Tensor) -> torch.Tensor:
         return self._check_embeds(self.read_in(xs.to(self.read_in.weight.dtype)))
 
     def _embed_examples(self, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
-        return torch.stack((self._read_in(xs), self.embed_class(ys)), dim=2).flatten(1, 2)
+        return interleave(self._read_in(xs), self.embed_class(ys))
 
     def _read_out(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return self.score(hidden_states)
 
-    def _check_ys(self, ys: torch.Tensor):
-        if ys.is_floating_point() or ys.dtype == torch.bool:
-            raise ValueError(f"`ys` must hold classes as integers, got {ys.dtype}: convert it by `.long()`.")
-        n_labels = self.config.num_labels
-        if self._looks_at_values() and ((ys < 0) | (ys >= n_labels)).any():
-            raise ValueError(f"`ys` must be in 0 ... `num_labels` - 1 = {n_labels - 1}, got {ys.unique().tolist()}.")
+    def _compute_loss(self, loop_answers: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        labels = labels.unsqueeze(1).expand(loop_answers.shape[:3])  # (B, L, P)
+        return nn.functional.cross_entropy(loop_answers.float().flatten(0, 2), labels.flatten())
 
 
 __all__ = ["LoopedGPT2ForInContextClassification"]

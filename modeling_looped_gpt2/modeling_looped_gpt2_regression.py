@@ -13,7 +13,7 @@ from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 from transformers.utils.generic import maybe_autocast
 
 from .configuration_looped_gpt2 import LoopedGPT2Config
-from .in_context_looped_gpt2 import LoopedGPT2InContextPreTrainedModel
+from .in_context_looped_gpt2 import LoopedGPT2InContextPreTrainedModel, interleave
 from .modeling_looped_gpt2 import LoopedGPT2Model
 
 
@@ -55,6 +55,9 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
 
     Source: Garg et al., "What Can Transformers Learn In-Context?" (NeurIPS 2022); Yang et al. (ICLR 2024).
     """
+
+    output_class = LoopedGPT2InContextRegressionOutput
+    answer_name = "predictions"
 
     def __init__(self, config: LoopedGPT2Config):
         super().__init__(config)
@@ -113,60 +116,41 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
                 it costs no time.
             `TypeError`: an argument has another name.
         """
-        self._check_names(kwargs)
-        self._check_prompt(xs, ys, labels)
-        if labels is not None:
-            self._check_numbers("labels", labels)
-        # the last y has no one to see it
-        tokens = self._interleave(xs, nn.functional.pad(ys[:, : xs.shape[1] - 1], (0, 1)))[:, :-1]
-        outputs, loop_predictions = self._answer_prompt(
-            self._read_in(tokens),
-            {
-                "labels": labels is not None,
-                "output_loop_predictions": output_loop_predictions,
-                "output_loop_hidden_states": output_loop_hidden_states,
-            },
+        return self._answer_prompt(
+            xs,
+            ys,
+            labels,
+            n_loops,
+            loop_window,
             exit_tolerance,
-            n_loops=n_loops,
-            loop_window=loop_window,
+            output_loop_predictions,
+            output_loop_hidden_states,
             **kwargs,
         )
 
-        loss = None
-        if labels is not None:
-            loss = (loop_predictions.float() - labels.float().unsqueeze(1)).square().mean()
-        return LoopedGPT2InContextRegressionOutput(
-            loss=loss,
-            predictions=loop_predictions[:, -1],
-            n_loops_used=outputs.n_loops_used,
-            loop_predictions=loop_predictions if output_loop_predictions else None,
-            loop_hidden_states=outputs.loop_hidden_states if output_loop_hidden_states else None,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-        )
+    def _check_ys(self, ys: torch.Tensor):
+        self._check_numbers("ys", ys)
+
+    def _check_labels(self, labels: torch.Tensor):
+        self._check_numbers("labels", labels)
+
+    def _read_in(self, xs: torch.Tensor) -> torch.Tensor:
+        # bfloat16 would round the numbers of the prompt to three digits, so only the loop runs under autocast
+        with maybe_autocast(xs.device.type, enabled=False):
+            return self._check_embeds(self.read_in(xs.to(self.read_in.weight.dtype)))
 
     def _embed_examples(self, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
-        return self._read_in(self._interleave(xs, ys))
-
-    def _interleave(self, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
-        """Tokens x_1 y_1 ... x_P y_P (B, 2 P, D) of xs (B, P, D) and ys (B, P), each y padded with zeros."""
         dtype = self.read_in.weight.dtype
-        ys = nn.functional.pad(ys.to(dtype).unsqueeze(-1), (0, xs.shape[2] - 1))
-        return torch.stack((xs.to(dtype), ys), dim=2).flatten(1, 2)
-
-    def _read_in(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Tokens (B, T, D) to embeddings (B, T, E)."""
-        # bfloat16 would round the numbers of the prompt to three digits, so only the loop runs under autocast
-        with maybe_autocast(tokens.device.type, enabled=False):
-            return self._check_embeds(self.read_in(tokens.to(self.read_in.weight.dtype)))
+        ys = nn.functional.pad(ys.to(dtype).unsqueeze(-1), (0, self.config.n_dims - 1))  # (B, P, D)
+        return self._read_in(interleave(xs.to(dtype), ys))  # a y is read in as an x is
 
     def _read_out(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """States at the x tokens (B, P, E) to predictions (B, P), outside autocast for the same reason."""
+        # outside autocast for the same reason
         with maybe_autocast(hidden_states.device.type, enabled=False):
             return self.read_out(hidden_states.to(self.read_out.weight.dtype)).squeeze(-1)
 
-    def _check_ys(self, ys: torch.Tensor):
-        self._check_numbers("ys", ys)
+    def _compute_loss(self, loop_answers: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return (loop_answers.float() - labels.float().unsqueeze(1)).square().mean()
 
 
 __all__ = ["LoopedGPT2ForInContextRegression"]

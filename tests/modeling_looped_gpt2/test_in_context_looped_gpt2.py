@@ -146,6 +146,10 @@ BAD_CALLS = {
         lambda m, c: m.encode_context(torch.zeros(2, 1, 3), torch.zeros(2, 1), context=c),
         "`xs` must hold 1 to 0 points",
     ),
+    "loops per row": (
+        lambda m, c: m.encode_context(torch.zeros(2, 1, 3), torch.zeros(2, 1), n_loops=torch.tensor([2, 3])),
+        r"`n_loops` must be one integer for the whole context, got a tensor of shape \(2,\)",
+    ),
     "other depth": (
         lambda m, c: m.encode_context(
             torch.zeros(2, 1, 3),

@@ -28,6 +28,14 @@ def test_logits_and_loss_are_those_of_every_loop_of_the_window(model, examples):
     torch.testing.assert_close(outputs.loss, expected)
 
 
+def test_a_point_that_is_left_out_counts_in_no_loss(model, examples):
+    xs, ys = examples
+    kept = [0, 2, 3, 5]
+    outputs = model(xs, ys, labels=ys.index_fill(1, torch.tensor([1, 4]), -100), loop_window=1)
+    expected = torch.nn.functional.cross_entropy(outputs.logits[:, kept].flatten(0, 1), ys[:, kept].flatten())
+    torch.testing.assert_close(outputs.loss, expected)
+
+
 def test_scores_depend_on_earlier_classes_only(model, examples):
     xs, ys = examples
     changed = ys.clone()
@@ -86,6 +94,8 @@ BAD = {
     "integers": (lambda xs, ys: (xs.long(), ys, None), "`xs` must be floating point"),
     "classes as floats": (lambda xs, ys: (xs, ys.float(), None), "`ys` must hold classes as integers"),
     "class out of range": (lambda xs, ys: (xs, ys + 4, None), r"`ys` must be in 0 \.\.\. `num_labels` - 1 = 3"),
+    "labels as floats": (lambda xs, ys: (xs, ys, ys.float()), "`labels` must hold classes as integers"),
+    "label out of range": (lambda xs, ys: (xs, ys, ys - 9), r"`labels` must be in 0 \.\.\. `num_labels` - 1 = 3"),
     "NaN": (lambda xs, ys: (xs * torch.nan, ys, None), "`xs` must be finite"),
 }
 

@@ -18,6 +18,7 @@ CODE_FILES = {
     "configuration_looped_gpt2.py",
     "cache_looped_gpt2.py",
     "modeling_looped_gpt2.py",
+    "in_context_checks_looped_gpt2.py",
     "in_context_looped_gpt2.py",
     "masks_looped_gpt2.py",
     "modeling_looped_gpt2_regression.py",

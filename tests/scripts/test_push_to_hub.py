@@ -24,6 +24,7 @@ CODE = {
     "cache_looped_gpt2.py",
     "configuration_looped_gpt2.py",
     "modeling_looped_gpt2.py",
+    "in_context_checks_looped_gpt2.py",
     "in_context_looped_gpt2.py",
     "masks_looped_gpt2.py",
     "modeling_looped_gpt2_regression.py",

@@ -34,6 +34,7 @@ EXPECTED_FILES = {
     "log.jsonl",
     "model.safetensors",
     "modeling_looped_gpt2.py",
+    "in_context_checks_looped_gpt2.py",
     "in_context_looped_gpt2.py",
     "masks_looped_gpt2.py",
     "modeling_looped_gpt2_regression.py",

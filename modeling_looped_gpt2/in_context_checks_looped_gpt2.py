@@ -1,0 +1,109 @@
+"""What an in-context head refuses: shapes, dtypes and numbers that it cannot answer from."""
+
+import torch
+from transformers.cache_utils import Cache
+
+
+class InContextChecks:
+    """
+    Checks of what is given to a head and of what it computes; each raises `ValueError`.
+
+    B batch, P points, D `config.n_dims`. Values are looked at outside training only.
+    """
+
+    def _check_ys(self, ys: torch.Tensor):
+        """Refuse ys `(B, P)` of a wrong dtype or value."""
+        raise NotImplementedError(f"{type(self).__name__} must define `_check_ys`.")
+
+    def _check_labels(self, labels: torch.Tensor):
+        """Refuse labels `(B, P)` of a wrong dtype or value."""
+        raise NotImplementedError(f"{type(self).__name__} must define `_check_labels`.")
+
+    def _check_prompt(self, xs: torch.Tensor, ys: torch.Tensor, labels: torch.Tensor | None = None):
+        """Refuse a prompt that ends with a query, with or without its y."""
+        self._check_points(xs, ys, (self.config.n_positions + 1) // 2)
+        if labels is not None:
+            self._check_shape("labels", labels, xs)
+            self._check_labels(labels)
+
+    def _check_examples(self, xs: torch.Tensor, ys: torch.Tensor, n_seen: int):
+        """Refuse examples that do not fit behind `n_seen` tokens and before a query."""
+        self._check_points(xs, ys, (self.config.n_positions - n_seen - 1) // 2)
+        self._check_shape("ys", ys, xs)
+        self._check_ys(ys)  # its last is seen here
+
+    def _check_points(self, xs: torch.Tensor, ys: torch.Tensor, max_points: int):
+        self._check_values("xs", xs)
+        batch_size, n_points = xs.shape[:2]
+        if n_points > max_points:
+            raise ValueError(
+                f"`xs` must hold 1 to {max_points} points (`n_positions` = {self.config.n_positions} tokens, two an "
+                f"example and one for the query), got {n_points}."
+            )
+        self._check_tensor("ys", ys)
+        shape, without_last = ((batch_size, n) for n in (n_points, n_points - 1))
+        if ys.shape not in (shape, without_last):
+            raise ValueError(
+                f"`ys` must have shape {shape}, or {without_last} when the last x is the query, got {tuple(ys.shape)}."
+            )
+        self._check_ys(ys[:, : n_points - 1])
+
+    def _check_shape(self, name: str, values: torch.Tensor, xs: torch.Tensor):
+        self._check_tensor(name, values)
+        shape = tuple(xs.shape[:2])
+        if values.shape != shape:
+            raise ValueError(f"`{name}` must have shape {shape}, got {tuple(values.shape)}.")
+
+    def _check_tensor(self, name: str, values: torch.Tensor):
+        if not isinstance(values, torch.Tensor):
+            raise ValueError(f"`{name}` must be a torch.Tensor, got {type(values).__name__}: use `torch.as_tensor`.")
+
+    def _check_values(self, name: str, xs: torch.Tensor):
+        """Refuse what is no xs `(B, P, D)`."""
+        self._check_tensor(name, xs)
+        n_dims = self.config.n_dims
+        if xs.ndim != 3 or xs.shape[-1] != n_dims or 0 in xs.shape:
+            raise ValueError(
+                f"`{name}` must have shape (batch, n_points, n_dims = {n_dims}), none of them 0, got "
+                f"{tuple(xs.shape)}."
+            )
+        self._check_numbers(name, xs)
+
+    def _check_numbers(self, name: str, values: torch.Tensor):
+        if not values.is_floating_point():
+            raise ValueError(f"`{name}` must be floating point, got {values.dtype}: convert it, e.g. `.float()`.")
+        if not self._looks_at_values() or values.to(self.dtype).isfinite().all():
+            return
+        if not values.isfinite().all():
+            raise ValueError(f"`{name}` must be finite, got NaN or infinity: drop or impute those examples.")
+        raise ValueError(
+            f"`{name}` must be finite in the {self.dtype} of the model, got {values.abs().max():.3g}: scale it, e.g. "
+            "to a standard deviation of 1."
+        )
+
+    def _check_embeds(self, embeds: torch.Tensor) -> torch.Tensor:
+        """Return embedded values; refuse those whose square overflows: a layer norm would make nothing of them."""
+        if self._looks_at_values():
+            self._check_finite(embeds.float().square().sum(dim=-1))
+        return embeds
+
+    def _check_finite(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Return what the model has computed; refuse what has overflowed on its way."""
+        if self._looks_at_values() and not numbers.isfinite().all():
+            raise ValueError(
+                f"The numbers overflow: `xs` or `ys` are too large for a model in {self.dtype}, or its weights are "
+                "not finite. Scale the inputs, e.g. to a standard deviation of 1."
+            )
+        return numbers
+
+    def _looks_at_values(self) -> bool:
+        """Whether values are checked: not while training or compiling, where it costs a synchronisation."""
+        return not self.training and not torch.compiler.is_compiling()
+
+    def _check_context(self, context: Cache, xs: torch.Tensor):
+        n_layer, n_once = self.config.n_layer, self.config.n_prelude + self.config.n_coda
+        if not isinstance(context, Cache) or not context.get_seq_length() or (len(context) - n_once) % n_layer:
+            raise ValueError(f"`context` must be what `encode_context` returned, got {context!r:.80}.")
+        batch_size = len(context.layers[0].keys)
+        if batch_size != len(xs):
+            raise ValueError(f"The batch size of `context` is {batch_size}, got queries or examples for {len(xs)}.")
