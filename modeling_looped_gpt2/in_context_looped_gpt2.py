@@ -7,7 +7,7 @@ from transformers.utils import ModelOutput
 
 from .cache_looped_gpt2 import freeze
 from .in_context_checks_looped_gpt2 import InContextChecks
-from .masks_looped_gpt2 import make_mask, see_context
+from .masks_looped_gpt2 import make_mask, see_context, see_examples_before
 from .modeling_looped_gpt2 import LoopedGPT2PreTrainedModel
 
 
@@ -211,6 +211,48 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
         if not every_loop:
             return self._read_out(outputs.last_hidden_state)
         return torch.stack([self._read_out(state) for state in outputs.loop_hidden_states], dim=1)
+
+    def predict_at_queries(
+        self, xs: torch.FloatTensor, ys: torch.Tensor, xs_query: torch.FloatTensor, n_loops: int | None = None
+    ) -> torch.FloatTensor:
+        r"""
+        Answer at another x in the place of each: query i is answered from the examples before x_i.
+
+        All queries run behind the prompt at once. Each takes the position of the x in whose place it is asked, and
+        sees the examples before it and itself. B batch, P points, D `config.n_dims`.
+
+        Args:
+            xs (`torch.FloatTensor` of shape `(B, P, D)`), ys (`torch.Tensor` of shape `(B, P, ...)`):
+                Points, as in `forward`: the last y may be left out.
+            xs_query (`torch.FloatTensor` of shape `(B, P, D)`):
+                Queries, finite.
+            n_loops (`int`, *optional*, defaults to `config.n_loops`):
+                Loops, as in `forward`.
+
+        Returns:
+            `torch.FloatTensor` of shape `(B, P, ...)`: for each i what `forward` gives for the last point of the
+            prompt of i - 1 examples and query i.
+
+        Raises:
+            `ValueError`: a shape, dtype, value or loop count is not as above, or the prompt is longer than
+                `config.n_positions` tokens.
+        """
+        self._check_prompt(xs, ys)
+        self._check_values("xs_query", xs_query)
+        if xs_query.shape != xs.shape:
+            raise ValueError(f"`xs_query` must have the shape {tuple(xs.shape)} of `xs`, got {tuple(xs_query.shape)}.")
+        prompt = self._embed_prompt(xs, ys)
+        n_tokens = prompt.shape[1]
+        inputs_embeds = torch.cat((prompt, self._read_in(xs_query)), dim=1)  # (B, 2 P - 1 + P, E)
+        places = torch.arange(n_tokens, device=xs.device)
+        outputs = self.transformer(
+            inputs_embeds=inputs_embeds,
+            attention_mask=make_mask(self.config, inputs_embeds, rule=see_examples_before(n_tokens)),
+            position_ids=torch.cat((places, places[::2])).unsqueeze(0),
+            use_cache=False,
+            n_loops=n_loops,
+        )
+        return self._check_finite(self._read_out(outputs.last_hidden_state[:, n_tokens:]))
 
 
 def interleave(x_tokens: torch.Tensor, y_tokens: torch.Tensor) -> torch.Tensor:

@@ -91,6 +91,7 @@ def test_it_has_all_that_the_heads_share(model, prompts):
     assert model(xs, ys, exit_tolerance=1e-9).n_loops_used.tolist() == [4] * 4
     context = model.encode_context(xs[:, :4], ys[:, :4])
     torch.testing.assert_close(model.predict(xs[:, 4:], context), outputs.quantiles[:, 4:], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.predict_at_queries(xs, ys, xs), outputs.quantiles, rtol=1e-4, atol=1e-5)
 
 
 def test_its_arguments_are_named_in_errors(model, prompts):
