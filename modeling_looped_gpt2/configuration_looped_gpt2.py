@@ -41,6 +41,8 @@ class LoopedGPT2Config(GPT2Config):
             `"multiply"` (z * e, z starts at 1) or `"none"` (z starts at e: the paper's weight-tying control).
         n_dims (`int`, defaults to 20):
             Dimension of the inputs x that the in-context heads read in, >= 1.
+        n_outputs (`int`, defaults to 1):
+            Numbers in a value y of the regression head, in 1 ... `n_dims`.
         n_positions (`int`, defaults to 202):
             Longest sequence in tokens, >= 1. An in-context prompt takes two tokens an example.
         vocab_size (`int`, *optional*):
@@ -106,6 +108,7 @@ class LoopedGPT2Config(GPT2Config):
     n_coda: int = 0
     input_injection: str = "add"
     n_dims: int = 20
+    n_outputs: int = 1
     read_in_initializer_range: float = 0.25
     position_initializer_range: float = 0.1
 
@@ -192,13 +195,16 @@ class LoopedGPT2Config(GPT2Config):
     def validate_architecture(self):
         """Refuse values no model can be built from. Run by `@strict` at construction and when saving."""
         super().validate_architecture()
-        for name in ("n_loops", "n_layer", "n_head", "n_embd", "n_positions", "n_dims", "n_inner", "vocab_size"):
+        sizes = ("n_loops", "n_layer", "n_head", "n_embd", "n_positions", "n_dims", "n_outputs")
+        for name in (*sizes, "n_inner", "vocab_size"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or value < 1):
                 raise ValueError(f"`{name}` must be an integer >= 1, got {value}.")
         for name in ("n_prelude", "n_coda"):
             if isinstance(getattr(self, name), bool) or getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must be an integer >= 0, got {getattr(self, name)}.")
+        if self.n_outputs > self.n_dims:
+            raise ValueError(f"`n_outputs` must be <= `n_dims` = {self.n_dims}, got {self.n_outputs}.")
         if self.n_embd % self.n_head:
             raise ValueError(f"`n_embd` must be a multiple of `n_head`, got {self.n_embd} and {self.n_head}.")
         if self.input_injection not in INPUT_INJECTIONS:

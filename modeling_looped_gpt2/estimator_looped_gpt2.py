@@ -264,6 +264,11 @@ class InContextRegressor(RegressorMixin, _InContextEstimator):
         if self.y_std is not None and not (isinstance(self.y_std, Real) and 1e-6 <= self.y_std <= 1e6):
             raise ValueError(f"`y_std` must be a number in 1e-6 ... 1e6, got {self.y_std!r}.")
         self.model_ = self._load()
+        n_outputs = self.model_.config.n_outputs
+        if n_outputs > 1:
+            raise ValueError(
+                f"`model` must predict a single number, got one of `n_outputs` = {n_outputs}: ask its `predict`."
+            )
         self.y_std_ = X.shape[1] ** 0.5 if self.y_std is None else self.y_std
         self.y_standardizer_ = _Standardizer(y)
         ys = self.y_standardizer_.transform(y) * self.y_std_

@@ -11,12 +11,17 @@ class InContextChecks:
     B batch, P points, D `config.n_dims`. Values are looked at outside training only.
     """
 
+    @property
+    def _y_shape(self) -> tuple[int, ...]:
+        """Shape of the y of one point: `()` where it is a single number or class."""
+        return ()
+
     def _check_ys(self, ys: torch.Tensor):
-        """Refuse ys `(B, P)` of a wrong dtype or value."""
+        """Refuse ys `(B, P, *_y_shape)` of a wrong dtype or value."""
         raise NotImplementedError(f"{type(self).__name__} must define `_check_ys`.")
 
     def _check_labels(self, labels: torch.Tensor):
-        """Refuse labels `(B, P)` of a wrong dtype or value."""
+        """Refuse labels `(B, P, *_y_shape)` of a wrong dtype or value."""
         raise NotImplementedError(f"{type(self).__name__} must define `_check_labels`.")
 
     def _check_prompt(self, xs: torch.Tensor, ys: torch.Tensor, labels: torch.Tensor | None = None):
@@ -41,7 +46,7 @@ class InContextChecks:
                 f"example and one for the query), got {n_points}."
             )
         self._check_tensor("ys", ys)
-        shape, without_last = ((batch_size, n) for n in (n_points, n_points - 1))
+        shape, without_last = ((batch_size, n, *self._y_shape) for n in (n_points, n_points - 1))
         if ys.shape not in (shape, without_last):
             raise ValueError(
                 f"`ys` must have shape {shape}, or {without_last} when the last x is the query, got {tuple(ys.shape)}."
@@ -50,7 +55,7 @@ class InContextChecks:
 
     def _check_shape(self, name: str, values: torch.Tensor, xs: torch.Tensor):
         self._check_tensor(name, values)
-        shape = tuple(xs.shape[:2])
+        shape = (*xs.shape[:2], *self._y_shape)
         if values.shape != shape:
             raise ValueError(f"`{name}` must have shape {shape}, got {tuple(values.shape)}.")
 

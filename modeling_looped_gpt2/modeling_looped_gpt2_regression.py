@@ -22,9 +22,12 @@ class LoopedGPT2InContextRegressionOutput(ModelOutput):
     """
     Output of [`LoopedGPT2ForInContextRegression`]. B batch, P points, L loops of the window; y has no fixed unit.
 
+    Where `config.n_outputs` = K > 1, predictions have a last dimension more: `(B, P, K)` and `(B, L, P, K)`.
+
     Args:
         loss (`torch.Tensor` of shape `()`, float32, returned when `labels` is given):
-            Squared error, mean over the loops of the window, the points and the batch (Yang et al., eq. 1).
+            Squared error, mean over the loops of the window, the points, their K numbers and the batch (Yang et al.,
+            eq. 1).
         predictions (`torch.Tensor` of shape `(B, P)`):
             Prediction of y at each x after the last loop; prediction i depends on the examples before i only.
         n_loops_used (`torch.LongTensor` of shape `(B,)`, returned when `exit_tolerance` is given):
@@ -51,7 +54,8 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
     Looped GPT-2 that learns functions from the examples in its prompt.
 
     A prompt x_1 y_1 x_2 y_2 ... is read in as one token a value (y padded with zeros to `n_dims`), and the prediction
-    of y_i is read out at the token of x_i, so one pass predicts after every number of examples.
+    of y_i is read out at the token of x_i, so one pass predicts after every number of examples. A y is a number, or a
+    vector of `config.n_outputs` where that is > 1.
 
     Source: Garg et al., "What Can Transformers Learn In-Context?" (NeurIPS 2022); Yang et al. (ICLR 2024).
     """
@@ -63,7 +67,7 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
         super().__init__(config)
         self.read_in = nn.Linear(config.n_dims, config.n_embd)
         self.transformer = LoopedGPT2Model(config, add_token_embedding=False)
-        self.read_out = nn.Linear(config.n_embd, 1)
+        self.read_out = nn.Linear(config.n_embd, config.n_outputs)
         self.post_init()
 
     @torch.no_grad()
@@ -87,6 +91,8 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
     ) -> LoopedGPT2InContextRegressionOutput:
         r"""
         Predict y at every x from the examples before it. B batch, P points, D `config.n_dims`.
+
+        Where `config.n_outputs` = K > 1, ys are `(B, P, K)` or `(B, P - 1, K)`, and labels `(B, P, K)`.
 
         Args:
             xs (`torch.FloatTensor` of shape `(B, P, D)`):
@@ -128,6 +134,10 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
             **kwargs,
         )
 
+    @property
+    def _y_shape(self) -> tuple[int, ...]:
+        return () if self.config.n_outputs == 1 else (self.config.n_outputs,)
+
     def _check_ys(self, ys: torch.Tensor):
         self._check_numbers("ys", ys)
 
@@ -140,14 +150,16 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
             return self._check_embeds(self.read_in(xs.to(self.read_in.weight.dtype)))
 
     def _embed_examples(self, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
-        dtype = self.read_in.weight.dtype
-        ys = nn.functional.pad(ys.to(dtype).unsqueeze(-1), (0, self.config.n_dims - 1))  # (B, P, D)
+        dtype, n_dims, n_outputs = self.read_in.weight.dtype, self.config.n_dims, self.config.n_outputs
+        ys = ys.to(dtype).reshape(*ys.shape[:2], n_outputs)
+        ys = nn.functional.pad(ys, (0, n_dims - n_outputs))  # (B, P, D)
         return self._read_in(interleave(xs.to(dtype), ys))  # a y is read in as an x is
 
     def _read_out(self, hidden_states: torch.Tensor) -> torch.Tensor:
         # outside autocast for the same reason
         with maybe_autocast(hidden_states.device.type, enabled=False):
-            return self.read_out(hidden_states.to(self.read_out.weight.dtype)).squeeze(-1)
+            answers = self.read_out(hidden_states.to(self.read_out.weight.dtype))  # (B, P, K)
+        return answers.reshape(*answers.shape[:2], *self._y_shape)
 
     def _compute_loss(self, loop_answers: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return (loop_answers.float() - labels.float().unsqueeze(1)).square().mean()

@@ -37,6 +37,14 @@ class InContextRegressionPipeline(Pipeline):
     _load_feature_extractor = False
     _load_tokenizer = False
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        n_outputs = getattr(self.model.config, "n_outputs", 1)  # the code of an older checkpoint knows of no other
+        if n_outputs > 1:
+            raise ValueError(
+                f"`model` must predict a single number, got one of `n_outputs` = {n_outputs}: ask its `predict`."
+            )
+
     def __call__(self, inputs: dict | Iterable[dict], **kwargs) -> dict | list[dict] | Iterator[dict]:
         """
         Predict y at the queries of one request or of many.

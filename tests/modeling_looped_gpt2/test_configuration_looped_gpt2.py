@@ -19,6 +19,10 @@ BAD_VALUES = [
     ("n_embd", 0),
     ("n_inner", 0),
     ("n_dims", 0),
+    ("n_outputs", 0),
+    ("n_outputs", 21),
+    ("n_outputs", True),
+    ("n_outputs", 1.5),
     ("n_positions", 0),
     ("vocab_size", 0),
     ("n_embd", 30),
@@ -62,7 +66,7 @@ def test_num_hidden_layers_is_the_executed_depth():
 
 
 def test_round_trip_keeps_every_field(tmp_path):
-    config = LoopedGPT2Config(n_loops=7, input_injection="multiply", n_dims=4, vocab_size=11)
+    config = LoopedGPT2Config(n_loops=7, input_injection="multiply", n_dims=4, n_outputs=3, vocab_size=11)
     config.save_pretrained(tmp_path)
     assert LoopedGPT2Config.from_pretrained(tmp_path).to_dict() == config.to_dict()
     saved = json.loads((tmp_path / "config.json").read_text())

@@ -430,6 +430,11 @@ def test_a_model_of_another_class_is_refused(make_model, tmp_path):
             InContextRegressor(model).fit(np.eye(3), np.ones(3))
 
 
+def test_a_model_of_vectors_is_refused(make_model):
+    with pytest.raises(ValueError, match="`model` must predict a single number, got one of `n_outputs` = 2"):
+        InContextRegressor(make_model(n_outputs=2)).fit(np.eye(3), np.ones(3))
+
+
 def test_a_misspelt_folder_is_not_looked_up_on_the_hub(tmp_path):
     for name in (tmp_path / "quickstrat", str(tmp_path / "quickstrat")):
         with pytest.raises(ValueError, match=r"there is no folder .*quickstrat"):

@@ -263,3 +263,8 @@ def test_answers_that_are_not_finite_are_refused(regress):
 def test_a_bad_option_is_refused(options, error, message, regress):
     with pytest.raises(error, match=message):
         regress([REQUEST], **options)
+
+
+def test_a_model_of_vectors_is_refused(make_model):
+    with pytest.raises(ValueError, match="`model` must predict a single number, got one of `n_outputs` = 2"):
+        InContextRegressionPipeline(make_model(n_outputs=2), device="cpu")
