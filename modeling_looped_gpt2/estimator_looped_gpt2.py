@@ -1,7 +1,7 @@
 """scikit-learn estimators that fit by showing examples to a looped GPT-2; no weight changes.
 
-It lives beside the model because it is installed with it, and is no part of it: nothing here imports this file, so no
-checkpoint carries it, and scikit-learn is needed by those alone who import it.
+They live beside the model because they are installed with it, and are no part of it: no file of the model imports
+this one, so no checkpoint carries it, and only who imports it needs scikit-learn.
 """
 
 import copy
@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from transformers.utils.logging import tqdm
 
 from .configuration_looped_gpt2 import LoopedGPT2Config
+from .estimator_input_looped_gpt2 import Standardizer, bound_deviations, unpack, unpack_features
 from .in_context_looped_gpt2 import LoopedGPT2InContextPreTrainedModel
 from .modeling_looped_gpt2_classification import LoopedGPT2ForInContextClassification
 from .modeling_looped_gpt2_regression import LoopedGPT2ForInContextRegression
@@ -30,43 +31,6 @@ from .modeling_looped_gpt2_regression import LoopedGPT2ForInContextRegression
 ANSWERS_AT_A_TIME = 1024
 # contexts times queries that are worth a progress bar
 MANY_ANSWERS = 4096
-# standard deviations at which a feature ends: of the standard normal ones that the models are trained on, one in 1.7
-# million lies beyond
-MAX_DEVIATION = 5.0
-# standard deviations beyond which a feature is unlike the examples and says nothing: of no distribution more than one
-# value in 400 lies beyond (Chebyshev)
-UNLIKE_DEVIATION = 20.0
-
-
-class _Standardizer:
-    """
-    Standardises columns of finite numbers, of any size, and undoes it.
-
-    A power of two brings each column near 1 first. That is exact, and no sum of huge numbers overflows then and no
-    spread of tiny ones vanishes.
-
-    Args:
-        values (`np.ndarray` of shape `(n_examples, ...)`):
-            Float64. A column whose standard deviation is round-off, 1e-12 of its largest value, is constant.
-    """
-
-    def __init__(self, values: np.ndarray):
-        self.exponent = np.frexp(np.abs(values).max(axis=0))[1]
-        values = np.ldexp(values, -self.exponent)
-        self.mean = values[0] + (values - values[0]).mean(axis=0)  # that of equal values is exact
-        std = values.std(axis=0)
-        self.std = np.where(std > 1e-12, std, 0.0)
-
-    def transform(self, values: np.ndarray) -> np.ndarray:
-        """Deviations from the mean in standard deviations, 0 in a column that was constant."""
-        with np.errstate(over="ignore"):  # infinitely far from all examples
-            deviations = np.ldexp(values, -self.exponent) - self.mean
-            return np.divide(deviations, self.std, out=np.zeros_like(deviations), where=self.std > 0)
-
-    def inverse_transform(self, deviations: np.ndarray) -> np.ndarray:
-        """Values of these deviations, infinite beyond the range of float64."""
-        with np.errstate(over="ignore"):
-            return np.ldexp(deviations * self.std + self.mean, self.exponent)
 
 
 class _InContextEstimator(BaseEstimator):
@@ -76,7 +40,7 @@ class _InContextEstimator(BaseEstimator):
 
     def _validate(self, X: Any, *y: Any, **options) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """X in float64 and y, where it is given, after scikit-learn's checks and those of what it would misread."""
-        data = [_check_container(name, values) for name, values in zip("Xy", (X, *y), strict=False)]
+        data = [unpack_features(X), *(unpack("y", values) for values in y)]
         try:
             # a wider float becomes infinite and is refused as such; scikit-learn's own sum over X may overflow
             with np.errstate(over="ignore", invalid="ignore"):
@@ -92,7 +56,7 @@ class _InContextEstimator(BaseEstimator):
                 f"X must have at most `n_dims` = {n_dims} features for this model, got {n_features}: select or "
                 "project them, e.g. with sklearn.decomposition.PCA."
             )
-        self.x_standardizer_ = _Standardizer(X)
+        self.x_standardizer_ = Standardizer(X)
         order = self._deal(len(X))
         self.n_contexts_, self.n_examples_ = order.shape
         with torch.inference_mode():
@@ -164,8 +128,7 @@ class _InContextEstimator(BaseEstimator):
 
     def _to_tensor(self, X: np.ndarray) -> torch.Tensor:
         """Standardised and padded rows `(n, n_dims)`."""
-        deviations = self.x_standardizer_.transform(X)
-        deviations = np.where(np.abs(deviations) > UNLIKE_DEVIATION, 0, deviations.clip(-MAX_DEVIATION, MAX_DEVIATION))
+        deviations = bound_deviations(self.x_standardizer_.transform(X))
         xs = torch.as_tensor(deviations, dtype=torch.float32)
         return torch.nn.functional.pad(xs, (0, self.model_.config.n_dims - xs.shape[1]))
 
@@ -270,7 +233,7 @@ class InContextRegressor(RegressorMixin, _InContextEstimator):
                 f"`model` must predict a single number, got one of `n_outputs` = {n_outputs}: ask its `predict`."
             )
         self.y_std_ = X.shape[1] ** 0.5 if self.y_std is None else self.y_std
-        self.y_standardizer_ = _Standardizer(y)
+        self.y_standardizer_ = Standardizer(y)
         ys = self.y_standardizer_.transform(y) * self.y_std_
         self._encode(X, torch.as_tensor(ys, dtype=torch.float32))
         return self
@@ -399,48 +362,6 @@ class InContextClassifier(ClassifierMixin, _InContextEstimator):
 def _class_names(model: torch.nn.Module) -> list[str]:
     """Names of the model's class and those it is derived from: the class may be that of a checkpoint's own code."""
     return [base.__name__ for base in type(model).__mro__]
-
-
-def _check_container(name: str, values: Any) -> Any:
-    """Refuse what scikit-learn would take for numbers, and name the columns of a frame that are at fault."""
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
-        return values.double().numpy() if values.is_floating_point() else values.numpy()  # bfloat16 is none of numpy's
-    if hasattr(values, "to_pandas") and not hasattr(values, "to_numpy"):  # of pyarrow or datasets
-        values = values.to_pandas()
-    if np.ma.is_masked(values):
-        raise ValueError(f"{name} must not be masked: drop or impute the masked values.")
-    if name == "X" and getattr(getattr(values, "dtype", None), "kind", None) in ("m", "M"):
-        raise ValueError(f"X must be numbers, got {values.dtype}: count days or seconds.")
-    if name == "X" and hasattr(values, "iloc") and hasattr(values, "columns"):
-        _check_columns(values)
-    return values
-
-
-def _check_columns(frame: Any):
-    """Refuse a pandas frame with columns of no numbers or with missing values."""
-    no_numbers = [column for column, values in frame.items() if not _is_numeric(values)]
-    if no_numbers:
-        raise ValueError(
-            f"X must be numbers, got text, categories, dates or the like in the columns {no_numbers}: encode them, "
-            "e.g. with sklearn.preprocessing.OneHotEncoder in a sklearn.compose.ColumnTransformer."
-        )
-    missing = [column for column, values in frame.items() if values.isna().any()]
-    if missing:
-        raise ValueError(
-            f"X must not contain NaN or missing values, got some in the columns {missing}: drop those rows, or impute "
-            "them, e.g. with sklearn.impute.SimpleImputer in a sklearn.pipeline.Pipeline."
-        )
-
-
-def _is_numeric(column: Any) -> bool:
-    if column.dtype.kind in "biufmMc":
-        return column.dtype.kind in "biuf"
-    try:  # objects such as Decimal, categories that are numbers
-        np.asarray(column.dropna(), dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
-        return False
-    return True
 
 
 __all__ = ["InContextClassifier", "InContextRegressor"]

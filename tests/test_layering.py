@@ -19,8 +19,9 @@ ALLOWED = {
         *("modeling_looped_gpt2", "tasks", "scripts"),
     },
 }
-# files that no other imports and only those users need who have the library
+# files that only those users need who have the library; none imports one that needs more than itself
 EXTRA = {
+    "modeling_looped_gpt2/estimator_input_looped_gpt2.py": {"numpy"},
     "modeling_looped_gpt2/estimator_looped_gpt2.py": {"numpy", "sklearn"},
     "modeling_looped_gpt2/pipeline_looped_gpt2.py": {"numpy"},
     "scripts/demo.py": {"gradio", "starlette"},
@@ -107,10 +108,11 @@ def test_no_file_imports_itself_by_others():
 
 
 @pytest.mark.parametrize("extra", EXTRA)
-def test_a_file_of_its_own_is_imported_by_none_of_its_folder(extra):
+def test_a_file_of_its_own_is_imported_by_none_that_needs_less(extra):
     module = Path(extra).stem
     for path in (ROOT / extra).parent.glob("*.py"):
-        assert path.name == Path(extra).name or not re.search(rf"\b(from|import) [\w.]*\b{module}\b", path.read_text())
+        if not EXTRA.get(relative(path), set()) >= EXTRA[extra]:
+            assert not re.search(rf"\b(from|import) [\w.]*\b{module}\b", path.read_text()), path.name
 
 
 @pytest.mark.parametrize("path", FILES, ids=relative)
