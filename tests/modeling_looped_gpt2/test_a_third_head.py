@@ -73,7 +73,7 @@ class QuantileHead(LoopedGPT2InContextPreTrainedModel):
 
 @pytest.fixture
 def model(make_config):
-    return QuantileHead(make_config(initializer_range=0.1)).eval()
+    return QuantileHead(make_config()).eval()
 
 
 def test_it_has_all_that_the_heads_share(model, prompts):

@@ -203,14 +203,12 @@ def test_predictions_do_not_depend_on_batch_mates(make_model, prompts):
 
 def test_n_loops_is_a_choice_of_every_call(make_model, prompts):
     model = make_model()
-    by_loop = model(prompts["xs"], prompts["ys"], n_loops=9, output_loop_predictions=True).loop_predictions
-    for n_loops in (1, 3, 9):
+    by_loop = model(prompts["xs"], prompts["ys"], n_loops=100, output_loop_predictions=True).loop_predictions
+    for n_loops in (1, 3, 9, 100):
         predictions = model(prompts["xs"], prompts["ys"], n_loops=n_loops).predictions
         torch.testing.assert_close(predictions, by_loop[:, n_loops - 1])
     assert model.config.n_loops == 4
     assert torch.equal(model(prompts["xs"], prompts["ys"]).predictions, by_loop[:, 3])
-    with torch.no_grad():
-        assert model(prompts["xs"], prompts["ys"], n_loops=500).predictions.isfinite().all()
 
 
 def test_hidden_states_and_attentions_of_every_executed_block(make_model, prompts):
@@ -262,13 +260,14 @@ def test_parameter_counts_are_the_papers():
 
 
 def test_initial_weights_follow_the_configuration(make_config):
-    config = make_config(n_embd=256, n_dims=64, n_positions=512)
+    ranges = {"initializer_range": 0.03, "read_in_initializer_range": 0.2, "position_initializer_range": 0.07}
+    config = make_config(n_embd=256, n_dims=64, n_positions=512, **ranges)
     model = LoopedGPT2ForInContextRegression(config)
     stds = {
-        model.read_in.weight: 0.25,
-        model.transformer.wpe.weight: 0.1,
-        model.transformer.h[0].attn.c_attn.weight: 0.02,
-        model.transformer.h[0].mlp.c_proj.weight: 0.02 / math.sqrt(2),
+        model.read_in.weight: 0.2,
+        model.transformer.wpe.weight: 0.07,
+        model.transformer.h[0].attn.c_attn.weight: 0.03,
+        model.transformer.h[0].mlp.c_proj.weight: 0.03 / math.sqrt(2),
     }
     for weight, std in stds.items():
         assert weight.std().item() == pytest.approx(std, rel=0.05)
@@ -291,8 +290,8 @@ def test_bfloat16_is_near_float32(make_model, prompts):
     with torch.autocast("cpu", torch.bfloat16):
         autocast = model(prompts["xs"], prompts["ys"]).predictions
     half = model.to(torch.bfloat16)(prompts["xs"], prompts["ys"]).predictions
-    torch.testing.assert_close(autocast, exact, rtol=0.05, atol=0.05)
-    torch.testing.assert_close(half.float(), exact, rtol=0.1, atol=0.1)
+    for predictions in (autocast, half):
+        assert (predictions.float() - exact).norm() < 0.02 * exact.norm()
 
 
 @pytest.mark.filterwarnings("ignore")  # of the compiler itself

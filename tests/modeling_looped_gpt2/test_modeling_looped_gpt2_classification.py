@@ -5,9 +5,8 @@ from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextClassif
 
 
 @pytest.fixture
-def model():
-    config = LoopedGPT2Config(n_embd=16, n_head=2, n_dims=3, n_positions=12, n_loops=3, num_labels=4)
-    return LoopedGPT2ForInContextClassification(config).eval()
+def model(make_config):
+    return LoopedGPT2ForInContextClassification(make_config(n_positions=12, n_loops=3, num_labels=4)).eval()
 
 
 @pytest.fixture

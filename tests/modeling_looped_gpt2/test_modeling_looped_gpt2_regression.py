@@ -8,7 +8,7 @@ from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 
 @pytest.fixture
 def model(make_model):
-    return make_model(n_outputs=2, initializer_range=0.1)
+    return make_model(n_outputs=2)
 
 
 @pytest.fixture

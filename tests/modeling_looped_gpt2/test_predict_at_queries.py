@@ -11,11 +11,10 @@ def make_head(request, make_model, make_config):
     """A head, the answers in its output, and prompts of 6 points with a query in the place of each."""
 
     def make(**changes):
-        settings = {"initializer_range": 0.1} | changes
         xs, ys, xs_query = torch.randn(2, 6, 3), torch.randn(2, 6), torch.randn(2, 6, 3)
         if request.param == "regression":
-            return make_model(**settings), "predictions", xs, ys, xs_query
-        model = LoopedGPT2ForInContextClassification(make_config(num_labels=4, **settings)).eval()
+            return make_model(**changes), "predictions", xs, ys, xs_query
+        model = LoopedGPT2ForInContextClassification(make_config(num_labels=4, **changes)).eval()
         return model, "logits", xs, torch.randint(4, (2, 6)), xs_query
 
     return make
