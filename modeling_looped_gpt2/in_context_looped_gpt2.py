@@ -61,7 +61,7 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
         xs: torch.Tensor,
         ys: torch.Tensor,
         labels: torch.Tensor | None,
-        n_loops: int | None,
+        n_loops: int | torch.LongTensor | None,
         loop_window: int | None,
         exit_tolerance: float | None,
         output_loop_answers: bool,
@@ -213,7 +213,11 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
         return torch.stack([self._read_out(state) for state in outputs.loop_hidden_states], dim=1)
 
     def predict_at_queries(
-        self, xs: torch.FloatTensor, ys: torch.Tensor, xs_query: torch.FloatTensor, n_loops: int | None = None
+        self,
+        xs: torch.FloatTensor,
+        ys: torch.Tensor,
+        xs_query: torch.FloatTensor,
+        n_loops: int | torch.LongTensor | None = None,
     ) -> torch.FloatTensor:
         r"""
         Answer at another x in the place of each: query i is answered from the examples before x_i.
@@ -226,7 +230,7 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
                 Points, as in `forward`: the last y may be left out.
             xs_query (`torch.FloatTensor` of shape `(B, P, D)`):
                 Queries, finite.
-            n_loops (`int`, *optional*, defaults to `config.n_loops`):
+            n_loops (`int` or `torch.LongTensor` of shape `(B,)`, *optional*, defaults to `config.n_loops`):
                 Loops, as in `forward`.
 
         Returns:

@@ -23,7 +23,7 @@ class LoopedGPT2InContextClassificationOutput(ModelOutput):
             Cross-entropy, mean over the loops of the window, the points and the batch.
         logits (`torch.Tensor` of shape `(B, P, C)`):
             Scores of the classes at each x after the last loop; those of point i depend on the examples before i only.
-        n_loops_used (`torch.LongTensor` of shape `(B,)`, returned when `exit_tolerance` is given):
+        n_loops_used (`torch.LongTensor` of shape `(B,)`, returned with `exit_tolerance` or `n_loops` per prompt):
             Loops that each prompt ran.
         loop_logits (`torch.Tensor` of shape `(B, L, P, C)`, returned when `output_loop_logits=True`):
             The same after each loop of the window; the last are `logits`.
@@ -82,7 +82,7 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2InContextPreTrainedModel):
         xs: torch.FloatTensor,
         ys: torch.LongTensor,
         labels: torch.LongTensor | None = None,
-        n_loops: int | None = None,
+        n_loops: int | torch.LongTensor | None = None,
         loop_window: int | None = None,
         exit_tolerance: float | None = None,
         output_loop_logits: bool = False,
@@ -99,7 +99,9 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2InContextPreTrainedModel):
                 Classes in 0 ... `config.num_labels` - 1. The class of the last point is never looked at.
             labels (`torch.LongTensor` of shape `(B, P)`, *optional*):
                 What the scores are judged against; gives the `loss`. -100 leaves a point out.
-            n_loops (`int`, *optional*, defaults to `config.n_loops`), loop_window (`int`, *optional*):
+            n_loops (`int` or `torch.LongTensor` of shape `(B,)`, *optional*, defaults to `config.n_loops`):
+                Loops of this call, or of each prompt, >= 1.
+            loop_window (`int`, *optional*, defaults to `n_loops`):
                 As in [`LoopedGPT2Model`]; the loss looks at the loops of the window.
             exit_tolerance (`float`, *optional*):
                 End the loops of a prompt once its last answer has settled, as in

@@ -30,7 +30,7 @@ class LoopedGPT2InContextRegressionOutput(ModelOutput):
             eq. 1).
         predictions (`torch.Tensor` of shape `(B, P)`):
             Prediction of y at each x after the last loop; prediction i depends on the examples before i only.
-        n_loops_used (`torch.LongTensor` of shape `(B,)`, returned when `exit_tolerance` is given):
+        n_loops_used (`torch.LongTensor` of shape `(B,)`, returned with `exit_tolerance` or `n_loops` per prompt):
             Loops that each prompt ran.
         loop_predictions (`torch.Tensor` of shape `(B, L, P)`, returned when `output_loop_predictions=True`):
             The same after each loop of the window; the last is `predictions`.
@@ -82,7 +82,7 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
         xs: torch.FloatTensor,
         ys: torch.FloatTensor,
         labels: torch.FloatTensor | None = None,
-        n_loops: int | None = None,
+        n_loops: int | torch.LongTensor | None = None,
         loop_window: int | None = None,
         exit_tolerance: float | None = None,
         output_loop_predictions: bool = False,
@@ -102,8 +102,8 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
                 the query.
             labels (`torch.FloatTensor` of shape `(B, P)`, *optional*):
                 What the predictions are scored against; gives the `loss`.
-            n_loops (`int`, *optional*, defaults to `config.n_loops`):
-                Loops of this call, >= 1.
+            n_loops (`int` or `torch.LongTensor` of shape `(B,)`, *optional*, defaults to `config.n_loops`):
+                Loops of this call, or of each prompt, >= 1.
             loop_window (`int`, *optional*, defaults to `n_loops`):
                 Last loops that are scored and carry a gradient, in 1 ... `n_loops` (the paper's T).
             exit_tolerance (`float`, *optional*):
