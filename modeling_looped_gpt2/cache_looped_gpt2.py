@@ -1,13 +1,15 @@
-"""How loops share a stock transformers cache: one slot for every loop and block, in the order in which they run."""
+"""How the steps of a plan share a stock transformers cache: each brings its own slot."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
 import torch
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers.cache_utils import Cache, DynamicLayer, StaticLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast
+
+from .plan_looped_gpt2 import Plan, Step
 
 
 # how outputs and `generate` name a cache: `cache` since transformers 5.24, `past_key_values` before
@@ -37,30 +39,27 @@ def one_cache(cache: Cache | None, past_key_values: Cache | None) -> Cache | Non
     return past_key_values
 
 
-class LoopSlots:
+class Slot:
     """
-    The slots of one loop, as the cache that stock GPT-2 blocks update: they know only their place in the first loop.
+    The slot of one step, as the cache that a stock GPT-2 block updates: the block knows its own place alone.
 
     Args:
         cache ([`~transformers.Cache`]):
-            Any stock cache with a slot for every loop and block that keeps its keys and values.
-        offset (`int`):
-            How far the loop's slots lie behind those of the first loop.
-        keeps (`bool`, defaults to `True`):
-            Whether the loop leaves the new tokens in its slots; else it only reads the tokens that are there.
+            Any stock cache with a slot for every step that keeps its keys and values.
+        step ([`Step`]):
+            The step of the plan.
     """
 
-    def __init__(self, cache: Cache, offset: int, keeps: bool = True):
+    def __init__(self, cache: Cache, step: Step):
         self.cache = cache
-        self.offset = offset
-        self.keeps = keeps
+        self.step = step
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Add the keys and values `(B, n_head, T, head_dim)` of block `layer_idx`; return all of its slot."""
-        slot = self.offset + layer_idx
-        if self.keeps:
+        """Add the keys and values `(B, n_head, T, head_dim)` of the step; return all of its slot."""
+        slot = self.step.slot
+        if self.step.keeps:
             return self.cache.update(key_states, value_states, slot, *args, **kwargs)
         if slot >= len(self.cache.layers):  # a dynamic cache that grows
             return key_states, value_states
@@ -83,43 +82,83 @@ def read_with(
 
 class RunningRows:
     """
-    The slots of one loop that only some rows of the batch still run.
+    The slot of one step that only some rows of the batch still run.
 
     A row that ended earlier leaves the keys and values of its last loop in the slots of all later ones.
 
     Args:
-        slots ([`LoopSlots`]):
-            The loop's slots, for all rows.
+        slot ([`Slot`]):
+            The step's slot, for all rows.
         rows (`torch.LongTensor` of shape `(R,)`):
-            Rows that run this loop.
+            Rows that run the step, all of them in the first loop.
         latest (`dict[int, tuple[torch.Tensor, torch.Tensor]]`):
-            Keys and values of the new tokens of all rows by block, as the loop before left them; updated here.
+            Keys and values of the new tokens of all rows, as the loop before left them, by the place of a step in its
+            loop; updated here.
+        place (`int`):
+            That of this step.
     """
 
-    def __init__(self, slots: LoopSlots, rows: torch.LongTensor, latest: dict):
-        self.slots = slots
+    def __init__(self, slot: Slot, rows: torch.LongTensor, latest: dict, place: int):
+        self.slot = slot
         self.rows = rows
         self.latest = latest
+        self.place = place
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """As [`LoopSlots.update`], for keys and values of the running rows `(R, n_head, T, head_dim)`."""
-        if layer_idx in self.latest:
-            keys, values = self.latest[layer_idx]
+        """As [`Slot.update`], for keys and values of the running rows `(R, n_head, T, head_dim)`."""
+        if self.place in self.latest:
+            keys, values = self.latest[self.place]
             key_states = keys.index_copy(0, self.rows, key_states)
             value_states = values.index_copy(0, self.rows, value_states)
-        self.latest[layer_idx] = key_states, value_states
-        keys, values = self.slots.update(key_states, value_states, layer_idx, *args, **kwargs)
+        self.latest[self.place] = key_states, value_states
+        keys, values = self.slot.update(key_states, value_states, layer_idx, *args, **kwargs)
         return keys[self.rows], values[self.rows]
 
 
-def fill(slots: list[LoopSlots], latest: dict[int, tuple[torch.Tensor, torch.Tensor]]):
-    """Leave the latest keys and values of every block in the slots of loops that no row runs."""
-    for loop_slots in slots:
-        if loop_slots.keeps:
-            for layer_idx, (keys, values) in latest.items():
-                loop_slots.update(keys, values, layer_idx)
+def slots_of(
+    cache: Cache | None, steps: Sequence[Step], rows: torch.LongTensor | None = None, latest: dict | None = None
+) -> list[Slot | RunningRows | None]:
+    """Return what stands for the cache in each of `steps`, of all rows or of `rows` (see [`RunningRows`])."""
+    if cache is None:
+        return [None] * len(steps)
+    slots = [Slot(cache, step) for step in steps]
+    if rows is None:
+        return slots
+    return [RunningRows(slot, rows, latest, place) for place, slot in enumerate(slots)]
+
+
+def fill(cache: Cache, loops: Sequence[Sequence[Step]], latest: dict[int, tuple[torch.Tensor, torch.Tensor]]):
+    """Leave the latest keys and values of every step of a loop in the slots of `loops`, which no row runs."""
+    for steps in loops:
+        for place, step in enumerate(steps):
+            if step.keeps:
+                cache.update(*latest[place], step.slot)
+
+
+def check_cache(cache: Cache | None, plan: Plan, loops_per_slot: int):
+    """Refuse what is no cache for calls of `plan`."""
+    if cache is None:
+        return
+    if not hasattr(cache, "layers"):
+        raise ValueError(
+            f"`cache` must be a cache of transformers for a decoder, e.g. `DynamicCache`, got {type(cache).__name__}."
+        )
+    n_slots, n_loops, n_layer = len(cache.layers), len(plan.loops), len(plan.loops[0])
+    grows = cache.layer_class_to_replicate is not None and not cache.get_seq_length()
+    if n_slots != plan.n_slots and not grows:
+        n_loops_held = (n_slots - len(plan.prelude) - len(plan.coda)) / n_layer
+        raise ValueError(
+            f"`cache` has {n_slots} slots, {n_loops_held:g} loops of {n_layer} block(s), and this call needs "
+            f"{plan.n_slots} for `n_loops` = {n_loops}: go on with as many loops as the cache was filled with, or "
+            f"start a new one for `config.with_loops({n_loops}, {loops_per_slot})`."
+        )
+    if loops_per_slot > 1 and (cache.offloading or not has_plain_layers(cache)):
+        raise ValueError(
+            "`loops_per_slot` > 1 needs a `DynamicCache` or `StaticCache` that stays on its device, got "
+            f"{type(cache).__name__} (offloading={cache.offloading})."
+        )
 
 
 class FrozenLayer(DynamicLayer):

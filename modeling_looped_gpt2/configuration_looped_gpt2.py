@@ -12,10 +12,11 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.models.gpt2.configuration_gpt2 import GPT2Config
 from transformers.utils import logging
 
+from .loops_looped_gpt2 import INJECTIONS
+from .plan_looped_gpt2 import PARTS, Plan, make_plan
+
 
 logger = logging.get_logger(__name__)
-
-INPUT_INJECTIONS = ("add", "multiply", "none")
 
 
 @strict
@@ -85,9 +86,7 @@ class LoopedGPT2Config(GPT2Config):
     }
     base_model_fsdp_plan: ClassVar[dict[str, str]] = {
         "wte": "free_full_weight",
-        "prelude.*": "free_full_weight",
-        "h.*": "free_full_weight",
-        "coda.*": "free_full_weight",
+        **{f"{part}.*": "free_full_weight" for part in PARTS},
         "ln_f": "keep_full_weight",
     }
 
@@ -151,15 +150,33 @@ class LoopedGPT2Config(GPT2Config):
         Blocks executed in one forward pass, `n_prelude + n_layer * n_loops + n_coda`: one cache slot and one hidden
         state for each. Can be set to another such sum, which sets `n_loops`.
         """
-        return self.n_prelude + self.n_layer * self.n_loops + self.n_coda
+        return self.plan().depth
 
     @num_hidden_layers.setter
     def num_hidden_layers(self, depth: int):  # set by transformers while a model drafts for itself
         self.n_loops = self.loops_of(depth)
 
+    @property
+    def n_blocks(self) -> dict[str, int]:
+        """Blocks with weights of their own in each of the model's lists, `PARTS`."""
+        return {"prelude": self.n_prelude, "h": self.n_layer, "coda": self.n_coda}
+
+    def plan(self, n_loops: int | None = None, loops_per_slot: int = 1) -> Plan:
+        """
+        Return which block runs when, and on which slot of the cache, in a call of `n_loops` loops.
+
+        Args:
+            n_loops (`int`, *optional*, defaults to `config.n_loops`):
+                Loops of the call, >= 1.
+            loops_per_slot (`int`, defaults to 1):
+                Loops that share a slot of the cache, >= 1 (see [`LoopedGPT2Model`]).
+        """
+        return make_plan(self.n_blocks, self.n_loops if n_loops is None else n_loops, loops_per_slot)
+
     def loops_of(self, depth: int) -> int:
         """Return the loops of a call that executes `depth` blocks; raises `ValueError` where there is no such call."""
-        n_loops, rest = divmod(depth - self.n_prelude - self.n_coda, self.n_layer)
+        plan = self.plan(1)
+        n_loops, rest = divmod(depth - len(plan.prelude) - len(plan.coda), len(plan.loops[0]))
         if rest or n_loops < 1:
             raise ValueError(
                 f"`num_hidden_layers` must be n_prelude + n_layer * n_loops + n_coda = {self.n_prelude} + "
@@ -207,8 +224,8 @@ class LoopedGPT2Config(GPT2Config):
             raise ValueError(f"`n_outputs` must be <= `n_dims` = {self.n_dims}, got {self.n_outputs}.")
         if self.n_embd % self.n_head:
             raise ValueError(f"`n_embd` must be a multiple of `n_head`, got {self.n_embd} and {self.n_head}.")
-        if self.input_injection not in INPUT_INJECTIONS:
-            raise ValueError(f"`input_injection` must be one of {INPUT_INJECTIONS}, got {self.input_injection!r}.")
+        if self.input_injection not in INJECTIONS:
+            raise ValueError(f"`input_injection` must be one of {tuple(INJECTIONS)}, got {self.input_injection!r}.")
         if self.activation_function not in ACT2FN:
             raise ValueError(f"`activation_function` must be one of transformers', got {self.activation_function!r}.")
         for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop"):

@@ -19,9 +19,11 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
+from .arguments_looped_gpt2 import check_loops
 from .cache_looped_gpt2 import CACHE_NAME, CacheByEitherName, cache_bytes, one_cache
 from .configuration_looped_gpt2 import LoopedGPT2Config
 from .modeling_looped_gpt2 import LoopedGPT2Model, LoopedGPT2PreTrainedModel
+from .plan_looped_gpt2 import PARTS
 
 
 # arguments of `forward` that `generate` and `GenerationConfig` take too
@@ -173,7 +175,8 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
                 model_kwargs.pop(name, None)
                 if getattr(source, name, None) is not None:
                     model_kwargs[name] = getattr(source, name)
-        self.transformer._check_loops(model_kwargs.get("n_loops"), None, model_kwargs.get("loops_per_slot", 1))
+        n_loops = model_kwargs.get("n_loops", self.config.n_loops)
+        check_loops(n_loops, loops_per_slot=model_kwargs.get("loops_per_slot", 1))
         return generation_config, model_kwargs
 
     def _get_candidate_generator(self, *args, model_kwargs: dict[str, Any], **kwargs):
@@ -292,7 +295,7 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
         looped = cls(config).to(source.dtype)
         for name in ("wte", "wpe", "ln_f"):
             getattr(looped.transformer, name).load_state_dict(getattr(source.transformer, name).state_dict())
-        blocks = (*looped.transformer.prelude, *looped.transformer.h, *looped.transformer.coda)
+        blocks = chain.from_iterable(getattr(looped.transformer, part) for part in PARTS)
         for block, index in zip(blocks, chain(*parts.values()), strict=True):
             block.load_state_dict(source.transformer.h[index].state_dict())
         if not config.tie_word_embeddings:

@@ -17,6 +17,10 @@ from modeling_looped_gpt2 import (
 CODE_FILES = {
     "configuration_looped_gpt2.py",
     "cache_looped_gpt2.py",
+    "arguments_looped_gpt2.py",
+    "loops_looped_gpt2.py",
+    "plan_looped_gpt2.py",
+    "solvers_looped_gpt2.py",
     "modeling_looped_gpt2.py",
     "in_context_checks_looped_gpt2.py",
     "in_context_looped_gpt2.py",

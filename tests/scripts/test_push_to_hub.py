@@ -22,6 +22,10 @@ REPO = "ana/looped"
 # of the model and its pipeline alone: no estimator, no other head
 CODE = {
     "cache_looped_gpt2.py",
+    "arguments_looped_gpt2.py",
+    "loops_looped_gpt2.py",
+    "plan_looped_gpt2.py",
+    "solvers_looped_gpt2.py",
     "configuration_looped_gpt2.py",
     "modeling_looped_gpt2.py",
     "in_context_checks_looped_gpt2.py",

@@ -39,6 +39,10 @@ EXPECTED_FILES = {
     "masks_looped_gpt2.py",
     "modeling_looped_gpt2_regression.py",
     "cache_looped_gpt2.py",
+    "arguments_looped_gpt2.py",
+    "loops_looped_gpt2.py",
+    "plan_looped_gpt2.py",
+    "solvers_looped_gpt2.py",
     "recipe.yaml",
 }
 

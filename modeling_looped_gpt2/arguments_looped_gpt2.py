@@ -1,0 +1,127 @@
+"""What the arguments of the backbone must be, and what follows from them alone; errors come before any loop runs."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from numbers import Integral, Real
+
+import torch
+from transformers.utils import TransformersKwargs
+
+
+# arguments that transformers hands to any model, down to its attention
+SHARED_ARGUMENTS = TransformersKwargs.__optional_keys__
+# what is looked at block by block, and so needs all rows to run all blocks
+BLOCK_OUTPUTS = ("output_hidden_states", "output_attentions")
+
+
+def check_names(names: Iterable[str], forward: Callable, owner: str):
+    """Refuse arguments of `forward`, a method of the class `owner`, that nothing reads, such as misspelt ones."""
+    for name in names:
+        if name not in SHARED_ARGUMENTS:
+            known = {*inspect.signature(forward).parameters, *SHARED_ARGUMENTS} - {"kwargs"}
+            close = get_close_matches(name, sorted(known), 1)
+            hint = f", did you mean `{close[0]}`?" if close else "."
+            raise TypeError(f"`{name}` is no argument of {owner}.forward{hint}")
+
+
+def check_loops(n_loops: int, loop_window: int | None = None, loops_per_slot: int = 1) -> int:
+    """Return the window, all loops by default."""
+    if not _is_integer(n_loops) or n_loops < 1:
+        raise ValueError(f"`n_loops` must be an integer >= 1, got {n_loops!r}.")
+    if not _is_integer(loops_per_slot) or loops_per_slot < 1:
+        raise ValueError(f"`loops_per_slot` must be an integer >= 1, got {loops_per_slot!r}.")
+    loop_window = n_loops if loop_window is None else loop_window
+    if not _is_integer(loop_window) or not 1 <= loop_window <= n_loops:
+        raise ValueError(f"`loop_window` must be an integer in 1 ... `n_loops` = {n_loops}, got {loop_window!r}.")
+    return loop_window
+
+
+def check_exit(exit_tolerance: float | None, has_window: bool, shows_loops: bool, kwargs: Mapping[str, object]):
+    """Refuse a bad tolerance, and with one what cannot be looked at where rows end after different loops."""
+    if exit_tolerance is None:
+        return
+    is_number = isinstance(exit_tolerance, Real) and not isinstance(exit_tolerance, bool)
+    if not is_number or not 0 < exit_tolerance < float("inf"):
+        raise ValueError(f"`exit_tolerance` must be a finite number > 0, got {exit_tolerance!r}.")
+    by_block = {name: kwargs.get(name) for name in BLOCK_OUTPUTS}
+    for name, given in {"loop_window": has_window, "output_loop_hidden_states": shows_loops, **by_block}.items():
+        if given:
+            raise ValueError(
+                f"`{name}` cannot be had with `exit_tolerance`: rows end after different loops. Leave one out."
+            )
+
+
+def check_indices(name: str, indices: torch.LongTensor, n_rows: int):
+    """Refuse what is no index of an embedding of `n_rows`; looks at values where that costs no wait for a GPU."""
+    if not isinstance(indices, torch.Tensor) or indices.ndim != 2 or indices.dtype not in (torch.int, torch.long):
+        got = f"{indices.dtype} of shape {tuple(indices.shape)}" if isinstance(indices, torch.Tensor) else indices
+        raise ValueError(f"`{name}` must be a `torch.LongTensor` of two dimensions, got {got!s:.80}.")
+    if indices.device.type == "cpu" and not torch.compiler.is_compiling() and indices.numel():
+        least, most = indices.min().item(), indices.max().item()
+        if not 0 <= least <= most < n_rows:
+            raise ValueError(f"`{name}` must be in 0 ... {n_rows - 1}, got {least} to {most}.")
+
+
+def check_mask(attention_mask: torch.Tensor | None, batch_size: int, n_seen: int | torch.Tensor, n_tokens: int):
+    """Refuse a mask that is not of the tokens of the cache, `n_seen`, and of the call."""
+    # a static cache keeps its length in a tensor; masks of four dimensions are the caller's own
+    shape = getattr(attention_mask, "shape", ())
+    if attention_mask is None or len(shape) == 4 or not isinstance(n_seen, int):
+        return
+    expected = (batch_size, n_seen + n_tokens)
+    if not isinstance(attention_mask, torch.Tensor) or tuple(shape) != expected:
+        raise ValueError(
+            f"`attention_mask` must be a tensor of shape {expected}, one entry per token of the cache and of the "
+            f"call, got {type(attention_mask).__name__} of shape {tuple(shape)}."
+        )
+
+
+def check_positions(position_ids: torch.LongTensor | None, batch_size: int, n_tokens: int, n_positions: int):
+    """Refuse positions that are not of the tokens of the call."""
+    if position_ids is None:
+        return
+    check_indices("position_ids", position_ids, n_positions)
+    if tuple(position_ids.shape) not in ((batch_size, n_tokens), (1, n_tokens)):
+        raise ValueError(
+            f"`position_ids` must have shape {(batch_size, n_tokens)} or {(1, n_tokens)}, got "
+            f"{tuple(position_ids.shape)}."
+        )
+
+
+def next_positions(inputs_embeds: torch.Tensor, n_seen: int | torch.Tensor, n_positions: int) -> torch.LongTensor:
+    """Positions `(1, T)` of T tokens behind the `n_seen` of a cache; refuses those that the model does not have."""
+    n_tokens = inputs_embeds.shape[1]
+    # a static cache keeps its length in a tensor, which a check would have to wait for
+    if isinstance(n_seen, int) and n_seen + n_tokens > n_positions:
+        raise ValueError(f"`n_positions` is {n_positions} tokens, got a sequence of {n_seen + n_tokens}.")
+    return (torch.arange(n_tokens, device=inputs_embeds.device) + n_seen).unsqueeze(0)
+
+
+def last_tokens(
+    inputs_embeds: torch.Tensor, mask: torch.Tensor | None, n_seen: int | torch.Tensor
+) -> torch.LongTensor:
+    """Places `(B,)` of each row's last token that the mask shows, of the T tokens behind `n_seen` of a cache."""
+    batch_size, n_tokens = inputs_embeds.shape[:2]
+    last = torch.full((batch_size,), n_tokens - 1, device=inputs_embeds.device)
+    if mask is None:
+        return last
+    start, end = int(n_seen), int(n_seen) + n_tokens
+    shape = tuple(mask.shape) if isinstance(mask, torch.Tensor) else ()
+    is_square = len(shape) == 4 and shape[2] == n_tokens
+    if not (len(shape) == 2 or is_square) or shape[-1] < end:
+        raise ValueError(
+            "`exit_tolerance` judges a row by the last token that `attention_mask` shows: give a mask of shape "
+            f"{(batch_size, end)}, 1 for tokens and 0 for padding, got {type(mask).__name__} of shape {shape}."
+        )
+    shown = mask[..., start:end]
+    threshold = 0
+    if is_square:  # a token that is shown sees itself
+        shown = shown[:, 0].diagonal(dim1=-2, dim2=-1)
+        threshold = torch.finfo(mask.dtype).min / 2 if mask.is_floating_point() else 0
+    # in a row of padding alone, which nothing looks at, that is the last token of all
+    return last - (shown > threshold).int().flip(-1).argmax(-1)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -1,0 +1,131 @@
+"""
+How loops follow each other. A solver knows a loop as a function alone, and no block, cache or prompt:
+
+    loop(state, number, rows) -> (output, next state)
+
+for the loop of that number, from 0, and the running rows `rows` (R,) of the batch, `None` for all. The first dimension
+of states is that of the running rows.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import torch
+
+
+Loop = Callable[[torch.Tensor, int, torch.LongTensor | None], tuple[torch.Tensor, torch.Tensor]]
+# what the model makes of a loop that is shown: (output, state, whether it is the last loop) -> a tensor
+Finish = Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
+# says of every running row whether it is done: (state before the loop, state after it, number, rows) -> (R,)
+StopRule = Callable[[torch.Tensor, torch.Tensor, int, torch.LongTensor], torch.BoolTensor]
+
+
+def unroll(
+    loop: Loop, finish: Finish, state: torch.Tensor, n_loops: int, loop_window: int, shows_window: bool = False
+) -> list[torch.Tensor]:
+    """
+    Run `n_loops` loops, those before the last `loop_window` without gradient.
+
+    Returns what the last loop is finished to, or with `shows_window` what each loop of the window is, in their order.
+    """
+    finished = []
+    for number in range(n_loops):
+        is_last = number == n_loops - 1
+        in_window = number >= n_loops - loop_window
+        with torch.set_grad_enabled(in_window and torch.is_grad_enabled()):
+            output, state = loop(state, number, None)
+        if is_last or (in_window and shows_window):
+            finished.append(finish(output, state, is_last))
+    return finished
+
+
+def run_until(
+    loop: Loop, state: torch.Tensor, rules: Sequence[StopRule], n_shown: int = 1
+) -> tuple[list[torch.Tensor], torch.LongTensor]:
+    """
+    Run each row until any of the rules says that it is done; rows that are done are no longer computed.
+
+    Returns the output of the last `n_shown` loops of each row, its own last loop at the end, and the number of loops
+    `(B,)` that each row ran, which must be at least `n_shown`.
+    """
+    rows = torch.arange(len(state), device=state.device)
+    n_loops_used = torch.zeros_like(rows)
+    latest, ended = deque(maxlen=n_shown), []
+    number = 0
+    while len(rows):
+        before = state
+        output, state = loop(before, number, rows)
+        latest.append(output)
+        done = torch.stack([rule(before, state, number, rows) for rule in rules]).any(0)
+        number += 1
+        if done.any():
+            n_loops_used[rows[done]] = number
+            ended.append((rows[done], [output[done] for output in latest]))
+            rows, state = rows[~done], state[~done]
+            latest = deque([output[~done] for output in latest], n_shown)
+    order = torch.cat([rows for rows, _ in ended]).argsort()
+    return [torch.cat(outputs)[order] for outputs in zip(*(shown for _, shown in ended), strict=True)], n_loops_used
+
+
+def truncated(loop: Loop, starts: torch.LongTensor) -> Loop:
+    """
+    Return the loop without gradient for each row before its loop of number `starts` `(B,)`.
+
+    Rows that carry a gradient run apart from those that do not, so that none costs more than it does alone.
+    """
+
+    def run(state: torch.Tensor, number: int, rows: torch.LongTensor) -> tuple[torch.Tensor, torch.Tensor]:
+        carries = starts[rows] <= number
+        groups = [(group, grad) for group, grad in ((~carries, False), (carries, True)) if group.any()]
+        parts = []
+        for group, grad in groups:
+            with torch.set_grad_enabled(grad):
+                parts.append(loop(state[group], number, rows[group]))
+        order = torch.cat([rows[group] for group, _ in groups]).argsort()
+        output, state = (torch.cat(tensors)[order] for tensors in zip(*parts, strict=True))
+        return output, state
+
+    return run
+
+
+class PerRow:
+    """
+    The stop rule of rows that know their number of loops.
+
+    Args:
+        n_loops (`torch.LongTensor` of shape `(B,)`):
+            Loops of each row, >= 1.
+    """
+
+    def __init__(self, n_loops: torch.LongTensor):
+        self.n_loops = n_loops
+
+    def __call__(
+        self, before: torch.Tensor, after: torch.Tensor, number: int, rows: torch.LongTensor
+    ) -> torch.BoolTensor:
+        """Return whether this is the last loop of each of `rows`."""
+        return self.n_loops[rows] <= number + 1
+
+
+class Settled:
+    """
+    The stop rule of rows that go on until a loop hardly changes the state of their last token.
+
+    Args:
+        tolerance (`float`):
+            The change, as a share of the norm of that state, below which a row is done, > 0.
+        last_tokens (`torch.LongTensor` of shape `(B,)`):
+            The place of each row's last token.
+    """
+
+    def __init__(self, tolerance: float, last_tokens: torch.LongTensor):
+        self.tolerance = tolerance
+        self.last_tokens = last_tokens
+
+    def __call__(
+        self, before: torch.Tensor, after: torch.Tensor, number: int, rows: torch.LongTensor
+    ) -> torch.BoolTensor:
+        """Return whether each of `rows` has settled, from states `(R, T, E)`."""
+        tokens = torch.arange(len(rows), device=rows.device), self.last_tokens[rows]
+        before, after = before[tokens], after[tokens]
+        return (after - before).norm(dim=-1) < self.tolerance * after.norm(dim=-1)
