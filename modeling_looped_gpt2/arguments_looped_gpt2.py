@@ -13,6 +13,7 @@ from transformers.utils import TransformersKwargs
 SHARED_ARGUMENTS = TransformersKwargs.__optional_keys__
 # what is looked at block by block, and so needs all rows to run all blocks
 BLOCK_OUTPUTS = ("output_hidden_states", "output_attentions")
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def check_names(names: Iterable[str], forward: Callable, owner: str):
@@ -25,31 +26,71 @@ def check_names(names: Iterable[str], forward: Callable, owner: str):
             raise TypeError(f"`{name}` is no argument of {owner}.forward{hint}")
 
 
-def check_loops(n_loops: int, loop_window: int | None = None, loops_per_slot: int = 1) -> int:
-    """Return the window, all loops by default."""
-    if not _is_integer(n_loops) or n_loops < 1:
+def check_loops(
+    n_loops: int | torch.LongTensor,
+    loop_window: int | None = None,
+    loops_per_slot: int = 1,
+    batch_size: int | None = None,
+    shows_loops: bool = False,
+) -> tuple[int, int]:
+    """Return the most loops that a row runs and the window; the batch size is checked where it is given."""
+    if isinstance(n_loops, torch.Tensor):
+        least, most = _check_loops_per_row(n_loops, batch_size)
+    elif not _is_integer(n_loops) or n_loops < 1:
         raise ValueError(f"`n_loops` must be an integer >= 1, got {n_loops!r}.")
+    else:
+        least = most = n_loops
     if not _is_integer(loops_per_slot) or loops_per_slot < 1:
         raise ValueError(f"`loops_per_slot` must be an integer >= 1, got {loops_per_slot!r}.")
-    loop_window = n_loops if loop_window is None else loop_window
-    if not _is_integer(loop_window) or not 1 <= loop_window <= n_loops:
-        raise ValueError(f"`loop_window` must be an integer in 1 ... `n_loops` = {n_loops}, got {loop_window!r}.")
-    return loop_window
+    if loop_window is None and shows_loops and least < most:
+        raise ValueError(
+            f"`loop_window` must be given, in 1 ... {least}, to look at loops (by `output_loop_hidden_states`, or the "
+            f"`labels` of an in-context head) of rows that run {least} to {most} of them."
+        )
+    if loop_window is None:
+        return most, most
+    if not _is_integer(loop_window) or not 1 <= loop_window <= least:
+        raise ValueError(f"`loop_window` must be an integer in 1 ... `n_loops` = {least}, got {loop_window!r}.")
+    return most, loop_window
 
 
-def check_exit(exit_tolerance: float | None, has_window: bool, shows_loops: bool, kwargs: Mapping[str, object]):
-    """Refuse a bad tolerance, and with one what cannot be looked at where rows end after different loops."""
-    if exit_tolerance is None:
-        return
-    is_number = isinstance(exit_tolerance, Real) and not isinstance(exit_tolerance, bool)
-    if not is_number or not 0 < exit_tolerance < float("inf"):
-        raise ValueError(f"`exit_tolerance` must be a finite number > 0, got {exit_tolerance!r}.")
+def _check_loops_per_row(n_loops: torch.Tensor, batch_size: int | None) -> tuple[int, int]:
+    """The fewest and the most loops of a row."""
+    shape = tuple(n_loops.shape)
+    if n_loops.dtype not in INTEGERS or len(shape) != 1 or 0 in shape or batch_size not in (None, shape[0]):
+        rows = "" if batch_size is None else f" = {batch_size}"
+        raise ValueError(
+            "`n_loops` must be an integer or an integer tensor of shape (B,), one number for each row of the batch "
+            f"B{rows}, got {n_loops.dtype} of shape {shape}."
+        )
+    least, most = int(n_loops.min()), int(n_loops.max())
+    if least < 1:
+        raise ValueError(f"`n_loops` must be >= 1 for every row, got {least}.")
+    return least, most
+
+
+def check_looks_at_loops(
+    n_loops: int | torch.LongTensor,
+    exit_tolerance: float | None,
+    has_window: bool,
+    shows_loops: bool,
+    kwargs: Mapping[str, object],
+):
+    """Refuse what cannot be looked at where rows end after different loops."""
+    if exit_tolerance is not None:
+        is_number = isinstance(exit_tolerance, Real) and not isinstance(exit_tolerance, bool)
+        if not is_number or not 0 < exit_tolerance < float("inf"):
+            raise ValueError(f"`exit_tolerance` must be a finite number > 0, got {exit_tolerance!r}.")
     by_block = {name: kwargs.get(name) for name in BLOCK_OUTPUTS}
-    for name, given in {"loop_window": has_window, "output_loop_hidden_states": shows_loops, **by_block}.items():
-        if given:
-            raise ValueError(
-                f"`{name}` cannot be had with `exit_tolerance`: rows end after different loops. Leave one out."
-            )
+    by_loop = {"loop_window": has_window, "output_loop_hidden_states": shows_loops}
+    unfit = {"`exit_tolerance`": by_loop | by_block if exit_tolerance is not None else {}}
+    unfit["`n_loops` per row"] = by_block if isinstance(n_loops, torch.Tensor) else {}
+    for argument, outputs in unfit.items():
+        for name, given in outputs.items():
+            if given:
+                raise ValueError(
+                    f"`{name}` cannot be had with {argument}: rows end after different loops. Leave one out."
+                )
 
 
 def check_indices(name: str, indices: torch.LongTensor, n_rows: int):

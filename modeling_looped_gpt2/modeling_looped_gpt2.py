@@ -29,8 +29,8 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .arguments_looped_gpt2 import (
     BLOCK_OUTPUTS,
-    check_exit,
     check_indices,
+    check_looks_at_loops,
     check_loops,
     check_mask,
     check_names,
@@ -43,7 +43,7 @@ from .configuration_looped_gpt2 import LoopedGPT2Config
 from .loops_looped_gpt2 import INJECTIONS
 from .masks_looped_gpt2 import make_mask
 from .plan_looped_gpt2 import Plan, Step
-from .solvers_looped_gpt2 import PerRow, Settled, StopRule, run_until, unroll
+from .solvers_looped_gpt2 import PerRow, Settled, StopRule, run_until, truncated, unroll
 
 
 @dataclass
@@ -63,11 +63,11 @@ class LoopedGPT2ModelOutput(BaseModelOutputWithPast, CacheByEitherName):
             the last is replaced by `last_hidden_state`, as everywhere in transformers.
         attentions (`tuple[torch.Tensor]`, returned when `output_attentions=True`):
             Attention weights of each executed block, `(B, n_head, T, T)`; needs `attn_implementation="eager"`.
-        n_loops_used (`torch.LongTensor` of shape `(B,)`, returned when `exit_tolerance` is given):
+        n_loops_used (`torch.LongTensor` of shape `(B,)`, returned with `exit_tolerance` or `n_loops` per row):
             Loops that each row ran.
         loop_hidden_states (`tuple[torch.Tensor]`, returned when `output_loop_hidden_states=True`):
-            State `(B, T, E)` after each loop of the window, layer-normalised; the last is `last_hidden_state`. With a
-            coda it is what the coda makes of that state.
+            State `(B, T, E)` after each loop of each row's window, layer-normalised; the last is `last_hidden_state`.
+            With a coda it is what the coda makes of that state.
     """
 
     n_loops_used: torch.LongTensor | None = None
@@ -164,7 +164,7 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         position_ids: torch.LongTensor | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         use_cache: bool | None = None,
-        n_loops: int | None = None,
+        n_loops: int | torch.LongTensor | None = None,
         loop_window: int | None = None,
         exit_tolerance: float | None = None,
         loops_per_slot: int = 1,
@@ -188,23 +188,28 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
             inputs_embeds (`torch.FloatTensor` of shape `(B, T, E)`, *optional*):
                 The embedded prompt e.
             use_cache (`bool`, *optional*, defaults to `config.use_cache`):
-                Return a cache for the tokens to come.
-            n_loops (`int`, *optional*, defaults to `config.n_loops`):
-                Loops of this call, >= 1; may be far more than the model was trained with.
+                Return a cache for the tokens to come; not where gradients flow and each row has its own `loop_window`.
+            n_loops (`int` or `torch.LongTensor` of shape `(B,)`, *optional*, defaults to `config.n_loops`):
+                Loops of this call, or of each row, >= 1; may be far more than the model was trained with. Each row is
+                as it is alone with its number of loops, and is no longer computed once it has run them. A cache of
+                such calls is one for the largest number, and goes on with the same numbers.
             loop_window (`int`, *optional*, defaults to `n_loops`):
-                Last loops that carry a gradient, in 1 ... `n_loops` (the paper's T). The loops before them run without
-                gradient (truncated backpropagation). The forward values do not depend on it.
+                Last loops of each row that carry a gradient, in 1 ... the smallest `n_loops` (the paper's T). The
+                loops before them run without gradient (truncated backpropagation). The forward values do not depend
+                on it.
             exit_tolerance (`float`, *optional*):
                 End the loops of a row once its last token has settled, that is once a loop changes its state by less
                 than this share of its norm (> 0); at most `n_loops`. The last token is the last that `attention_mask`
                 shows. Rows that have ended are no longer computed, keep their state and leave the keys and values of
-                their last loop in the cache for all later ones. No row depends on another.
+                their last loop in the cache for all later ones, here and with `n_loops` per row. No row depends on
+                another.
             loops_per_slot (`int`, defaults to 1):
                 Loops that share a slot of the cache, >= 1, which divides its memory. Such a group of loops reads, of
                 tokens from earlier calls, what the group's last loop left; tokens of one call see each other as
                 always. 1 is exact; `n_loops` or more: all loops read the last loop's keys and values.
             output_loop_hidden_states (`bool`, defaults to `False`):
-                Also return the state after each loop of the window.
+                Also return the state after each loop of the window, which must be given where rows run different
+                numbers of loops: each row shows its own last loops.
 
         Raises:
             `ValueError`: inputs, sequence length, `n_loops`, `loop_window`, `exit_tolerance` or `loops_per_slot` are
@@ -216,16 +221,18 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         inputs_embeds = self._embed(input_ids, inputs_embeds)
         batch_size, n_tokens = inputs_embeds.shape[:2]
         n_loops = self.config.n_loops if n_loops is None else n_loops
-        loop_window = check_loops(n_loops, loop_window, loops_per_slot)
-        self._check_window(loop_window, n_loops)
-        check_exit(exit_tolerance, loop_window < n_loops, output_loop_hidden_states, kwargs)
+        max_loops, loop_window = check_loops(
+            n_loops, loop_window, loops_per_slot, batch_size, output_loop_hidden_states
+        )
+        rows_apart = self._check_window(loop_window, max_loops, isinstance(n_loops, torch.Tensor), cache)
+        check_looks_at_loops(n_loops, exit_tolerance, loop_window < max_loops, output_loop_hidden_states, kwargs)
         for name in BLOCK_OUTPUTS:  # captured by the decorator, not by the blocks
             kwargs.pop(name, None)
         if output_loop_hidden_states and self.coda and cache is not None:
             raise ValueError("`output_loop_hidden_states` runs the coda after every loop: leave out `cache`.")
-        if use_cache and cache is None:
-            cache = DynamicCache(config=self.config.with_loops(n_loops, loops_per_slot))
-        plan = self.config.plan(n_loops, loops_per_slot)
+        if use_cache and cache is None and not rows_apart:
+            cache = DynamicCache(config=self.config.with_loops(max_loops, loops_per_slot))
+        plan = self.config.plan(max_loops, loops_per_slot)
         check_cache(cache, plan, loops_per_slot)
         n_seen = 0 if cache is None else cache.get_seq_length()
         check_positions(position_ids, batch_size, n_tokens, self.config.n_positions)
@@ -236,14 +243,16 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         # positions are looked through for packed sequences, which would make a GPU wait: only those that are given
         causal_mask = make_mask(self.config, inputs_embeds, attention_mask, cache, given_positions)
         rules = []  # that end the loops of one row before those of another
+        if exit_tolerance is not None or isinstance(n_loops, torch.Tensor):
+            n_loops = torch.as_tensor(n_loops, device=inputs_embeds.device).expand(batch_size)
+            rules.append(PerRow(n_loops))
         if exit_tolerance is not None:
-            rules.append(PerRow(torch.full((batch_size,), n_loops, device=inputs_embeds.device)))
             rules.append(Settled(float(exit_tolerance), last_tokens(inputs_embeds, attention_mask, n_seen)))
         # a checkpointed block runs twice and would add its keys twice
         filled_cache = None if self.gradient_checkpointing and self.training else cache
         position_embeds = self.wpe(position_ids)
         call = Call(plan, filled_cache, inputs_embeds, position_embeds, causal_mask, position_ids, {}, kwargs)
-        states, n_loops_used = self._run_plan(call, loop_window, output_loop_hidden_states, rules)
+        states, n_loops_used = self._run_plan(call, n_loops, loop_window, output_loop_hidden_states, rules)
         return LoopedGPT2ModelOutput(
             states[-1],
             cache if use_cache else None,
@@ -261,16 +270,22 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         check_indices("input_ids", input_ids, self.config.vocab_size)
         return self.wte(input_ids)
 
-    def _check_window(self, loop_window: int, n_loops: int):
-        if not self.injection.enters_every_loop and loop_window < n_loops and torch.is_grad_enabled():
+    def _check_window(self, loop_window: int, max_loops: int, by_row: bool, cache: Cache | None) -> bool:
+        """Return whether each row has a window of its own: rows before it run apart from rows in it."""
+        if loop_window == max_loops or not torch.is_grad_enabled():
+            return False
+        if not self.injection.enters_every_loop:
             raise ValueError(
-                f"`loop_window` must equal `n_loops` = {n_loops} with `input_injection="
+                f"`loop_window` must equal `n_loops` = {max_loops} with `input_injection="
                 f"{self.config.input_injection!r}`, got {loop_window}: the prompt enters before the first loop only, "
                 "and a shorter window would never train its embedding."
             )
+        if by_row and cache is not None:
+            raise ValueError("`loop_window` with `n_loops` per row runs the rows of a loop apart: leave out `cache`.")
+        return by_row
 
     def _run_plan(
-        self, call: Call, loop_window: int, shows_window: bool, rules: list[StopRule]
+        self, call: Call, n_loops: int | torch.LongTensor, loop_window: int, shows_window: bool, rules: list[StopRule]
     ) -> tuple[list[torch.Tensor], torch.LongTensor | None]:
         """Run all steps: final states of each loop of the window, or of the last alone, and the loops of each row."""
         if self.prelude:
@@ -278,13 +293,16 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
             prompt = self._run(call.plan.prelude, prompt, call, slots_of(call.cache, call.plan.prelude))
             call = call._replace(prompt=prompt, position_embeds=None)
         loop, finish = partial(self._loop, call), partial(self._finish, call)
-        state = self.injection.initial_state(call.prompt)
+        state, max_loops = self.injection.initial_state(call.prompt), len(call.plan.loops)
         if not rules:
-            return unroll(loop, finish, state, len(call.plan.loops), loop_window, shows_window), None
-        (output,), n_loops_used = run_until(loop, state, rules)
+            return unroll(loop, finish, state, max_loops, loop_window, shows_window), None
+        if loop_window < max_loops and torch.is_grad_enabled():
+            loop = truncated(loop, n_loops - loop_window)
+        outputs, n_loops_used = run_until(loop, state, rules, loop_window if shows_window else 1)
         if call.cache is not None:
             fill(call.cache, call.plan.loops[n_loops_used.max() :], call.latest)
-        return [finish(output, self.ln_f(output), True)], n_loops_used
+        states = [finish(output, self.ln_f(output), output is outputs[-1]) for output in outputs]
+        return states, n_loops_used
 
     def _loop(
         self, call: Call, state: torch.Tensor, number: int, rows: torch.LongTensor | None

@@ -57,7 +57,8 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
     Looped GPT-2 that predicts the next token; its output layer is tied to the token embedding.
 
     `n_loops`, `exit_tolerance` and `loops_per_slot` are arguments of [`~LoopedGPT2LMHeadModel.forward`], of `generate`
-    and fields of a `GenerationConfig` alike; an argument wins over a configuration.
+    and fields of a `GenerationConfig` alike; an argument wins over a configuration. Give `n_loops` per row as an
+    argument: a configuration that holds a tensor cannot be saved.
 
     Args:
         config ([`LoopedGPT2Config`]):
@@ -91,7 +92,7 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
-        n_loops: int | None = None,
+        n_loops: int | torch.LongTensor | None = None,
         loop_window: int | None = None,
         exit_tolerance: float | None = None,
         loops_per_slot: int = 1,
@@ -111,8 +112,8 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
             logits_to_keep (`int` or `torch.Tensor`, defaults to 0):
                 Score only this many last tokens, or those at these places; 0: all.
             loop_window (`int`, *optional*):
-                Last loops that are scored and carry a gradient, in 1 ... `n_loops`. Default: the last loop is scored
-                and all carry a gradient.
+                Last loops of each row that are scored and carry a gradient, in 1 ... the smallest `n_loops`. Default:
+                the last loop is scored and all carry a gradient.
             output_loop_logits (`bool`, defaults to `False`):
                 Also return the scores of each loop of the window (default: of all loops).
 
@@ -217,9 +218,10 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
                 f"`cache_implementation` {implementation!r} keeps the slots of a model on a GPU in the processor's "
                 "memory, and this model is on the processor: leave it out, or move the model to a GPU."
             )
-        n_loops = model_kwargs.get("n_loops", self.config.n_loops)
+        loops_per_slot = model_kwargs.get("loops_per_slot", 1)
+        max_loops, _ = check_loops(model_kwargs.get("n_loops", self.config.n_loops), loops_per_slot=loops_per_slot)
         config = self.config
-        self.config = config.with_loops(n_loops, model_kwargs.get("loops_per_slot", 1))
+        self.config = config.with_loops(max_loops, loops_per_slot)
         try:
             return super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
         finally:

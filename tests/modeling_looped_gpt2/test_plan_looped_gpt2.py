@@ -76,7 +76,7 @@ class UnevenConfig(LoopedGPT2Config):
 
 
 @pytest.mark.parametrize("kind", ["none", "dynamic", "static"])
-@pytest.mark.parametrize("settings", [{}, {"exit_tolerance": 0.1, "n_loops": 6}])
+@pytest.mark.parametrize("settings", [{}, {"exit_tolerance": 0.1, "n_loops": 6}, {"n_loops": torch.tensor([3, 1])}])
 def test_another_plan_is_all_that_a_block_needs_to_run_twice_in_a_loop(kind, settings):
     """The twin has three blocks of which two are equal."""
     sizes = {"n_embd": 16, "n_head": 2, "n_loops": 3, "vocab_size": 23, "initializer_range": 0.2}
@@ -89,7 +89,7 @@ def test_another_plan_is_all_that_a_block_needs_to_run_twice_in_a_loop(kind, set
     assert model.config.num_hidden_layers == 9
     assert model.config.loops_of(12) == 4
     ids = torch.randint(0, 23, (2, 6))
-    max_loops = settings.get("n_loops", 3)
+    max_loops = int(torch.as_tensor(settings.get("n_loops", 3)).max())
     outputs = []
     for each in (twin, model):
         cache = {

@@ -67,7 +67,7 @@ class Twin(nn.Module):
     [("none", None), *((injection, window) for injection in ("add", "multiply") for window in (None, 1, 2))],
 )
 @pytest.mark.parametrize("shape", [{}, {"n_prelude": 1, "n_layer": 2, "n_coda": 1}, {"n_coda": 2}])
-@pytest.mark.parametrize("counts", [[4, 4, 4]])
+@pytest.mark.parametrize("counts", [[4, 4, 4], [4, 2, 3]])
 def test_losses_and_gradients_are_those_of_the_twin(make_lm, injection, window, shape, counts):
     """Of all texts with one number of loops, or of each with its own."""
     model = make_lm(**shape, input_injection=injection).train()
