@@ -111,3 +111,17 @@ def test_a_bad_call_is_refused_by_name(name, make_head):
     model, _, *points = make_head()
     with pytest.raises(ValueError, match=message):
         model.predict_at_queries(*change(*points))
+
+
+@pytest.mark.parametrize("blocks", [{}, {"n_prelude": 1, "n_coda": 1}])
+def test_each_prompt_has_the_answers_of_its_own_number_of_loops(make_head, blocks):
+    model, name, xs, ys, xs_query = make_head(**blocks)
+    n_loops = torch.tensor([5, 2])
+    together, at_queries = model(xs, ys, n_loops=n_loops), model.predict_at_queries(xs, ys, xs_query, n_loops)
+    assert torch.equal(together.n_loops_used, n_loops)
+    for row, n in enumerate(n_loops.tolist()):
+        alone = xs[[row]], ys[[row]]
+        expected = model(*alone, n_loops=n)[name]
+        torch.testing.assert_close(together[name][[row]], expected, rtol=1e-4, atol=1e-5)
+        expected = model.predict_at_queries(*alone, xs_query[[row]], n)
+        torch.testing.assert_close(at_queries[[row]], expected, rtol=1e-4, atol=1e-5)
