@@ -1,0 +1,291 @@
+"""What an evaluation measured: the record that scripts/evaluate.py writes and everything else reads.
+
+Names and shape of the JSON file are those of the classes here. What has no value is left out.
+"""
+
+import json
+import math
+import reprlib
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from numbers import Real
+from pathlib import Path
+from typing import Any, TypeVar
+
+from scripts.common.records import RecordError, read_json, write_atomically
+
+
+Part = TypeVar("Part")
+ALWAYS_WRITTEN = ("shifts", "published", "published_shifts")  # also where they are empty, as in older records
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over prompts and the ends of its 90% bootstrap interval."""
+
+    error: float
+    low: float
+    high: float
+
+    def check(self, place: str):
+        """Raise [`RecordError`] unless these are numbers."""
+        for name, value in asdict(self).items():
+            _check(_is_number(value), f"{place}.{name}", "be a finite number", value)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """
+    Errors at the places 0, 1, ... of a score.
+
+    Args:
+        error (`list[float]`):
+            Means over prompts; `None` where a published line is hidden.
+        low (`list[float]`, *optional*), high (`list[float]`, *optional*):
+            The ends of their 90% intervals, both or none.
+        digitisation_error (`float`, *optional*):
+            How far off the errors may be that were measured in a published picture.
+    """
+
+    error: list[float | None]
+    low: list[float] | None = None
+    high: list[float] | None = None
+    digitisation_error: float | None = None
+
+    def check(self, place: str, most: int, may_hide: bool = False):
+        """Raise [`RecordError`] unless this has numbers at 1 ... `most` places, or at some where it `may_hide`."""
+        _check((self.low is None) == (self.high is None), place, "have both `low` and `high` or none of them", self)
+        shown = self.error
+        if may_hide and isinstance(shown, list):
+            shown = [value for value in shown if value is not None]
+        _check(_are_numbers(shown), f"{place}.error", "be a list of finite numbers", self.error)
+        _check(1 <= len(self.error) <= most, f"{place}.error", f"have 1 to {most} values", self.error)
+        for name in ("low", "high") if self.low is not None else ():
+            ends, rule = getattr(self, name), f"be a list of {len(self.error)} finite numbers"
+            _check(_are_numbers(ends) and len(ends) == len(self.error), f"{place}.{name}", rule, ends)
+        width = self.digitisation_error
+        _check(width is None or _is_number(width), f"{place}.digitisation_error", "be a finite number", width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """
+    What was evaluated, and on what.
+
+    Args:
+        model (`str`):
+            Name of its folder or repository.
+        task (`str`), task_trained (`str`, *optional*):
+            What the prompts are of, and the training's were.
+        n_dims (`int`, *optional*), normaliser (`float`, *optional*):
+            Dimension of x, and what squared errors are divided by; of classes of functions alone.
+        n_points (`int`), n_points_trained (`int`, *optional*):
+            Places of the score, and the points of a prompt at the end of the training.
+        n_prompts (`int`), n_loop_prompts (`int`, *optional*), n_shift_prompts (`int`, defaults to 0):
+            Prompts of all errors, of those by loop and of those of each shift.
+        seed (`int`, *optional*):
+            That of the prompts.
+        n_loops (`int`), max_loops (`int`, *optional*):
+            Loops of the model, and the last one that errors by loop are of.
+        limit (`str`, *optional*):
+            Name of the best possible predictor.
+        n_parameters (`int`), weights_sha256 (`str`, *optional*):
+            Of the model.
+        score (`str`), place (`str`):
+            What an error is, and what the places of a curve count.
+    """
+
+    model: str
+    task: str
+    task_trained: str | None = None
+    n_dims: int | None = None
+    n_points: int
+    n_points_trained: int | None = None
+    n_prompts: int
+    n_loop_prompts: int | None = None
+    n_shift_prompts: int = 0
+    seed: int | None = None
+    n_loops: int
+    max_loops: int | None = None
+    normaliser: float | None = None
+    limit: str | None = None
+    n_parameters: int
+    weights_sha256: str | None = None
+    score: str = "normalised squared error"
+    place: str = "in-context examples"
+
+    def check(self):
+        """Raise [`RecordError`] unless every field is of its kind and in its range."""
+        for entry in fields(self):
+            name, value = entry.name, getattr(self, entry.name)
+            if value is None and entry.default is None:
+                continue
+            if name == "normaliser":
+                _check(_is_number(value) and value > 0, f"settings.{name}", "be a finite number > 0", value)
+            elif entry.type in (int, int | None):
+                least = 0 if name in ("seed", "n_shift_prompts") else 1
+                _check(_is_count(value, least), f"settings.{name}", f"be an integer >= {least}", value)
+            else:
+                _check(isinstance(value, str), f"settings.{name}", "be a text", value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """
+    All that an evaluation measured. A curve has an error at each place of the score, a list one after each loop.
+
+    Args:
+        settings ([`Settings`]):
+            What was evaluated.
+        error_by_example (`dict[str, Curve]`):
+            Of `"model"` and of every baseline.
+        limit ([`Curve`], *optional*):
+            Of the best possible predictor.
+        excess_over_limit ([`Curve`], *optional*), excess_of_baselines (`dict[str, Curve]`):
+            Errors of the model and of every baseline less those of the limit, paired prompt by prompt.
+        mean_excess ([`Interval`], *optional*):
+            The model's excess averaged over all places.
+        error_by_loop (`dict[str, list[float]]`):
+            The model's error after 1, 2, ... loops: at the `"last_point"`, and its means over all places, `"mean"`,
+            and over the last fifth of them, `"last_fifth"`, which older records lack.
+        shifts (`dict[str, dict[str, Curve]]`):
+            By shift, of `"model"`, `"limit"` and some baselines.
+        published (`dict[str, Curve]`), published_shifts (`dict[str, Curve]`):
+            Of the papers, the latter of Garg et al.'s standard transformer by shift.
+        components (`dict[str, Metrics]`):
+            By name, the same of every component of a mixture; their `versions` are empty.
+        versions (`dict[str, str]`):
+            Of the libraries.
+
+    Raises:
+        [`RecordError`]: a part is not of its kind or does not go with the others; the message names the field.
+    """
+
+    settings: Settings
+    error_by_example: dict[str, Curve]
+    limit: Curve | None = None
+    excess_over_limit: Curve | None = None
+    excess_of_baselines: dict[str, Curve] = field(default_factory=dict)
+    mean_excess: Interval | None = None
+    error_by_loop: dict[str, list[float]]
+    shifts: dict[str, dict[str, Curve]] = field(default_factory=dict)
+    published: dict[str, Curve] = field(default_factory=dict)
+    published_shifts: dict[str, Curve] = field(default_factory=dict)
+    components: dict[str, "Metrics"] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.settings.check()
+        n_points, n_loops = self.settings.n_points, self.settings.n_loops
+        groups = {name: getattr(self, name) for name in ("error_by_example", "excess_of_baselines", "published")}
+        for place, curves in (groups | {f"shifts.{shift}": curves for shift, curves in self.shifts.items()}).items():
+            for name, curve in curves.items():
+                curve.check(f"{place}.{name}", n_points)
+        for shift, curve in self.published_shifts.items():
+            curve.check(f"published_shifts.{shift}", n_points, may_hide=True)
+        names = next(iter(self.shifts.values()), {"model"})
+        for shift, curves in self.shifts.items():
+            rule = "have the model and the predictors of the first shift"
+            _check("model" in curves and curves.keys() == names.keys(), f"shifts.{shift}", rule, list(curves))
+        model = self.error_by_example.get("model")
+        is_whole = model is not None and model.low is not None and len(model.error) == n_points
+        _check(is_whole, "error_by_example.model", "have an error, low and high at every place", model)
+        if self.limit:
+            _check(self.settings.limit is not None, "settings.limit", "name the `limit`", None)
+            _check(self.excess_over_limit is not None, "excess_over_limit", "be there where `limit` is", None)
+        for name in ("limit", "excess_over_limit"):
+            if curve := getattr(self, name):
+                curve.check(name, n_points)
+        if self.mean_excess:
+            self.mean_excess.check("mean_excess")
+        for name in {"last_point": None, "mean": None} | self.error_by_loop:
+            errors, rule = (
+                self.error_by_loop.get(name),
+                f"be a list of finite numbers, one after each of {n_loops} loops",
+            )
+            _check(_are_numbers(errors) and len(errors) >= n_loops, f"error_by_loop.{name}", rule, errors)
+
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> "Metrics":
+        """The record of a mapping of this shape; raises [`RecordError`], which names the field."""
+        given = {name: value for name, value in content.items() if value is not None}
+        groups = ("error_by_example", "excess_of_baselines", "published", "published_shifts")
+        shifts, components = (_mapping(given.get(name, {}), name) for name in ("shifts", "components"))
+        parts = {}
+        for name, part in components.items():
+            try:
+                parts[name] = cls.of(_mapping(part, f"components.{name}"))
+            except RecordError as error:
+                raise RecordError(f"in the component {name}, {error}") from None
+        return cls(
+            settings=_part(Settings, given.get("settings"), "settings"),
+            **{name: _curves(given.get(name, {}), name) for name in groups},
+            **{name: _part(Curve, given[name], name) for name in ("limit", "excess_over_limit") if name in given},
+            mean_excess=_part(Interval, given["mean_excess"], "mean_excess") if "mean_excess" in given else None,
+            error_by_loop=_mapping(given.get("error_by_loop"), "error_by_loop"),
+            shifts={shift: _curves(curves, f"shifts.{shift}") for shift, curves in shifts.items()},
+            components=parts,
+            versions=_mapping(given.get("versions", {}), "versions"),
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> "Metrics":
+        """
+        Read a metrics.json, also of older versions: parts that they did not write are empty or `None`.
+
+        Raises:
+            [`RecordError`]: there is no such file, or it is something else; the message names the field.
+        """
+        content = read_json(path)
+        try:
+            return cls.of(content)
+        except RecordError as error:
+            text = " ".join(str(error).split())
+            raise RecordError(f"{path} is not what scripts/evaluate.py writes: {text}. Evaluate again.") from None
+
+    def write(self, path: Path):
+        """Write a metrics.json, whole or not at all."""
+        write_atomically(path, json.dumps(_written(asdict(self)), indent=1, allow_nan=False))
+
+
+def _written(content: dict[str, Any]) -> dict[str, Any]:
+    """A record without what has no value."""
+    kept = {name: value for name, value in content.items() if value not in (None, {}) or name in ALWAYS_WRITTEN}
+    return {name: _written(value) if isinstance(value, dict) else value for name, value in kept.items()}
+
+
+def _curves(content: Any, place: str) -> dict[str, Curve]:
+    return {name: _part(Curve, curve, f"{place}.{name}") for name, curve in _mapping(content, place).items()}
+
+
+def _part(kind: type[Part], content: Any, place: str) -> Part:
+    """A part of the record; names that it does not know are of other versions."""
+    known = {entry.name: entry.default for entry in fields(kind)}
+    given = {name: value for name, value in _mapping(content, place).items() if name in known}
+    for name, default in known.items():
+        _check(name in given or default is not MISSING, f"{place}.{name}", "be there", None)
+    return kind(**given)
+
+
+def _mapping(content: Any, place: str) -> dict[str, Any]:
+    _check(isinstance(content, dict), place, "be a mapping of names", content)
+    return content
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
+
+
+def _are_numbers(values: Any) -> bool:
+    return isinstance(values, list) and all(map(_is_number, values))
+
+
+def _is_count(value: Any, least: int) -> bool:
+    return type(value) is int and least <= value and _is_number(value)
+
+
+def _check(holds: bool, place: str, rule: str, value: Any):
+    if not holds:
+        raise RecordError(f"`{place}` must {rule}, got {reprlib.repr(value)}")
