@@ -1,0 +1,32 @@
+"""Predict the next token of a text."""
+
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from modeling_looped_gpt2 import LoopedGPT2LMHeadModel
+from scripts.training.objectives.common import Batch, Objective
+
+
+class NextToken(Objective):
+    """
+    The cross-entropy of the next token in nats, of the last loop or a mean over those of the window; `loss` is logged.
+
+    Answers are tokens `(B, T)`, int64: at every position the one that is held most likely to come next.
+    """
+
+    model_class = LoopedGPT2LMHeadModel
+    auto_class = "AutoModelForCausalLM"
+    answer_columns = ("input_ids",)
+
+    def arguments(self, batch: Batch) -> dict[str, Any]:
+        """The columns; no cache is kept."""
+        return {**batch, "use_cache": False}
+
+    def read(self, model: PreTrainedModel, columns: Batch, n_loops: int | None, every_loop: bool) -> torch.Tensor:
+        """The token of the largest score."""
+        outputs = model(**columns, n_loops=n_loops, output_loop_logits=every_loop, use_cache=False)
+        if not every_loop:
+            return outputs.logits.argmax(dim=-1)
+        return torch.stack([logits.argmax(dim=-1) for logits in outputs.loop_logits], dim=1)

@@ -1,0 +1,55 @@
+"""Predict a value, or a vector of values, at every point of a prompt."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate.utils import reduce
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
+from scripts.training.objectives.common import Batch, Means, Objective
+
+
+@dataclass
+class Regression(Objective):
+    """
+    The squared error after every loop of the window, logged as `loss`, and `error_at_last_point` after the last loop.
+
+    Answers are predictions `(B, P)`, float32, or `(B, P, K)` of K values a point.
+
+    Args:
+        loss_balance (`float`, defaults to 0.0):
+            The loss of every loop and point is divided by this power of its own mean error over the batch of all
+            processes, in [0, 1]: 0 is the plain mean, 1 makes relative errors count alike.
+    """
+
+    model_class = LoopedGPT2ForInContextRegression
+    auto_class = "AutoModel"
+    answer_columns = ("xs", "ys")
+
+    loss_balance: float = 0.0
+
+    def arguments(self, batch: Batch) -> dict[str, Any]:
+        """The columns, and the predictions after every loop."""
+        return {**batch, "output_loop_predictions": True}
+
+    def losses(self, outputs: ModelOutput, batch: Batch) -> tuple[torch.Tensor, Means]:
+        """The balanced loss, the plain one and the error at the last point."""
+        # (L, P), or (L, P, K): the mean over the prompts alone
+        errors = (outputs.loop_predictions.float() - batch["labels"].unsqueeze(1)).square().mean(dim=0)
+        means = {"loss": outputs.loss.detach(), "error_at_last_point": errors[-1, -1].detach().sum()}
+        return self.mean_of(errors), means
+
+    def mean_of(self, errors: torch.Tensor) -> torch.Tensor:
+        """The mean of errors, each divided by a power of its mean over all processes."""
+        if not self.loss_balance:
+            return errors.mean()
+        scale = reduce(errors.detach(), reduction="mean")
+        return (errors / scale.clamp_min(torch.finfo(scale.dtype).tiny) ** self.loss_balance).mean()
+
+    def read(self, model: PreTrainedModel, columns: Batch, n_loops: int | None, every_loop: bool) -> torch.Tensor:
+        """Predictions, float32."""
+        outputs = model(**columns, n_loops=n_loops, output_loop_predictions=every_loop)
+        return (outputs.loop_predictions if every_loop else outputs.predictions).float()
