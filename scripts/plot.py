@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from scripts.common.output_folder import claim_beside
-from scripts.common.records import read_metrics
+from scripts.evaluation.metrics import Metrics
 from scripts.evaluation.pictures import draw
 
 
@@ -19,8 +19,8 @@ def main():
     parser.add_argument("--output_dir", type=Path, required=True, help="Folder the pictures are written to.")
     arguments = parser.parse_args()
     try:
-        metrics = read_metrics(arguments.metrics)
-        claim_beside(arguments.output_dir, metrics["settings"].get("weights_sha256"))
+        metrics = Metrics.read(arguments.metrics)
+        claim_beside(arguments.output_dir, metrics.settings.weights_sha256)
         paths = draw(metrics, arguments.output_dir)
     except (OSError, ValueError) as error:
         sys.exit(f"plot.py: error: {error}")

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from scripts.common.output_folder import claim_beside
-from scripts.common.records import read_metrics, write_atomically
+from scripts.common.records import write_atomically
+from scripts.evaluation.metrics import Metrics
 from scripts.evaluation.page import page
 
 
@@ -19,8 +20,8 @@ def main():
     parser.add_argument("--output_dir", type=Path, required=True, help="Folder report.html is written to.")
     arguments = parser.parse_args()
     try:
-        metrics = read_metrics(arguments.metrics)
-        claim_beside(arguments.output_dir, metrics["settings"].get("weights_sha256"))
+        metrics = Metrics.read(arguments.metrics)
+        claim_beside(arguments.output_dir, metrics.settings.weights_sha256)
         write_atomically(arguments.output_dir / "report.html", page(metrics))
     except (OSError, ValueError) as error:
         sys.exit(f"report.py: error: {error}")

@@ -14,7 +14,8 @@ from scripts.common.records import METRICS_FILE, RECIPE_FILE, STAGES_FILE, Recor
 
 
 # what is written about a model, by plot.py and report.py from its metrics.json and by others
-DRAWN_FROM_METRICS = ("error.png", "error.svg", "shifts.png", "shifts.svg", "report.html")
+PICTURES = ("error", "shifts", "components")
+DRAWN_FROM_METRICS = (*(f"{name}.{suffix}" for name in PICTURES for suffix in ("png", "svg")), "report.html")
 ABOUT_A_MODEL = {METRICS_FILE, STAGES_FILE, *DRAWN_FROM_METRICS, "probe.json", "probe.png", "probe.svg"}
 
 

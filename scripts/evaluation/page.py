@@ -1,13 +1,16 @@
 """One self-contained HTML page of a metrics.json: pictures, tables against baselines and papers, settings."""
 
 import io
+from dataclasses import asdict
 from html import escape
 from typing import Any
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from scripts.evaluation.pictures import figures
+from scripts.evaluation.drawing import LOGARITHMIC
+from scripts.evaluation.metrics import Metrics
+from scripts.evaluation.pictures import figures, title_of
 
 
 PAGE = """<!doctype html>
@@ -71,50 +74,58 @@ def table(header: list[Any], rows: dict[str, list[Any]]) -> str:
     return '<div class="table"><table>' + "\n".join(lines) + "</table></div>"
 
 
-def error_table(metrics: dict[str, Any]) -> str:
-    """Errors at some numbers of examples: model, limit, baselines, papers."""
-    curves = dict(metrics["error_by_example"])
-    if "limit" in metrics:
-        curves[f"limit: {metrics['settings']['limit']}"] = metrics["limit"]
-        curves["model, excess over the limit"] = metrics["excess_over_limit"]
-    curves |= {f"{name}, published": curve for name, curve in metrics["published"].items()}
-    last = metrics["settings"]["n_points"] - 1
+def error_table(metrics: Metrics) -> str:
+    """Errors at some places: model, limit, baselines, papers."""
+    curves, settings = dict(metrics.error_by_example), metrics.settings
+    if metrics.limit:
+        curves[f"limit: {settings.limit}"] = metrics.limit
+        curves["model, excess over the limit"] = metrics.excess_over_limit
+    curves |= {f"{name}, published": curve for name, curve in metrics.published.items()}
+    last = settings.n_points - 1
     examples = sorted({0, *(last * i // 8 for i in range(1, 9))})
-    rows = {
-        name: [curve["error"][n] if n < len(curve["error"]) else "" for n in examples]
-        for name, curve in curves.items()
-    }
-    return table(["examples", *examples], rows)
+    rows = {name: [curve.error[n] if n < len(curve.error) else "" for n in examples] for name, curve in curves.items()}
+    return table([settings.places, *examples], rows)
 
 
-def shift_table(metrics: dict[str, Any]) -> str:
+def shift_table(metrics: Metrics) -> str:
     """Errors at the last point under every shift."""
-    columns = list(next(iter(metrics["shifts"].values())))
+    columns = list(next(iter(metrics.shifts.values())))
     rows = {
-        shift.replace("_", " "): [curves[name]["error"][-1] for name in columns]
-        for shift, curves in metrics["shifts"].items()
+        shift.replace("_", " "): [curves[name].error[-1] for name in columns]
+        for shift, curves in metrics.shifts.items()
     }
     return table(["shift, last point", *columns], rows)
 
 
-def page(metrics: dict[str, Any]) -> str:
+def excess_line(metrics: Metrics) -> list[str]:
+    """A paragraph on the mean excess over the limit, where there is one."""
+    if not (excess := metrics.mean_excess):
+        return []
+    interval = f"{excess.low:.3g} to {excess.high:.3g}"
+    return [f"<p>Mean excess over the limit: <b>{excess.error:.3g}</b> ({interval}, 90%).</p>"]
+
+
+def page(metrics: Metrics) -> str:
     """The whole page."""
-    settings = metrics["settings"]
-    drawn = {name: svg_of(figure) for name, figure in figures(metrics).items()}
-    title = f"{settings['model']} on {settings['task'].replace('_', ' ')}, {settings['n_dims']} dimensions"
+    settings = metrics.settings
+    drawn = {name: f"<figure>{svg_of(figure)}</figure>" for name, figure in figures(metrics).items()}
+    is_squared = settings.score in LOGARITHMIC
+    errors = "Squared errors divided by that of predicting 0" if is_squared else f"Errors: {settings.score}"
     parts = [
-        f"<p>{escape(str(settings['n_prompts']))} prompts. Squared errors divided by that of predicting 0.</p>",
-        f"<figure>{drawn['error']}</figure>",
-        "<h2>Error by number of examples</h2>",
+        f"<p>{settings.n_prompts} prompts. {escape(errors)}.</p>",
+        *excess_line(metrics),
+        drawn["error"],
+        f"<h2>Error by number of {escape(settings.places)}</h2>",
         error_table(metrics),
     ]
-    if "mean_excess" in metrics:
-        excess = metrics["mean_excess"]
-        interval = f"{excess['low']:.3g} to {excess['high']:.3g}"
-        parts.insert(1, f"<p>Mean excess over the limit: <b>{excess['error']:.3g}</b> ({interval}, 90%).</p>")
-    if "shifts" in drawn:
-        parts += ["<h2>Shifted prompts</h2>", f"<figure>{drawn['shifts']}</figure>", shift_table(metrics)]
-    about = settings | {f"version of {name}": version for name, version in metrics.get("versions", {}).items()}
+    if metrics.shifts:
+        parts += ["<h2>Shifted prompts</h2>", drawn["shifts"], shift_table(metrics)]
+    if metrics.components:
+        parts += ["<h2>Components</h2>", drawn["components"]]
+        for name, part in metrics.components.items():
+            parts += [f"<h3>{escape(name.replace('_', ' '))}</h3>", *excess_line(part), error_table(part)]
+    about = {name: value for name, value in asdict(settings).items() if value is not None}
+    about |= {f"version of {name}": version for name, version in metrics.versions.items()}
     rows = (f"<tr><td>{escape(name)}</td><td>{escape(str(value))}</td></tr>" for name, value in about.items())
     parts += ["<h2>Settings</h2>", '<table class="settings">' + "\n".join(rows) + "</table>"]
-    return PAGE.format(title=escape(title), body="\n".join(parts))
+    return PAGE.format(title=escape(f"{settings.model} on {title_of(metrics)}"), body="\n".join(parts))

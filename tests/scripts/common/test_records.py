@@ -1,8 +1,6 @@
 """A record is read whole and of the right shape, or refused in one line that names its file."""
 
-import json
 import multiprocessing
-from pathlib import Path
 
 import pytest
 
@@ -11,14 +9,12 @@ from scripts.common.records import (
     RecordError,
     read_json,
     read_json_lines,
-    read_metrics,
     read_recipe,
     read_yaml,
     write_atomically,
 )
 
 
-RELEASES = sorted((Path(__file__).parents[3] / "model_cards").glob("*/metrics.json"))
 DAMAGED = [b"", b"\xff\xfe\x00", b"{", b"[]", b"null", b"3", b'"text"', b"{" * 3_000, b"a: [", b"\x00"]
 
 
@@ -69,49 +65,6 @@ def test_a_damaged_line_is_named(tmp_path):
     path.write_text('{"step"\n{"step": 1}')
     with pytest.raises(RecordError, match="line 1"):
         read_json_lines(path, may_end_early=True)
-
-
-@pytest.mark.parametrize("path", RELEASES, ids=lambda path: path.parent.name)
-def test_the_metrics_of_the_releases_are_read_as_they_are(path):
-    assert read_metrics(path) == json.loads(path.read_text())
-
-
-def places(value, path=()):
-    """Every place in nested mappings, not inside lists."""
-    yield path
-    if isinstance(value, dict):
-        for name, part in value.items():
-            yield from places(part, (*path, name))
-
-
-def test_metrics_are_of_their_shape_or_refused(evaluated, tmp_path):
-    """Whatever part is missing or of another type, the reader refuses it or nobody needs it."""
-    metrics = json.loads((evaluated / "metrics.json").read_text())
-    needed = {("settings", name) for name in records.METRICS_SETTINGS}
-    needed |= {("error_by_example", "model", part) for part in ("error", "low", "high")}
-    needed |= {("error_by_loop", "last_point"), ("error_by_loop", "mean"), ("settings",), ("error_by_example",)}
-    path = tmp_path / "metrics.json"
-    for place in list(places(metrics))[1:]:
-        for damage in (None, [], "text", -1, float("nan"), [float("inf")], {"a": 1}, "gone"):
-            damaged = json.loads(json.dumps(metrics))
-            parent = damaged
-            for name in place[:-1]:
-                parent = parent[name]
-            if damage == "gone":
-                del parent[place[-1]]
-            else:
-                parent[place[-1]] = damage
-            path.write_text(json.dumps(damaged))
-            fits = isinstance(damage, str) and place[-1] in ("model", "task") and damage != "gone"
-            if place in needed and not fits:
-                with pytest.raises(RecordError, match=str(path)):
-                    read_metrics(path)
-
-
-def test_older_metrics_lack_what_came_later(evaluated):
-    path = evaluated / "metrics.json"
-    assert "published" not in json.loads(path.read_text())
-    assert read_metrics(path)["published"] == {}
 
 
 def write_often(path, text):
