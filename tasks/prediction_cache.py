@@ -48,7 +48,8 @@ class PredictionCache:
         def answer(chunk: Prompts) -> np.ndarray:
             return predict_prefixes(predictor, chunk["xs"], chunk["ys"], chunk["queries"]).cpu().numpy()
 
-        return self.recall(answer, _describe(predictor), prompts, step)
+        columns = {name: prompts[name] for name in ("xs", "ys", "queries") if name in prompts}
+        return self.recall(answer, _describe(predictor), columns, step)
 
     def recall(
         self,
@@ -67,7 +68,7 @@ class PredictionCache:
             about (anything `json` can write):
                 All that the answers depend on besides the prompts, this package and the libraries.
             prompts (`dict`):
-                `xs`, `ys` and possibly `queries`.
+                All columns that the answers depend on, a row a prompt; `queries` default to `xs`.
             step (`Callable`, *optional*):
                 Called after each of the [`n_chunks`] chunks.
             size (`int`, defaults to 128):
@@ -91,9 +92,10 @@ def n_chunks(n_prompts: int, size: int = CHUNK) -> int:
 
 
 def chunks(prompts: Prompts, size: int = CHUNK) -> Iterator[Prompts]:
-    """The prompts in parts of at most `size`, `"queries"` defaulting to `"xs"`."""
-    prompts = {"queries": prompts["xs"]} | prompts
-    for start in range(0, len(prompts["xs"]), size):
+    """The prompts in parts of at most `size`, `"queries"` defaulting to `"xs"`, where prompts have some."""
+    if "xs" in prompts:
+        prompts = {"queries": prompts["xs"]} | prompts
+    for start in range(0, len(next(iter(prompts.values()))), size):
         yield {name: values[start : start + size] for name, values in prompts.items()}
 
 
@@ -116,7 +118,7 @@ def _describe(predictor: Predictor) -> list:
 
 def _fingerprint(about: Any, prompts: Prompts) -> str:
     digest = hashlib.sha256(json.dumps([about, _environment()], sort_keys=True).encode())
-    for name in ("xs", "ys", "queries"):
+    for name in sorted(prompts):
         values = prompts[name].detach().cpu().contiguous().numpy()
         digest.update(f"{name} {values.shape} {values.dtype}".encode())
         digest.update(values.tobytes())
