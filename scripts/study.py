@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from matplotlib import pyplot as plt
 
@@ -22,11 +23,12 @@ from scripts.common.model_loading import load_model
 from scripts.common.output_folder import claim_own
 from scripts.common.records import read_recipe, write_atomically
 from scripts.evaluation.drawing import FLOOR, draw_curve, finish, loop_axis
-from scripts.evaluation.predictions import predict_by_loop
 from scripts.training.arguments import Arguments, parse_arguments
+from scripts.training.objectives import Regression
 from scripts.training.run_folder import FREE_FIELDS
 from tasks import make_task
 from tasks.metrics import curve_of, normalised_squared_error
+from tasks.prediction_cache import chunks
 from tasks.streams import make_generator
 
 
@@ -121,7 +123,8 @@ def measure(folder: Path, arguments: Arguments, device: torch.device) -> dict[st
     task = make_task(arguments.task.task, n_dims=arguments.task.n_dims)
     prompts = task.sample(N_PROMPTS, make_generator("study", 1), n_points=arguments.task.n_points)
     n_loops = model.config.n_loops
-    by_loop = predict_by_loop(model, prompts, 5 * n_loops if n_loops > 1 else 1, batch_size=64)
+    loops, batches = 5 * n_loops if n_loops > 1 else 1, chunks(prompts, 64)
+    by_loop = np.concatenate([Regression().answers(model, batch, loops, True).cpu().numpy() for batch in batches])
     labels = prompts["labels"].unsqueeze(1).expand(by_loop.shape).numpy()
     errors = normalised_squared_error(by_loop, labels, task.normaliser)
     return {

@@ -9,7 +9,7 @@ import torch
 import transformers
 from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
 from scripts.common.devices import fastest_attention
@@ -28,6 +28,7 @@ class ModelError(ValueError):
 def load_model(
     name: str | Path,
     model_class: type[PreTrainedModel] = LoopedGPT2ForInContextRegression,
+    auto_class: str = "AutoModel",
     revision: str | None = None,
     trust_remote_code: bool = False,
     **settings: Any,
@@ -40,6 +41,8 @@ def load_model(
             A folder, or a repository of the Hub. The Hub is not asked where only a folder can be meant.
         model_class (`type`, defaults to [`LoopedGPT2ForInContextRegression`]):
             What the model must be.
+        auto_class (`str`, defaults to `"AutoModel"`):
+            What finds the code that lies beside the weights.
         revision (`str`, *optional*):
             Branch, tag or commit of a repository; a folder has none.
         trust_remote_code (`bool`, defaults to `False`):
@@ -63,7 +66,7 @@ def load_model(
         content, _ = LoopedGPT2Config.get_config_dict(name, **source)
         check_architecture(name, content, model_class)
         if trust_remote_code:
-            model, report = AutoModel.from_pretrained(name, trust_remote_code=True, **settings)
+            model, report = getattr(transformers, auto_class).from_pretrained(name, trust_remote_code=True, **settings)
         else:
             model, report = model_class.from_pretrained(name, **settings)
     except ModelError:
@@ -84,7 +87,7 @@ def load_model(
 
 def add_model_arguments(parser: argparse.ArgumentParser, required: bool = True):
     """Add `--model`, `--revision` and `--trust_remote_code` to a program that measures a model."""
-    parser.add_argument("--model", required=required, help="Folder or Hub repository of a regression model.")
+    parser.add_argument("--model", required=required, help="Folder or Hub repository of the model.")
     parser.add_argument("--revision", help="Branch, tag or commit of the repository. Default: main.")
     parser.add_argument(
         "--trust_remote_code",
@@ -93,10 +96,17 @@ def add_model_arguments(parser: argparse.ArgumentParser, required: bool = True):
     )
 
 
-def load_chosen(arguments: argparse.Namespace, device: torch.device) -> PreTrainedModel:
-    """The model that these arguments name, on the device; raises as [`load_model`]."""
+def load_chosen(
+    arguments: argparse.Namespace,
+    device: torch.device,
+    model_class: type[PreTrainedModel] = LoopedGPT2ForInContextRegression,
+    auto_class: str = "AutoModel",
+) -> PreTrainedModel:
+    """The model that these arguments name, of that class, on the device; raises as [`load_model`]."""
     model = load_model(
         arguments.model,
+        model_class,
+        auto_class,
         revision=arguments.revision,
         trust_remote_code=arguments.trust_remote_code,
         attn_implementation=fastest_attention(device),

@@ -1,80 +1,112 @@
-"""What a model predicts: at every point, by loop, and at queries that are not the next point."""
+"""What a model and the classical predictors answer; all of it is kept on disk."""
 
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 import transformers
-from transformers.utils import cached_file
+from tqdm import tqdm
+from transformers import PreTrainedModel
 
 from scripts.common.model_loading import weights_digest
-from scripts.common.records import RECIPE_FILE, RecordError, read_yaml
-from tasks.prediction_cache import code_digest
+from scripts.training.objectives import Objective
+from tasks import Task
+from tasks.baselines.prefixes import name_predictions
+from tasks.common import Prompts
+from tasks.prediction_cache import PredictionCache, code_digest, n_chunks
 
 
-def recipe_of(name: str, revision: str | None = None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Answers:
     """
-    The recipe that lies beside a model, that of its training; empty where there is none.
+    What a model answers to prompts, computed for those batches alone that are not kept.
 
-    Raises:
-        [`RecordError`]: it is damaged.
+    Args:
+        model ([`~transformers.PreTrainedModel`]):
+            The model.
+        objective ([`~scripts.training.objectives.Objective`]):
+            How its answers are read.
+        cache ([`~tasks.prediction_cache.PredictionCache`]):
+            Where they are kept, under the prompts and all that describes the model.
+        batch_size (`int`):
+            Prompts at a time.
     """
-    try:
-        path = Path(cached_file(name, RECIPE_FILE, revision=revision))
-    except OSError:
-        return {}
-    recipe = read_yaml(path)
-    task, n_points = recipe.get("task"), recipe.get("n_points")
-    if not isinstance(task, str | None):
-        raise RecordError(f"`task` in {path} must be a name, got {task!r}.")
-    if n_points is not None and (type(n_points) is not int or n_points < 1):
-        raise RecordError(f"`n_points` in {path} must be an integer >= 1, got {n_points!r}.")
-    return recipe
+
+    model: PreTrainedModel
+    objective: Objective
+    cache: PredictionCache
+    batch_size: int
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Digest of the model's weights."""
+        return weights_digest(self.model)
+
+    @cached_property
+    def description(self) -> list[Any]:
+        """All that the answers depend on besides prompts and loops, as `json` can write it."""
+        settings = self.model.config.to_dict() | {"attention": self.model.config._attn_implementation}
+        code = [code_digest(type(self.model)), transformers.__version__]
+        return [self.weights_sha256, settings, code, str(self.model.device)]
+
+    def to(self, prompts: Prompts, n_loops: int, every_loop: bool = False) -> np.ndarray:
+        """What the task's score takes, `(n_prompts, ...)`, or `(n_prompts, n_loops, ...)` after every loop."""
+
+        def answer(batch: Prompts) -> torch.Tensor:
+            return self.objective.answers(self.model, batch, n_loops, every_loop)
+
+        return self._recall(answer, f"every loop: {every_loop}", prompts, n_loops)
+
+    def at_queries(self, prompts: Prompts, n_loops: int) -> np.ndarray:
+        """Predictions `(n_prompts, n_points)`, each at `prompts["queries"]` after the points before it."""
+
+        def answer(batch: Prompts) -> torch.Tensor:
+            return predict_at_queries(self.model, *(batch[name] for name in ("xs", "ys", "queries")), n_loops)
+
+        return self._recall(answer, "at queries", prompts, n_loops)
+
+    def _recall(
+        self, answer: Callable[[Prompts], torch.Tensor], kind: str, prompts: Prompts, n_loops: int
+    ) -> np.ndarray:
+        about, columns = [kind, *self.description, n_loops], (*self.objective.answer_columns, "queries")
+        asked = {name: prompts[name] for name in columns if name in prompts}
+        with tqdm(total=n_chunks(len(prompts["labels"]), self.batch_size), desc=f"model, {n_loops} loops") as bar:
+            return self.cache.recall(
+                lambda batch: answer(batch).cpu().numpy(), about, asked, bar.update, self.batch_size
+            )
 
 
-def describe(model: torch.nn.Module) -> list[Any]:
-    """All that a model's predictions depend on besides the prompts, as `json` can write it."""
-    settings = model.config.to_dict() | {"attention": model.config._attn_implementation}
-    code = [code_digest(type(model)), transformers.__version__]
-    return [weights_digest(model), settings, code, str(model.device)]
-
-
-@torch.inference_mode()
-def predict_points(
-    model: torch.nn.Module, prompts: dict[str, torch.Tensor], n_loops: int, batch_size: int
-) -> np.ndarray:
-    """Predictions `(n_prompts, n_points)` after `n_loops` loops."""
-    batches = zip(prompts["xs"].split(batch_size), prompts["ys"].split(batch_size), strict=True)
-    predictions = [
-        model(xs.to(model.device), ys.to(model.device), n_loops=n_loops).predictions.cpu() for xs, ys in batches
-    ]
-    return torch.cat(predictions).numpy()
-
-
-@torch.inference_mode()
-def predict_by_loop(
-    model: torch.nn.Module, prompts: dict[str, torch.Tensor], n_loops: int, batch_size: int
-) -> np.ndarray:
-    """Predictions `(n_prompts, n_loops, n_points)` after every one of `n_loops` loops."""
-    predictions = []
-    for start in range(0, len(prompts["xs"]), batch_size):
-        xs, ys = (prompts[name][start : start + batch_size].to(model.device) for name in ("xs", "ys"))
-        predictions.append(model(xs, ys, n_loops=n_loops, output_loop_predictions=True).loop_predictions.cpu())
-    return torch.cat(predictions).numpy()
+def predict_classically(
+    prompts: Prompts, task: Task, cache: PredictionCache
+) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """Answers of every baseline of the task by name, and those of its limit where one is known."""
+    limit = task.limit
+    predictors = {**task.baselines} | ({"limit": limit.predictor} if limit else {})
+    predictions = {}
+    with tqdm(
+        total=len(predictors) * n_chunks(len(prompts["labels"])), desc="baselines", disable=not predictors
+    ) as bar:
+        for name, predictor in predictors.items():
+            bar.set_postfix_str(name)
+            predictions |= name_predictions(name, predictor, cache.predict(predictor, prompts, bar.update))
+    return predictions, predictions.pop("limit", None)
 
 
 @torch.inference_mode()
 def predict_at_queries(
-    model: torch.nn.Module, prompts: dict[str, torch.Tensor], n_loops: int, batch_size: int
-) -> np.ndarray:
+    model: PreTrainedModel, xs: torch.Tensor, ys: torch.Tensor, queries: torch.Tensor, n_loops: int
+) -> torch.Tensor:
     """
-    Predictions `(n_prompts, n_points)`, each asked at `prompts["queries"]` after the points before it.
+    Predictions `(B, P)`, each asked at its query after the points before it.
 
     All queries go behind the prompt at once: each takes the position of the x whose place it has and attends to the
     examples before it and to itself, which is what it would see alone at the end of a shorter prompt.
     """
-    n_points = prompts["xs"].shape[1]
+    xs, ys, queries = (values.to(model.device) for values in (xs, ys, queries))
+    n_points = xs.shape[1]
     example = torch.arange(n_points, device=model.device)
     context = example.repeat_interleave(2)[:-1]  # whose token it is: x_0 y_0 x_1 y_1 ... x_last
     position = torch.cat((torch.arange(len(context), device=model.device), 2 * example))
@@ -84,19 +116,14 @@ def predict_at_queries(
     visible[len(context) :, : len(context)] = before
     visible[len(context) :, len(context) :] = torch.eye(n_points, dtype=torch.bool, device=model.device)
     mask = torch.zeros(visible.shape, device=model.device).masked_fill(~visible, torch.finfo(torch.float32).min)
-
-    predictions = []
-    for start in range(0, len(prompts["xs"]), batch_size):
-        batch = {name: values[start : start + batch_size].to(model.device) for name, values in prompts.items()}
-        ys = torch.nn.functional.pad(batch["ys"].unsqueeze(2), (0, batch["xs"].shape[2] - 1))
-        tokens = torch.stack((batch["xs"], ys), dim=2).flatten(1, 2)[:, :-1]
-        embeds = model.read_in(torch.cat((tokens, batch["queries"]), dim=1))
-        state = model.transformer(
-            inputs_embeds=embeds,
-            attention_mask=mask.expand(len(embeds), 1, -1, -1),
-            position_ids=position.unsqueeze(0),
-            use_cache=False,
-            n_loops=n_loops,
-        ).last_hidden_state
-        predictions.append(model.read_out(state[:, -n_points:]).squeeze(2).cpu())
-    return torch.cat(predictions).numpy()
+    ys = torch.nn.functional.pad(ys.unsqueeze(2), (0, xs.shape[2] - 1))
+    tokens = torch.stack((xs, ys), dim=2).flatten(1, 2)[:, :-1]
+    embeds = model.read_in(torch.cat((tokens, queries), dim=1))
+    state = model.transformer(
+        inputs_embeds=embeds,
+        attention_mask=mask.expand(len(embeds), 1, -1, -1),
+        position_ids=position.unsqueeze(0),
+        use_cache=False,
+        n_loops=n_loops,
+    ).last_hidden_state
+    return model.read_out(state[:, -n_points:]).squeeze(2)

@@ -7,13 +7,22 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
+from modeling_looped_gpt2 import (
+    LoopedGPT2Config,
+    LoopedGPT2ForInContextClassification,
+    LoopedGPT2ForInContextRegression,
+    LoopedGPT2LMHeadModel,
+)
 from scripts import evaluate
-from scripts.common.records import read_metrics
-from tasks import make_task, prediction_cache
-from tasks.baselines import BASELINES, baselines_of, predict_prefixes
-from tasks.shifts import SHIFTS
+from scripts.common.output_folder import DRAWN_FROM_METRICS
+from scripts.evaluation.metrics import Metrics
+from scripts.training.objectives import Regression
+from tasks import TASKS, make_task, prediction_cache
+from tasks.baselines.classical import predict_ridge
+from tasks.baselines.prefixes import predict_prefixes
+from tasks.shifts import SHIFT_BASELINES, SHIFTS
 from tasks.streams import make_generator
+from tests.scripts.toy_tasks import Copies, TwoClasses
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +53,7 @@ def evaluate_small(run, model_folder, output_dir, *flags):
 def test_metrics_hold_what_the_model_and_the_baselines_do(run, model_folder, tmp_path, capsys):
     metrics = evaluate_small(run, model_folder, tmp_path / "new")
     assert metrics["settings"].items() >= {"n_points": 6, "n_loops": 4, "max_loops": 20, "normaliser": 3.0}.items()
-    assert list(metrics["error_by_example"]) == ["model", *baselines_of("noisy_linear_regression")]
+    assert list(metrics["error_by_example"]) == ["model", *make_task("noisy_linear_regression").baselines]
     prompts = make_task("noisy_linear_regression", n_dims=3).sample(30, make_generator("evaluation", 1), n_points=6)
     model = LoopedGPT2ForInContextRegression.from_pretrained(model_folder).eval()
     with torch.no_grad():
@@ -64,7 +73,7 @@ def test_metrics_hold_what_the_model_and_the_baselines_do(run, model_folder, tmp
         assert by_loop["mean"][n - 1] == pytest.approx(error.mean().item(), rel=1e-4)
     zero = metrics["error_by_example"]["zero"]["error"]
     np.testing.assert_allclose(zero, (prompts["labels"] ** 2 / 3).double().mean(dim=0), rtol=1e-6)
-    limit = predict_prefixes(partial(BASELINES["ridge"], alpha=0.01), prompts["xs"], prompts["ys"])
+    limit = predict_prefixes(partial(predict_ridge, alpha=0.01), prompts["xs"], prompts["ys"])
     limit_errors = (limit - prompts["labels"]).square() / 3
     np.testing.assert_allclose(metrics["limit"]["error"], limit_errors.mean(dim=0), rtol=1e-6)
     excess = errors[4] - limit_errors
@@ -81,7 +90,7 @@ def test_shifts_are_measured_on_linear_functions(run, model_folder, tmp_path, ca
     metrics = evaluate_small(run, model_folder, tmp_path / "out", *flags)
     assert list(metrics["shifts"]) == list(SHIFTS)
     for curves in metrics["shifts"].values():
-        assert list(curves) == ["model", "limit", *evaluate.SHIFT_BASELINES]
+        assert list(curves) == ["model", "limit", *SHIFT_BASELINES]
         assert {len(values) for curve in curves.values() for values in curve.values()} <= {3, 6}
     assert metrics["settings"]["n_loop_prompts"] == 5
     assert "scale_y_1/3" in capsys.readouterr().out
@@ -99,7 +108,7 @@ def test_an_interrupted_evaluation_goes_on(run, model_folder, tmp_path, monkeypa
     computed, predict = [], prediction_cache.predict_prefixes
 
     def stop_at_ridge(predictor, *prompts):
-        if predictor is BASELINES["ridge"] and len(computed) == 4:
+        if predictor is predict_ridge and len(computed) == 4:
             raise KeyboardInterrupt
         computed.append(predictor)
         return predict(predictor, *prompts)
@@ -109,23 +118,12 @@ def test_an_interrupted_evaluation_goes_on(run, model_folder, tmp_path, monkeypa
         evaluate_small(run, model_folder, tmp_path / "out", *flags)
     assert not (tmp_path / "out" / "metrics.json").exists()
     computed.append(None)
-    for name in ("predict_points", "predict_by_loop"):
-        monkeypatch.setattr(evaluate, name, never(name))
+    monkeypatch.setattr(Regression, "answers", lambda *_: pytest.fail("the model answers again"))
     resumed = evaluate_small(run, model_folder, tmp_path / "out", *flags)["error_by_example"]
     for name, curve in expected.items():
         for part, values in curve.items():
             assert resumed[name][part] == pytest.approx(values, rel=1e-4), name
-    assert [getattr(predictor, "func", predictor) for predictor in computed[5:]] == [BASELINES["ridge"]] * 2
-
-
-def never(name):
-    """A function of that name that must not be called."""
-
-    def fail(*arguments):
-        pytest.fail(f"{name} was called")
-
-    fail.__name__ = name
-    return fail
+    assert [getattr(predictor, "func", predictor) for predictor in computed[5:]] == [predict_ridge] * 2
 
 
 CHANGES = {
@@ -199,6 +197,52 @@ def test_a_model_of_another_function_class_is_measured_and_said_to_be_one(run, m
     assert "was trained on" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("trusted", [(), ("--trust_remote_code",)], ids=["own code", "its code"])
+@pytest.mark.parametrize(
+    ("task", "model_class"), [(TwoClasses, LoopedGPT2ForInContextClassification), (Copies, LoopedGPT2LMHeadModel)]
+)
+def test_the_head_that_a_task_is_learned_with_is_evaluated(task, model_class, trusted, run, tmp_path, monkeypatch):
+    monkeypatch.setitem(TASKS, task.name, task)
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    config = LoopedGPT2Config(n_embd=16, n_head=2, n_dims=3, n_positions=10, n_loops=2, vocab_size=5)
+    model_class(config).save_pretrained(tmp_path / "model")
+    metrics = evaluate_small(run, tmp_path / "model", tmp_path / "out", "--task", task.name, *trusted)
+    assert metrics["settings"]["score"] == task.score_name
+    assert all(0 <= error <= 1 for error in metrics["error_by_example"]["model"]["error"])
+
+
+@pytest.mark.parametrize("name", ["two_classes", "copies"])
+def test_a_model_that_cannot_take_the_prompts_of_a_task_is_refused(name, run, model_folder, tmp_path, monkeypatch):
+    for task in (TwoClasses, Copies):
+        monkeypatch.setitem(TASKS, task.name, task)
+    with pytest.raises(SystemExit, match="must hold a LoopedGPT2"):
+        evaluate_small(run, model_folder, tmp_path / "out", "--task", name)
+    for task, model_class in ((TwoClasses, LoopedGPT2ForInContextClassification), (Copies, LoopedGPT2LMHeadModel)):
+        config = LoopedGPT2Config(n_embd=16, n_head=2, n_dims=3, n_positions=5, n_loops=2, vocab_size=5)
+        model_class(config).save_pretrained(tmp_path / task.name)
+    with pytest.raises(SystemExit, match=f"`n_positions` of the model must be .* for {name}, got 5"):
+        evaluate_small(run, tmp_path / name, tmp_path / "out", "--task", name)
+    with pytest.raises(SystemExit, match=f"`n_points` is not a size of {name}: leave it out"):
+        evaluate_small(run, tmp_path / name, tmp_path / "out", "--task", name, "--n_points", 3)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_task_has_the_settings_of_the_training(run, model_folder, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "trained")
+    recipe = "task: mixture\ntask_settings:\n  components: {linear_regression: 2, noisy_linear_regression: 1}\n"
+    (folder / "recipe.yaml").write_text(recipe)
+    metrics = evaluate_small(run, folder, tmp_path / "out", "--task", "mixture", "--n_shift_prompts", 0)
+    assert list(metrics["components"]) == ["linear_regression", "noisy_linear_regression"]
+    alone = evaluate_small(run, folder, tmp_path / "alone", "--n_shift_prompts", 0)
+    alone.pop("versions")
+    assert metrics["components"]["noisy_linear_regression"] == alone
+    for settings in ("{components: {linear_regression: much}}", "{components: 3}", "{depth: 2}", "{1: 2}"):
+        (folder / "recipe.yaml").write_text(f"task: mixture\ntask_settings: {settings}\n")
+        with pytest.raises(SystemExit, match="error: ") as refused:
+            evaluate_small(run, folder, tmp_path / "new", "--task", "mixture")
+        assert "\n" not in str(refused.value)
+
+
 def test_a_folder_of_predictions_that_cannot_be_one_is_refused(run, model_folder, tmp_path):
     (tmp_path / "file").write_text("a file")
     with pytest.raises(SystemExit, match=r"`cache_dir` .*file cannot be written to"):
@@ -236,32 +280,29 @@ def test_all_errors_of_the_model_are_of_the_same_prompts(run, model_folder, tmp_
 @pytest.mark.parametrize("flags", [("--n_points", 1), ("--n_prompts", 1), ("--n_loops", 1, "--max_loops", 1)])
 def test_the_smallest_sizes_are_measured(flags, run, model_folder, tmp_path):
     metrics = evaluate_small(run, model_folder, tmp_path / "out", *flags)
-    assert read_metrics(tmp_path / "out" / "metrics.json") == metrics
+    assert Metrics.read(tmp_path / "out" / "metrics.json") == Metrics.of(metrics)
 
 
 def test_a_model_that_diverges_is_said_to(run, model_folder, tmp_path, monkeypatch):
-    def diverge(model, prompts, n_loops, batch_size):
-        by_loop = np.zeros((len(prompts["xs"]), n_loops, prompts["xs"].shape[1]), np.float32)
-        by_loop[3, 12:] = np.inf
+    def diverge(objective, model, prompts, n_loops, every_loop):
+        by_loop = torch.zeros(len(prompts["xs"]), n_loops, prompts["xs"].shape[1])
+        by_loop[3, 12:] = torch.inf
         return by_loop
 
-    monkeypatch.setattr(evaluate, "predict_by_loop", diverge)
+    monkeypatch.setattr(Regression, "answers", diverge)
     with pytest.raises(SystemExit, match="answers after 13 loops are not finite: give fewer, `--max_loops 12`"):
         evaluate_small(run, model_folder, tmp_path / "out")
-
-
-DRAWN = ("error.png", "error.svg", "shifts.png", "shifts.svg", "report.html")
 
 
 def test_pictures_of_other_numbers_go_with_them(run, model_folder, tmp_path, capsys):
     folder = shutil.copytree(model_folder, tmp_path / "model")
     evaluate_small(run, folder, folder)
-    for name in (*DRAWN, "probe.png", "notes.txt"):
+    for name in (*DRAWN_FROM_METRICS, "probe.png", "notes.txt"):
         (folder / name).write_text("drawn")
     evaluate_small(run, folder, folder)
-    assert all((folder / name).exists() for name in DRAWN)  # the numbers are the same
+    assert all((folder / name).exists() for name in DRAWN_FROM_METRICS)  # the numbers are the same
     evaluate_small(run, folder, folder, "--seed", 2)
-    assert not any((folder / name).exists() for name in DRAWN)
+    assert not any((folder / name).exists() for name in DRAWN_FROM_METRICS)
     assert "removed error.png, error.svg" in capsys.readouterr().out
     assert (folder / "probe.png").exists()  # of the weights, which are the same
     assert (folder / "notes.txt").exists()

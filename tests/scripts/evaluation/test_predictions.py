@@ -1,10 +1,14 @@
+import itertools
+
+import numpy as np
 import pytest
 import torch
 
-from scripts.common.records import RecordError
 from scripts.evaluation import predictions
+from scripts.evaluation.predictions import Answers, predict_at_queries
+from scripts.training.objectives import Regression
 from tasks import make_task
-from tests.loopback_hub import Repository
+from tasks.prediction_cache import PredictionCache
 
 
 def shifted(shift):
@@ -12,12 +16,20 @@ def shifted(shift):
     return task.shifts[shift].sample(task, 5, torch.Generator().manual_seed(0), 7)
 
 
+@pytest.fixture
+def answers_of(tmp_path):
+    def make(model, batch_size=2, folder="cache"):
+        return Answers(model, Regression(), PredictionCache(tmp_path / folder), batch_size)
+
+    return make
+
+
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 @pytest.mark.parametrize("shift", ["random_quadrants", "orthogonal_query"])
-def test_each_query_is_answered_as_at_the_end_of_a_shorter_prompt(shift, implementation, make_model):
+def test_each_query_is_answered_as_at_the_end_of_a_shorter_prompt(shift, implementation, make_model, answers_of):
     model, prompts = make_model(), shifted(shift)
     model.set_attn_implementation(implementation)
-    answers = predictions.predict_at_queries(model, prompts, n_loops=5, batch_size=2)
+    answers = answers_of(model).at_queries(prompts, n_loops=5)
     assert answers.shape == prompts["labels"].shape
     for n in range(answers.shape[1]):
         xs = torch.cat((prompts["xs"][:, :n], prompts["queries"][:, n : n + 1]), dim=1)
@@ -26,50 +38,33 @@ def test_each_query_is_answered_as_at_the_end_of_a_shorter_prompt(shift, impleme
         torch.testing.assert_close(torch.from_numpy(answers[:, n]), alone, rtol=1e-4, atol=1e-5)
 
 
-def test_queries_that_are_the_points_give_the_plain_predictions(make_model):
+def test_queries_that_are_the_points_give_the_plain_predictions(make_model, answers_of):
+    answers, prompts = answers_of(make_model()), shifted("scale_x_2")
+    plain = {name: values for name, values in prompts.items() if name != "queries"}
+    by_loop = answers.to(plain, 3, every_loop=True)
+    np.testing.assert_allclose(answers.at_queries(prompts, 3), by_loop[:, -1], rtol=1e-4, atol=1e-5)
+
+
+def test_the_last_loop_is_what_a_model_answers_whatever_the_size_of_a_batch(make_model, answers_of):
     model, prompts = make_model(), shifted("scale_x_2")
-    by_loop = predictions.predict_by_loop(model, prompts, 3, batch_size=2)
-    at_queries = predictions.predict_at_queries(model, prompts, 3, batch_size=5)
-    torch.testing.assert_close(torch.from_numpy(at_queries), torch.from_numpy(by_loop[:, -1]), rtol=1e-4, atol=1e-5)
+    by_loop = answers_of(model, 2, "by loop").to(prompts, 4, every_loop=True)
+    assert by_loop.shape == (5, 4, 7)
+    np.testing.assert_allclose(answers_of(model, 3, "last").to(prompts, 4), by_loop[:, -1], rtol=1e-4, atol=1e-5)
 
 
-def test_the_last_loop_is_what_a_model_answers(make_model):
-    model, prompts = make_model(), shifted("scale_x_2")
-    by_loop = predictions.predict_by_loop(model, prompts, 4, batch_size=2)
-    last = predictions.predict_points(model, prompts, 4, batch_size=3)
-    torch.testing.assert_close(torch.from_numpy(last), torch.from_numpy(by_loop[:, -1]), rtol=1e-4, atol=1e-5)
-
-
-def test_the_recipe_of_a_model_is_read(tmp_path):
-    assert predictions.recipe_of(str(tmp_path)) == {}
-    (tmp_path / "recipe.yaml").write_text("n_points: 11\n")
-    assert predictions.recipe_of(str(tmp_path)) == {"n_points": 11}
-    for content in (
-        "[]",
-        "n_points: many",
-        "task: 3",
-        "n_points: [",
-        "n_points: true",
-        "n_points: 0",
-        "n_points: 2.5",
-    ):
-        (tmp_path / "recipe.yaml").write_text(content)
-        with pytest.raises(RecordError, match=r"recipe\.yaml"):
-            predictions.recipe_of(str(tmp_path))
-
-
-def test_the_recipe_of_a_repository_is_read_at_its_revision(hub):
-    looped, bare = (hub.repositories.setdefault(f"ana/{name}", Repository(False)) for name in ("looped", "bare"))
-    looped.tags["v1"] = looped.commit({"recipe.yaml": b"n_points: 11\n"})
-    looped.commit({"recipe.yaml": b"n_points: 21\n"})
-    bare.commit({"config.json": b"{}"})
-    assert predictions.recipe_of("ana/looped") == {"n_points": 21}
-    assert predictions.recipe_of("ana/looped", "v1") == {"n_points": 11}
-    assert predictions.recipe_of("ana/bare") == predictions.recipe_of("ana/nothing") == {}
-
-
-def test_predictions_are_kept_under_all_that_they_depend_on(make_model, monkeypatch):
-    model = make_model()
-    before = predictions.describe(model)
+def test_answers_are_kept_apart_by_all_that_they_depend_on(make_model, answers_of, tmp_path, monkeypatch):
+    model, prompts = make_model(), shifted("random_quadrants")
+    answers = answers_of(model, batch_size=5)
+    several = [answers.to(prompts, 2), answers.to(prompts, 3), answers.to(prompts, 3, True)[:, 0]]
+    several.append(answers.at_queries(prompts, 3))
     monkeypatch.setattr(predictions.transformers, "__version__", "0.0")
-    assert predictions.describe(model) != before
+    several.append(answers_of(model, batch_size=5).to(prompts, 3))
+    assert len(list((tmp_path / "cache").iterdir())) == 5
+    assert all((first != second).any() for first, second in itertools.pairwise(several))
+    monkeypatch.setattr(Regression, "answers", lambda *_: pytest.fail("the model answers again"))
+    np.testing.assert_array_equal(answers_of(model, batch_size=5).to(prompts, 3), several[-1])
+
+
+def test_predictions_are_made_without_gradients(make_model):
+    prompts = shifted("scale_x_2")
+    assert not predict_at_queries(make_model(), *(prompts[n] for n in ("xs", "ys", "queries")), 2).requires_grad

@@ -1,0 +1,47 @@
+"""The tables that an evaluation prints."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from scripts.evaluation.metrics import Metrics
+
+
+def tables(metrics: Metrics) -> Iterator[str]:
+    """Errors at a few places, after a few loops and under the shifts; for a mixture also those of each component."""
+    yield f"{metrics.settings.score}, {metrics.settings.task}, {metrics.settings.n_prompts} prompts"
+    yield from (_line(name, values) for name, values in error_rows(metrics).items())
+    if excess := metrics.mean_excess:
+        yield f"\nmean excess over the limit {excess.error:.4g} ({excess.low:.4g} to {excess.high:.4g})"
+    if metrics.shifts:
+        shown = ("model", "limit", "zero")
+        yield "\n" + _line("shift, last point", shown)
+        for shift, curves in metrics.shifts.items():
+            yield _line(shift, [f"{curves[name].error[-1]:.3g}" for name in shown])
+    for part in metrics.components.values():
+        yield ""
+        yield from tables(part)
+
+
+def error_rows(metrics: Metrics) -> dict[str, list[Any]]:
+    """The rows of the first table."""
+    settings, by_loop = metrics.settings, metrics.error_by_loop["last_point"]
+    last, trained = settings.n_points - 1, settings.n_loops
+    examples = sorted({0, last // 4, last // 2, 3 * last // 4, last})
+    loops = sorted({1, max(1, trained // 2), trained, min(2 * trained, len(by_loop)), len(by_loop)})
+    curves = dict(metrics.error_by_example)
+    if metrics.limit:
+        curves[f"limit: {settings.limit}"] = metrics.limit
+        curves["excess of the model"] = metrics.excess_over_limit
+    curves |= {f"{name}, published": curve for name, curve in metrics.published.items()}
+    return {
+        settings.places: examples,
+        **{
+            name: [f"{curve.error[n]:.3g}" for n in examples if n < len(curve.error)] for name, curve in curves.items()
+        },
+        "loops": loops,
+        f"model, {last} {settings.places}": [f"{by_loop[n - 1]:.3g}" for n in loops],
+    }
+
+
+def _line(name: str, values: list[Any]) -> str:
+    return f"{name:>38}" + "".join(f"{value:>10}" for value in values)

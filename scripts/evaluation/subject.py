@@ -1,0 +1,81 @@
+"""What is evaluated: how a model was trained, and the task in the sizes that the model can take."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import cached_file
+
+from modeling_looped_gpt2 import LoopedGPT2Config
+from scripts.common.records import RECIPE_FILE, RecordError, read_yaml
+from tasks import Task, make_task, task_fields
+
+
+def recipe_of(name: str, revision: str | None = None) -> dict[str, Any]:
+    """
+    The recipe that lies beside a model, that of its training; empty where there is none.
+
+    Raises:
+        [`RecordError`]: it is damaged.
+    """
+    try:
+        path = Path(cached_file(name, RECIPE_FILE, revision=revision))
+    except OSError:
+        return {}
+    recipe = read_yaml(path)
+    task, n_points, settings = (recipe.get(field) for field in ("task", "n_points", "task_settings"))
+    if not isinstance(task, str | None):
+        raise RecordError(f"`task` in {path} must be a name, got {task!r}.")
+    if n_points is not None and (type(n_points) is not int or n_points < 1):
+        raise RecordError(f"`n_points` in {path} must be an integer >= 1, got {n_points!r}.")
+    if not isinstance(settings, dict | None):
+        raise RecordError(f"`task_settings` in {path} must be a mapping of names to values, got {settings!r}.")
+    return recipe
+
+
+def settings_of(recipe: dict[str, Any], task: str) -> dict[str, Any]:
+    """The settings of that task that the model was trained with; none where it was trained on another."""
+    return (recipe.get("task_settings") or {}) if recipe.get("task") == task else {}
+
+
+def build_task(name: str, settings: dict[str, Any]) -> Task:
+    """As [`tasks.make_task`], of what a recipe holds; raises `ValueError` where it holds no settings of the task."""
+    try:
+        return make_task(name, **settings)
+    except TypeError as error:  # text in the place of a number, deep in a mapping
+        raise ValueError(f"`task_settings` of the model's recipe are none of {name}: {error}.") from None
+
+
+def task_for(name: str, settings: dict[str, Any], config: LoopedGPT2Config, n_points: int | None = None) -> Task:
+    """
+    The task of that name, in the sizes that a model can take.
+
+    Args:
+        name (`str`), settings (`dict`):
+            As [`tasks.make_task`] takes them.
+        config ([`LoopedGPT2Config`]):
+            That of the model.
+        n_points (`int`, *optional*, defaults to as many as the model has positions):
+            Points of a prompt.
+
+    Raises:
+        `ValueError`: the model cannot take such prompts, or a setting is not of the task.
+    """
+    known, sizes = task_fields(name, settings), {}
+    if "n_points" in known:
+        most = (config.n_positions + 1) // 2  # the last y is not shown
+        if n_points is not None and n_points > most:
+            raise ValueError(
+                f"`n_points` must be <= {most} for a model of `n_positions` = {config.n_positions}, got {n_points}."
+            )
+        sizes["n_points"] = n_points or most
+    elif n_points is not None:
+        raise ValueError(f"`n_points` is not a size of {name}: leave it out.")
+    if "n_dims" in known:
+        sizes["n_dims"] = config.n_dims
+    task = build_task(name, settings | sizes)
+    for field, needed in task.model_fields.items():
+        has = getattr(config, field)
+        fits = has >= task.n_tokens(**task.sizes) if field == "n_positions" else has == needed
+        if not fits:
+            raise ValueError(f"`{field}` of the model must be {needed} for {name}, got {has}.")
+    return task

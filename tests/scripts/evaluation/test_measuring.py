@@ -1,0 +1,130 @@
+"""Tasks of every objective are measured by the same code; each number is that of a sum written out."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from modeling_looped_gpt2 import (
+    LoopedGPT2Config,
+    LoopedGPT2ForInContextClassification,
+    LoopedGPT2ForInContextRegression,
+    LoopedGPT2LMHeadModel,
+)
+from scripts.evaluation.measuring import Sizes, draw_prompts, measure
+from scripts.evaluation.metrics import Metrics
+from scripts.evaluation.predictions import Answers
+from scripts.evaluation.printed_tables import tables
+from scripts.training.objectives import OBJECTIVES
+from tasks import make_task
+from tasks.prediction_cache import PredictionCache
+from tests.scripts.toy_tasks import Copies, TwoClasses
+
+
+SIZES = Sizes(n_prompts=20, n_loop_prompts=None, n_shift_prompts=4, n_loops=2, max_loops=3, seed=1)
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """The record of a small untrained model on a task, and the model."""
+    classes = {
+        "regression": LoopedGPT2ForInContextRegression,
+        "classification": LoopedGPT2ForInContextClassification,
+        "answer_slots": LoopedGPT2LMHeadModel,
+    }
+
+    def run(task, sizes=SIZES, recipe=None):
+        torch.manual_seed(0)
+        config = LoopedGPT2Config(n_embd=16, n_head=2, n_dims=3, n_positions=12, n_loops=2, vocab_size=5)
+        model = classes[task.objective](config).eval()
+        answers = Answers(model, OBJECTIVES[task.objective](), PredictionCache(tmp_path / "cache"), batch_size=8)
+        metrics = measure("small", recipe or {}, answers, task, draw_prompts(task, sizes), sizes)
+        metrics.write(tmp_path / "metrics.json")
+        assert Metrics.read(tmp_path / "metrics.json") == metrics
+        return metrics, model
+
+    return run
+
+
+def test_a_classification_is_measured_by_its_wrong_classes(measured):
+    task = TwoClasses()
+    metrics, model = measured(task, recipe={"task": "other", "n_points": 3})
+    prompts = draw_prompts(task, SIZES)
+    labels = prompts["labels"]
+    with torch.no_grad():
+        by_loop = [model(prompts["xs"], prompts["ys"], n_loops=n).logits.argmax(dim=-1) for n in (1, 2, 3)]
+    wrong = [(answers != labels).double() for answers in by_loop]
+    errors = metrics.error_by_example
+    assert errors["model"].error == pytest.approx(wrong[1].mean(dim=0).tolist())
+    assert metrics.error_by_loop["last_point"] == pytest.approx([error[:, -1].mean().item() for error in wrong])
+    assert metrics.error_by_loop["mean"] == pytest.approx([error.mean().item() for error in wrong])
+    before = torch.cat((torch.zeros_like(labels[:, :1]), labels[:, :-1]), dim=1)  # class 0 where none is seen
+    last = (before != labels).double()
+    assert list(errors) == ["model", "last class"]
+    assert errors["last class"].error == pytest.approx(last.mean(dim=0).tolist())
+    assert metrics.limit.error[1:] == [0.0] * 4  # where an example is seen
+    least = labels[:, :1].double() * torch.eye(5)[0]
+    excess = wrong[1] - least
+    assert metrics.excess_over_limit.error == pytest.approx(excess.mean(dim=0).tolist())
+    assert metrics.mean_excess.error == pytest.approx(excess.mean().item())
+    assert metrics.excess_of_baselines["last class"].error == pytest.approx((last - least).mean(dim=0).tolist())
+    settings = metrics.settings
+    assert (settings.score, settings.place, settings.limit) == (task.score_name, task.place_name, "the sign")
+    assert settings.n_dims is settings.normaliser is None
+    assert (settings.task_trained, settings.n_points, settings.n_points_trained) == ("other", 5, 3)
+    assert metrics.shifts == metrics.published == metrics.published_shifts == metrics.components == {}
+
+
+def test_answers_in_slots_are_measured_place_by_place(measured):
+    task = Copies()
+    metrics, model = measured(task)
+    prompts = draw_prompts(task, SIZES)
+    labels = prompts["labels"][:, 3:]
+    asked = labels != -100
+    assert not asked.all()
+    with torch.no_grad():
+        by_loop = [model(prompts["input_ids"], n_loops=n).logits[:, 3:].argmax(dim=-1) for n in (1, 2, 3)]
+    # by place, over the prompts that have it
+    wrong = [((answers != labels) & asked).sum(dim=0) / asked.sum(dim=0) for answers in by_loop]
+    assert metrics.error_by_example["model"].error == pytest.approx(wrong[1].tolist())
+    assert metrics.error_by_loop["last_point"] == pytest.approx([error[-1].item() for error in wrong])
+    assert metrics.error_by_loop["mean"] == pytest.approx([error.mean().item() for error in wrong])
+    assert list(metrics.error_by_example) == ["model"]
+    assert metrics.limit is metrics.mean_excess is None
+    assert metrics.settings.n_points == 3
+
+
+def test_a_mixture_is_measured_as_a_whole_and_by_component(measured):
+    components = {"linear_regression": 1, "noisy_linear_regression": {"weight": 2, "noise_std": 0.5}}
+    task = make_task("mixture", components=components, n_dims=3, n_points=6)
+    metrics, model = measured(task)
+    prompts = draw_prompts(task, SIZES)
+    with torch.no_grad():
+        errors = task.score(model(prompts["xs"], prompts["ys"]).predictions.numpy(), prompts)
+    assert metrics.error_by_example["model"].error == pytest.approx(errors.mean(axis=0).tolist(), rel=1e-4)
+    assert list(metrics.error_by_example) == ["model"]
+    assert list(metrics.components) == list(components)
+    for name, part in metrics.components.items():
+        alone, _ = measured(task.components[name])
+        assert part == replace(alone, versions={})
+        assert part.limit
+        assert len(part.error_by_example) > 4
+    assert metrics.components["linear_regression"].shifts
+    printed = "\n".join(tables(metrics))
+    assert all(f"normalised squared error, {name}, 20 prompts" in printed for name in ("mixture", *components))
+
+
+def test_tables_call_scores_and_places_by_their_names(measured):
+    printed = list(tables(measured(Copies())[0]))
+    assert printed[0] == "share of wrong answers, copies, 20 prompts"
+    assert printed[1].split() == ["tokens", "back", "0", "1", "2"]
+    assert printed[-1].strip().startswith("model, 2 tokens back")
+
+
+def test_a_place_that_no_prompt_has_is_said(measured):
+    with pytest.raises(ValueError, match="draw more prompts"):
+        measured(Copies(share=0.0))
+    task, sizes = Copies(share=0.1), replace(SIZES, n_loop_prompts=1)
+    assert (draw_prompts(task, sizes)["labels"] != -100)[:, 3:].any(dim=0).all()
+    with pytest.raises(ValueError, match="1 prompts lack a place of the score: give more, `--n_loop_prompts`"):
+        measured(task, sizes)
