@@ -63,8 +63,10 @@ class Answers:
     def at_queries(self, prompts: Prompts, n_loops: int) -> np.ndarray:
         """Predictions `(n_prompts, n_points)`, each at `prompts["queries"]` after the points before it."""
 
+        @torch.inference_mode()
         def answer(batch: Prompts) -> torch.Tensor:
-            return predict_at_queries(self.model, *(batch[name] for name in ("xs", "ys", "queries")), n_loops)
+            xs, ys, queries = (batch[name].to(self.model.device) for name in ("xs", "ys", "queries"))
+            return predict_at_queries(self.model, xs, ys, queries, n_loops)
 
         return self._recall(answer, "at queries", prompts, n_loops)
 
@@ -95,7 +97,6 @@ def predict_classically(
     return predictions, predictions.pop("limit", None)
 
 
-@torch.inference_mode()
 def predict_at_queries(
     model: PreTrainedModel, xs: torch.Tensor, ys: torch.Tensor, queries: torch.Tensor, n_loops: int
 ) -> torch.Tensor:
@@ -105,7 +106,6 @@ def predict_at_queries(
     All queries go behind the prompt at once: each takes the position of the x whose place it has and attends to the
     examples before it and to itself, which is what it would see alone at the end of a shorter prompt.
     """
-    xs, ys, queries = (values.to(model.device) for values in (xs, ys, queries))
     n_points = xs.shape[1]
     example = torch.arange(n_points, device=model.device)
     context = example.repeat_interleave(2)[:-1]  # whose token it is: x_0 y_0 x_1 y_1 ... x_last

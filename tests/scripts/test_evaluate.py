@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import sys
 from functools import partial
@@ -81,8 +82,12 @@ def test_metrics_hold_what_the_model_and_the_baselines_do(run, model_folder, tmp
     assert metrics["mean_excess"]["error"] == pytest.approx(excess.mean().item(), rel=1e-4)
     assert metrics["mean_excess"]["low"] < excess.mean() < metrics["mean_excess"]["high"]
     assert metrics["shifts"] == metrics["published"] == {}
-    table = capsys.readouterr().out
-    assert all(name in table for name in metrics["error_by_example"])
+    rows = dict(re.findall(r"^ *(\S.*?) {2,}(.*)$", capsys.readouterr().out, re.MULTILINE))
+    for name, curve in metrics["error_by_example"].items():
+        assert rows[name].split() == [f"{curve['error'][n]:.3g}" for n in map(int, rows["examples"].split())]
+    assert rows["model, 5 examples"].split() == [
+        f"{by_loop['last_point'][n - 1]:.3g}" for n in map(int, rows["loops"].split())
+    ]
 
 
 def test_shifts_are_measured_on_linear_functions(run, model_folder, tmp_path, capsys):
@@ -91,11 +96,19 @@ def test_shifts_are_measured_on_linear_functions(run, model_folder, tmp_path, ca
     assert list(metrics["shifts"]) == list(SHIFTS)
     for curves in metrics["shifts"].values():
         assert list(curves) == ["model", "limit", *SHIFT_BASELINES]
-        assert {len(values) for curve in curves.values() for values in curve.values()} <= {3, 6}
+        assert len({len(values) for curve in curves.values() for values in curve.values()}) == 1
     assert metrics["settings"]["n_loop_prompts"] == 5
-    assert "scale_y_1/3" in capsys.readouterr().out
-    prompts = make_task("linear_regression", n_dims=3).sample(30, make_generator("evaluation", 1), n_points=6)
+    task = make_task("linear_regression", n_dims=3, n_points=6)
     model = LoopedGPT2ForInContextRegression.from_pretrained(model_folder).eval()
+    prompts = SHIFTS["scale_x_2"].sample(task, 6, make_generator("shift", 1), 6)
+    with torch.no_grad():
+        errors = (model(prompts["xs"], prompts["ys"]).predictions - prompts["labels"]).square() / 3
+    shifted = metrics["shifts"]["scale_x_2"]
+    np.testing.assert_allclose(shifted["model"]["error"], errors.mean(dim=0), rtol=1e-4)
+    np.testing.assert_allclose(shifted["zero"]["error"], (prompts["labels"] ** 2 / 3).mean(dim=0), rtol=1e-6)
+    last = [f"{shifted[name]['error'][-1]:.3g}" for name in ("model", "limit", "zero")]
+    assert re.search(r"scale_x_2 +" + " +".join(map(re.escape, last)), capsys.readouterr().out)
+    prompts = task.sample(30, make_generator("evaluation", 1))
     with torch.no_grad():
         predictions = model(prompts["xs"][:5], prompts["ys"][:5]).predictions
     error = (predictions[:, -1] - prompts["labels"][:5, -1]).square().mean() / 3

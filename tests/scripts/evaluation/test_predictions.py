@@ -1,3 +1,5 @@
+"""What a model answers is what its head gives, and is kept under all that it depends on."""
+
 import itertools
 
 import numpy as np
@@ -5,7 +7,7 @@ import pytest
 import torch
 
 from scripts.evaluation import predictions
-from scripts.evaluation.predictions import Answers, predict_at_queries
+from scripts.evaluation.predictions import Answers
 from scripts.training.objectives import Regression
 from tasks import make_task
 from tasks.prediction_cache import PredictionCache
@@ -63,8 +65,3 @@ def test_answers_are_kept_apart_by_all_that_they_depend_on(make_model, answers_o
     assert all((first != second).any() for first, second in itertools.pairwise(several))
     monkeypatch.setattr(Regression, "answers", lambda *_: pytest.fail("the model answers again"))
     np.testing.assert_array_equal(answers_of(model, batch_size=5).to(prompts, 3), several[-1])
-
-
-def test_predictions_are_made_without_gradients(make_model):
-    prompts = shifted("scale_x_2")
-    assert not predict_at_queries(make_model(), *(prompts[n] for n in ("xs", "ys", "queries")), 2).requires_grad
