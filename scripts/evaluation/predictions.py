@@ -66,7 +66,7 @@ class Answers:
         @torch.inference_mode()
         def answer(batch: Prompts) -> torch.Tensor:
             xs, ys, queries = (batch[name].to(self.model.device) for name in ("xs", "ys", "queries"))
-            return predict_at_queries(self.model, xs, ys, queries, n_loops)
+            return self.model.predict_at_queries(xs, ys, queries, n_loops)
 
         return self._recall(answer, "at queries", prompts, n_loops)
 
@@ -95,35 +95,3 @@ def predict_classically(
             bar.set_postfix_str(name)
             predictions |= name_predictions(name, predictor, cache.predict(predictor, prompts, bar.update))
     return predictions, predictions.pop("limit", None)
-
-
-def predict_at_queries(
-    model: PreTrainedModel, xs: torch.Tensor, ys: torch.Tensor, queries: torch.Tensor, n_loops: int
-) -> torch.Tensor:
-    """
-    Predictions `(B, P)`, each asked at its query after the points before it.
-
-    All queries go behind the prompt at once: each takes the position of the x whose place it has and attends to the
-    examples before it and to itself, which is what it would see alone at the end of a shorter prompt.
-    """
-    n_points = xs.shape[1]
-    example = torch.arange(n_points, device=model.device)
-    context = example.repeat_interleave(2)[:-1]  # whose token it is: x_0 y_0 x_1 y_1 ... x_last
-    position = torch.cat((torch.arange(len(context), device=model.device), 2 * example))
-    before = torch.arange(len(context), device=model.device) < 2 * example.unsqueeze(1)
-    visible = torch.zeros(len(position), len(position), dtype=torch.bool, device=model.device)
-    visible[: len(context), : len(context)] = torch.ones_like(visible[: len(context), : len(context)]).tril()
-    visible[len(context) :, : len(context)] = before
-    visible[len(context) :, len(context) :] = torch.eye(n_points, dtype=torch.bool, device=model.device)
-    mask = torch.zeros(visible.shape, device=model.device).masked_fill(~visible, torch.finfo(torch.float32).min)
-    ys = torch.nn.functional.pad(ys.unsqueeze(2), (0, xs.shape[2] - 1))
-    tokens = torch.stack((xs, ys), dim=2).flatten(1, 2)[:, :-1]
-    embeds = model.read_in(torch.cat((tokens, queries), dim=1))
-    state = model.transformer(
-        inputs_embeds=embeds,
-        attention_mask=mask.expand(len(embeds), 1, -1, -1),
-        position_ids=position.unsqueeze(0),
-        use_cache=False,
-        n_loops=n_loops,
-    ).last_hidden_state
-    return model.read_out(state[:, -n_points:]).squeeze(2)

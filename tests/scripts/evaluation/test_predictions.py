@@ -26,20 +26,6 @@ def answers_of(tmp_path):
     return make
 
 
-@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
-@pytest.mark.parametrize("shift", ["random_quadrants", "orthogonal_query"])
-def test_each_query_is_answered_as_at_the_end_of_a_shorter_prompt(shift, implementation, make_model, answers_of):
-    model, prompts = make_model(), shifted(shift)
-    model.set_attn_implementation(implementation)
-    answers = answers_of(model).at_queries(prompts, n_loops=5)
-    assert answers.shape == prompts["labels"].shape
-    for n in range(answers.shape[1]):
-        xs = torch.cat((prompts["xs"][:, :n], prompts["queries"][:, n : n + 1]), dim=1)
-        with torch.no_grad():
-            alone = model(xs, prompts["ys"][:, :n], n_loops=5).predictions[:, -1]
-        torch.testing.assert_close(torch.from_numpy(answers[:, n]), alone, rtol=1e-4, atol=1e-5)
-
-
 def test_queries_that_are_the_points_give_the_plain_predictions(make_model, answers_of):
     answers, prompts = answers_of(make_model()), shifted("scale_x_2")
     plain = {name: values for name, values in prompts.items() if name != "queries"}
