@@ -98,7 +98,7 @@ def measure(
 
 
 def versions() -> dict[str, str]:
-    """Those of Python and of the libraries that the numbers depend on."""
+    """Those of Python and of the libraries of an evaluation."""
     libraries = ("torch", "transformers", "datasets", "evaluate", "numpy")
     return {"python": platform.python_version(), **{library: version(library) for library in libraries}}
 

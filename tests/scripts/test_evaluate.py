@@ -21,6 +21,7 @@ from scripts.training.objectives import Regression
 from tasks import TASKS, make_task, prediction_cache
 from tasks.baselines.classical import predict_ridge
 from tasks.baselines.prefixes import predict_prefixes
+from tasks.published import published
 from tasks.shifts import SHIFT_BASELINES, SHIFTS
 from tasks.streams import make_generator
 from tests.scripts.toy_tasks import Copies, TwoClasses
@@ -113,6 +114,16 @@ def test_shifts_are_measured_on_linear_functions(run, model_folder, tmp_path, ca
         predictions = model(prompts["xs"][:5], prompts["ys"][:5]).predictions
     error = (predictions[:, -1] - prompts["labels"][:5, -1]).square().mean() / 3
     assert metrics["error_by_loop"]["last_point"][-1] == pytest.approx(error.item(), rel=1e-4)
+
+
+def test_short_prompts_are_shown_beside_the_papers(run, tmp_path):
+    config = LoopedGPT2Config(n_embd=16, n_head=2, n_dims=20, n_positions=12, n_loops=2)
+    LoopedGPT2ForInContextRegression(config).save_pretrained(tmp_path / "model")
+    flags = ("--task", "linear_regression", "--n_shift_prompts", 2, "--n_points", 4)
+    metrics = evaluate_small(run, tmp_path / "model", tmp_path / "out", *flags)
+    assert {len(curve["error"]) for curve in metrics["published"].values()} == {4}
+    assert metrics["published_shifts"] == published()["shifts"]["curves"]
+    assert Metrics.read(tmp_path / "out" / "metrics.json") == Metrics.of(metrics)
 
 
 def test_an_interrupted_evaluation_goes_on(run, model_folder, tmp_path, monkeypatch):

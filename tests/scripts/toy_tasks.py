@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tasks import Task
+from tasks import FunctionClass, Task
 from tasks.common import NamedPredictor
 
 
@@ -75,3 +75,19 @@ class Copies(Task):
     def score(self, answers, prompts):
         labels = prompts["labels"].numpy()[:, 3:]
         return np.where(labels == -100, np.nan, answers[:, 3:] != labels)
+
+
+@dataclass(frozen=True)
+class Vectors(FunctionClass):
+    """Two linear functions at once."""
+
+    name = "vectors"
+    n_outputs = 2
+
+    @property
+    def normaliser(self):
+        return 2.0 * self.n_dims
+
+    def draw_functions(self, n_prompts, n_dims_active, generator):
+        weights = torch.randn(n_prompts, self.n_dims, 2, generator=generator)
+        return lambda xs: xs @ weights

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,7 +19,7 @@ from scripts.evaluation.printed_tables import tables
 from scripts.training.objectives import OBJECTIVES
 from tasks import make_task
 from tasks.prediction_cache import PredictionCache
-from tests.scripts.toy_tasks import Copies, TwoClasses
+from tests.scripts.toy_tasks import Copies, TwoClasses, Vectors
 
 
 SIZES = Sizes(n_prompts=20, n_loop_prompts=None, n_shift_prompts=4, n_loops=2, max_loops=3, seed=1)
@@ -35,7 +36,8 @@ def measured(tmp_path):
 
     def run(task, sizes=SIZES, recipe=None):
         torch.manual_seed(0)
-        config = LoopedGPT2Config(n_embd=16, n_head=2, n_dims=3, n_positions=12, n_loops=2, vocab_size=5)
+        sizes_of_task = {"n_dims": 3, "vocab_size": 5, "n_outputs": getattr(task, "n_outputs", 1)}
+        config = LoopedGPT2Config(n_embd=16, n_head=2, n_positions=12, n_loops=2, **sizes_of_task)
         model = classes[task.objective](config).eval()
         answers = Answers(model, OBJECTIVES[task.objective](), PredictionCache(tmp_path / "cache"), batch_size=8)
         metrics = measure("small", recipe or {}, answers, task, draw_prompts(task, sizes), sizes)
@@ -92,6 +94,20 @@ def test_answers_in_slots_are_measured_place_by_place(measured):
     assert list(metrics.error_by_example) == ["model"]
     assert metrics.limit is metrics.mean_excess is None
     assert metrics.settings.n_points == 3
+
+
+def test_values_that_are_vectors_are_measured_by_their_squared_length(measured):
+    task = Vectors(n_dims=3, n_points=5)
+    metrics, model = measured(task)
+    prompts = draw_prompts(task, SIZES)
+    with torch.no_grad():
+        predictions = model(prompts["xs"], prompts["ys"]).predictions
+    errors = (predictions - prompts["labels"]).square().sum(dim=2) / 6
+    np.testing.assert_allclose(metrics.error_by_example["model"].error, errors.mean(dim=0), rtol=1e-4)
+    np.testing.assert_allclose(metrics.error_by_loop["last_point"][1], errors[:, -1].mean(), rtol=1e-4)
+    zero = prompts["labels"].square().sum(dim=2).mean(dim=0) / 6
+    np.testing.assert_allclose(metrics.error_by_example["zero"].error, zero, rtol=1e-6)
+    assert metrics.error_by_example["least squares"].error[-1] < 1e-6
 
 
 def test_a_mixture_is_measured_as_a_whole_and_by_component(measured):
