@@ -135,9 +135,11 @@ def check_architecture(name: str | Path, content: dict[str, Any], model_class: t
         raise ModelError(f"{name} must hold a {model_class.__name__}, got {', '.join(map(str, architectures))}.")
 
 
-def weights_digest(model: torch.nn.Module) -> str:
+def weights_digest(model: PreTrainedModel) -> str:
     """Sha256 of a model's weights in float32: the same for equal weights, whatever file or device they came from."""
-    return state_digest(model.state_dict())
+    # a file holds weights that are tied to others once
+    tied = model.all_tied_weights_keys
+    return state_digest({name: weight for name, weight in model.state_dict().items() if name not in tied})
 
 
 def state_digest(state: dict[str, torch.Tensor]) -> str:

@@ -229,8 +229,9 @@ def test_the_head_that_a_task_is_learned_with_is_evaluated(task, model_class, tr
     monkeypatch.setitem(TASKS, task.name, task)
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
     config = LoopedGPT2Config(n_embd=16, n_head=2, n_dims=3, n_positions=10, n_loops=2, vocab_size=5)
-    model_class(config).save_pretrained(tmp_path / "model")
-    metrics = evaluate_small(run, tmp_path / "model", tmp_path / "out", "--task", task.name, *trusted)
+    folder = tmp_path / task.name  # transformers takes folders of one name for the same code
+    model_class(config).save_pretrained(folder)
+    metrics = evaluate_small(run, folder, folder, "--task", task.name, *trusted)
     assert metrics["settings"]["score"] == task.score_name
     assert all(0 <= error <= 1 for error in metrics["error_by_example"]["model"]["error"])
 

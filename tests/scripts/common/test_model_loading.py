@@ -13,7 +13,7 @@ from modeling_looped_gpt2 import (
     LoopedGPT2LMHeadModel,
 )
 from scripts.common import model_loading
-from scripts.common.model_loading import ModelError, load_model, weights_digest
+from scripts.common.model_loading import ModelError, load_model, state_digest, weights_digest
 
 
 @pytest.fixture
@@ -126,3 +126,9 @@ def test_the_digest_of_weights_tells_models_apart_and_files_not(make_model, tmp_
     with torch.no_grad():
         model.read_out.bias += 1e-6
     assert weights_digest(model) != digest
+
+
+def test_the_digest_of_a_model_is_that_of_its_file(make_model, make_config, tmp_path):
+    for name, model in (("points", make_model()), ("tokens", LoopedGPT2LMHeadModel(make_config(vocab_size=9)))):
+        model.save_pretrained(tmp_path / name)
+        assert weights_digest(model) == state_digest(load_file(tmp_path / name / "model.safetensors"))
