@@ -39,7 +39,7 @@ class Curve:
 
     Args:
         error (`list[float]`):
-            Means over prompts; `None` where a published line under a shift is hidden.
+            Means over prompts; `None` where a published line is hidden.
         low (`list[float]`, *optional*), high (`list[float]`, *optional*):
             The ends of their 90% intervals, both or none.
         digitisation_error (`float`, *optional*):
@@ -51,14 +51,14 @@ class Curve:
     high: list[float] | None = None
     digitisation_error: float | None = None
 
-    def check(self, place: str, most: int | None = None):
-        """Raise [`RecordError`] unless this has numbers at 1 ... `most` places; without `most`, at some places."""
+    def check(self, place: str, most: int, may_hide: bool = False):
+        """Raise [`RecordError`] unless this has numbers at 1 ... `most` places, or at some where it `may_hide`."""
         _check((self.low is None) == (self.high is None), place, "have both `low` and `high` or none of them", self)
-        _check(isinstance(self.error, list), f"{place}.error", "be a list", self.error)
-        shown = self.error if most else [value for value in self.error if value is not None]
+        shown = self.error
+        if may_hide and isinstance(shown, list):
+            shown = [value for value in shown if value is not None]
         _check(_are_numbers(shown), f"{place}.error", "be a list of finite numbers", self.error)
-        rule = f"have 1 to {most or 'any number of'} values"
-        _check(1 <= len(self.error) <= (most or math.inf), f"{place}.error", rule, self.error)
+        _check(1 <= len(self.error) <= most, f"{place}.error", f"have 1 to {most} values", self.error)
         for name in ("low", "high") if self.low is not None else ():
             ends, rule = getattr(self, name), f"be a list of {len(self.error)} finite numbers"
             _check(_are_numbers(ends) and len(ends) == len(self.error), f"{place}.{name}", rule, ends)
@@ -112,11 +112,6 @@ class Settings:
     weights_sha256: str | None = None
     score: str = "normalised squared error"
     place: str = "in-context examples"
-
-    @property
-    def places(self) -> str:
-        """What the places of a curve count, in short: "examples"."""
-        return self.place.removeprefix("in-context ")
 
     def check(self):
         """Raise [`RecordError`] unless every field is of its kind and in its range."""
@@ -186,7 +181,7 @@ class Metrics:
             for name, curve in curves.items():
                 curve.check(f"{place}.{name}", n_points)
         for shift, curve in self.published_shifts.items():
-            curve.check(f"published_shifts.{shift}")
+            curve.check(f"published_shifts.{shift}", n_points, may_hide=True)
         names = next(iter(self.shifts.values()), {"model"})
         for shift, curves in self.shifts.items():
             rule = "have the model and the predictors of the first shift"
@@ -202,8 +197,11 @@ class Metrics:
                 curve.check(name, n_points)
         if self.mean_excess:
             self.mean_excess.check("mean_excess")
-        for name in dict.fromkeys(("last_point", "mean", *self.error_by_loop)):
-            errors, rule = self.error_by_loop.get(name), f"be a list of at least {n_loops} finite numbers"
+        for name in {"last_point": None, "mean": None} | self.error_by_loop:
+            errors, rule = (
+                self.error_by_loop.get(name),
+                f"be a list of finite numbers, one after each of {n_loops} loops",
+            )
             _check(_are_numbers(errors) and len(errors) >= n_loops, f"error_by_loop.{name}", rule, errors)
 
     @classmethod
