@@ -17,8 +17,8 @@ from matplotlib.image import imsave
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from scripts.common.model_loading import load_model
-from scripts.demo_page import curves as demo_curves
-from tasks import TASKS, Task, make_task
+from scripts.demo_page import curves as drawing
+from tasks import TASKS, FunctionClass
 
 
 N_POINTS = 6
@@ -26,15 +26,15 @@ PIXEL = (300, 200)  # inside the picture
 
 
 def answer_click(
-    model: LoopedGPT2ForInContextRegression, task: Task, curves: demo_curves.Curves
-) -> demo_curves.Curves:
+    model: LoopedGPT2ForInContextRegression, task: FunctionClass, curves: drawing.Curves
+) -> drawing.Curves:
     """Do what the server does for a click at `PIXEL` into the picture of `curves`; returns the new curves."""
     n_loops = model.config.n_loops
-    points = demo_curves.click_points(curves, n_loops, PIXEL)
-    answer = demo_curves.compute(model, task, demo_curves.read_points(points.tolist(), model, task), None)
-    for draw in (demo_curves.draw_curve, demo_curves.draw_errors):
-        imsave(io.BytesIO(), demo_curves.pixels(draw(answer, n_loops)), format="png")
-    demo_curves.describe(answer, n_loops)
+    points = drawing.click_points(curves, n_loops, PIXEL)
+    answer = drawing.compute(model, task, drawing.read_points(points.tolist(), model, task), None)
+    for draw in (drawing.draw_curve, drawing.draw_errors):
+        imsave(io.BytesIO(), drawing.pixels(draw(answer, n_loops)), format="png")
+    drawing.describe(answer, n_loops)
     return answer
 
 
@@ -50,12 +50,12 @@ def main():
     torch.set_num_threads(1)  # as the page has it
     try:
         model = load_model(arguments.model)
-        task = make_task(arguments.task, n_dims=model.config.n_dims)
-        n_points = min(N_POINTS, demo_curves.max_points(model) - 1)
-        points, truth = demo_curves.draw_points(model, task, demo_curves.dims_to_choose(task)[0], n_points, 0.0, 0)
+        task = drawing.class_of(model, arguments.task, recipe={})
+        n_points = min(N_POINTS, drawing.max_points(model) - 1)
+        points, truth = drawing.draw_points(model, task, drawing.dims_to_choose(task)[0], n_points, 0.0, 0)
     except (OSError, ValueError) as error:
         sys.exit(f"benchmark_demo.py: error: {error}")
-    curves = demo_curves.compute(model, task, points, truth)
+    curves = drawing.compute(model, task, points, truth)
     answer_click(model, task, curves)
     seconds = []
     for _ in range(arguments.repeats):

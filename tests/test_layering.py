@@ -24,7 +24,7 @@ EXTRA = {
     "modeling_looped_gpt2/estimator_input_looped_gpt2.py": {"numpy"},
     "modeling_looped_gpt2/estimator_looped_gpt2.py": {"numpy", "sklearn"},
     "modeling_looped_gpt2/pipeline_looped_gpt2.py": {"numpy"},
-    "scripts/demo.py": {"gradio", "starlette"},
+    "scripts/demo_page/page.py": {"gradio", "starlette"},
 }
 FILES = [path for folder in ALLOWED for path in sorted((ROOT / folder).rglob("*.py"))]
 PROGRAMS = {path.stem for path in (ROOT / "scripts").glob("*.py")} - {"__init__"}
@@ -113,6 +113,11 @@ def test_a_file_of_its_own_is_imported_by_none_that_needs_less(extra):
     for path in (ROOT / extra).parent.glob("*.py"):
         if not EXTRA.get(relative(path), set()) >= EXTRA[extra]:
             assert not re.search(rf"\b(from|import) [\w.]*\b{module}\b", path.read_text()), path.name
+
+
+def test_the_page_of_the_demo_is_imported_by_its_program_alone():
+    page = ROOT / "scripts" / "demo_page" / "page.py"
+    assert [relative(path) for path in FILES if page in modules(path)] == ["scripts/demo.py"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=relative)

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
-from tasks import Task
+from tasks import TASKS, FunctionClass, make_task
 from tasks.streams import make_generator
 
 
@@ -55,12 +55,31 @@ class Curves:
         return self.solver if self.truth is None else "function"
 
 
+def class_of(model: LoopedGPT2ForInContextRegression, name: str, recipe: dict[str, Any]) -> FunctionClass:
+    """
+    The class of functions that the page draws, of as many dimensions as the model reads.
+
+    Args:
+        model ([`LoopedGPT2ForInContextRegression`]), name (`str`):
+            The model, and the name of the class.
+        recipe (`dict`):
+            That of the model's training, whose `task_settings` hold where it names the same class.
+
+    Raises:
+        `ValueError`: there is no such task, its prompts are no points of a curve, or it needs more dimensions.
+    """
+    settings = (recipe.get("task_settings") or {}) if recipe.get("task") == name else {}
+    if not issubclass(TASKS.get(name, FunctionClass), FunctionClass):
+        raise ValueError(f"`task` must be a class of functions, whose curves the page draws, got {name}.")
+    return make_task(name, **(settings | {"n_dims": model.config.n_dims}))
+
+
 def max_points(model: LoopedGPT2ForInContextRegression) -> int:
     """Most points that the model reads before a query."""
     return (model.config.n_positions - 1) // 2
 
 
-def dims_to_choose(task: Task) -> list[int]:
+def dims_to_choose(task: FunctionClass) -> list[int]:
     """The two smallest counts of dimensions in use (or the only one) that functions of the class can be drawn of."""
 
     def can_draw(n_dims: int) -> bool:
@@ -101,13 +120,13 @@ def read_number(name: str, value: Any, low: float, high: float, whole: bool = Fa
 
 
 def draw_points(
-    model: LoopedGPT2ForInContextRegression, task: Task, n_dims: Any, n_points: Any, noise: Any, seed: Any
+    model: LoopedGPT2ForInContextRegression, task: FunctionClass, n_dims: Any, n_points: Any, noise: Any, seed: Any
 ) -> tuple[np.ndarray, torch.Tensor]:
     """
     Draw a function of the class and points of it.
 
     Args:
-        model ([`LoopedGPT2ForInContextRegression`]), task ([`Task`]):
+        model ([`LoopedGPT2ForInContextRegression`]), task ([`FunctionClass`]):
             Who reads the points, and the class, of as many dimensions.
         n_dims (`int`):
             Dimensions in use, one of [`dims_to_choose`].
@@ -137,7 +156,7 @@ def draw_points(
     return rows.double().numpy().round(3), function(_on_grid(task.n_dims))[0]
 
 
-def read_points(table: Any, model: LoopedGPT2ForInContextRegression, task: Task) -> np.ndarray:
+def read_points(table: Any, model: LoopedGPT2ForInContextRegression, task: FunctionClass) -> np.ndarray:
     """
     Read the points of a table, rows `[x1, ..., y]`; empty rows are left out.
 
@@ -173,13 +192,13 @@ def headers(n_dims: int) -> list[str]:
 
 @torch.inference_mode()
 def compute(
-    model: LoopedGPT2ForInContextRegression, task: Task, points: np.ndarray, truth: torch.Tensor | None
+    model: LoopedGPT2ForInContextRegression, task: FunctionClass, points: np.ndarray, truth: torch.Tensor | None
 ) -> Curves:
     """
     Ask the model for its curve after every loop, and the solver for its own.
 
     Args:
-        model ([`LoopedGPT2ForInContextRegression`]), task ([`Task`]):
+        model ([`LoopedGPT2ForInContextRegression`]), task ([`FunctionClass`]):
             The model and its class, which decides the solver.
         points (`np.ndarray` of shape `(P, n_dims + 1)`):
             Points, y last.

@@ -1,43 +1,21 @@
-import json
-import os
 import re
 import shutil
-import socket
-import subprocess
 import sys
-import time
-from pathlib import Path
 
-import httpx2
-import numpy as np
 import pytest
 import torch
 from huggingface_hub import HfApi
 
-from modeling_looped_gpt2 import (
-    LoopedGPT2Config,
-    LoopedGPT2ForInContextClassification,
-    LoopedGPT2ForInContextRegression,
-    LoopedGPT2LMHeadModel,
-)
-from scripts import demo, demo_curves
-from tasks import make_task
-from tests.scripts.demo_page.test_curves import leftmost_point
+from modeling_looped_gpt2 import LoopedGPT2ForInContextClassification, LoopedGPT2LMHeadModel
+from scripts import demo
+from tasks import TASKS, Task, make_task
 
 
-ROOT = Path(__file__).parents[2]
-TASK = make_task("linear_regression", n_dims=3)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A model of 4 loops that reads 6 points, with the recipe of its training."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("demo") / "model"
-    config = LoopedGPT2Config(n_embd=32, n_head=4, n_dims=3, n_positions=14, n_loops=4)
-    LoopedGPT2ForInContextRegression(config).save_pretrained(folder)
-    (folder / "recipe.yaml").write_text("task: linear_regression\n")
-    return folder
+@pytest.fixture
+def folder(make_model, tmp_path):
+    """A model of 4 loops that reads 6 points."""
+    make_model().save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
 
 
 @pytest.fixture
@@ -79,258 +57,67 @@ def test_a_model_that_is_none_is_refused_in_one_line(start, folder, tmp_path, ma
         assert "\n" not in answer
 
 
-def test_the_class_is_that_of_the_recipe(start, folder, tmp_path):
-    assert demo.trained_on(str(folder)) == "linear_regression"
-    other = shutil.copytree(folder, tmp_path / "other")
-    for recipe, message in {
-        "task: [1": "recipe.yaml is not valid YAML",
-        "- 1": "must hold a mapping",
-        "task: cubes": "`task` must be one of linear_regression, .* got 'cubes'",
-        "task: [1]": "`task` must be one of",
-        "seed: 1": r"give `--task`",
-        None: "holds no recipe.yaml, which names the function class: give `--task`",
-    }.items():
-        (other / "recipe.yaml").unlink()
-        if recipe is None:
-            assert demo.trained_on(str(other)) is None
-        else:
-            (other / "recipe.yaml").write_text(recipe)
-        assert re.search(message, start("--model", other))
-        (other / "recipe.yaml").touch()
-
-
-def test_a_class_of_more_dimensions_than_the_models_is_refused(start, tmp_path, make_model):
-    make_model(n_dims=2).save_pretrained(tmp_path)
-    answer = start("--model", tmp_path, "--task", "sparse_linear_regression")
-    assert "`sparsity` must be <= the active dimensions, got 3 > 2" in answer
-
-
-def test_a_model_that_reads_no_point_is_refused(start, tmp_path, make_model):
-    make_model(n_positions=2).save_pretrained(tmp_path)
-    answer = start("--model", tmp_path, "--task", "linear_regression")
-    assert "must have `n_positions` >= 3, a point and a query, got 2" in answer
-
-
-def test_a_repository_of_the_hub_names_its_class_too(hub, folder):
-    api = HfApi(token="hf_ana")
-    api.create_repo("ana/looped")
-    api.upload_folder(repo_id="ana/looped", folder_path=folder, allow_patterns=["config.json", "recipe.yaml"])
-    api.create_repo("ana/other")
-    api.upload_folder(repo_id="ana/other", folder_path=folder, allow_patterns=["config.json"])
-    assert demo.trained_on("ana/looped") == "linear_regression"
-    assert demo.trained_on("ana/other") is None
-
-
-class Visitor:
-    """What a browser says to the page, over HTTP; each has a session of its own."""
-
-    def __init__(self, address: str, name: str):
-        self.address, self.name = address, name
-        functions = httpx2.get(address + "/config").json()["dependencies"]
-        self.functions = {function["api_name"]: function["id"] for function in functions}
-
-    def ask(self, function, data, event_data=None):
-        content = json.dumps(
-            {"data": data, "fn_index": self.functions[function], "session_hash": self.name}
-            | {"event_data": event_data}
-        )
-        return httpx2.post(
-            f"{self.address}/gradio_api/queue/join",
-            content=content,
-            timeout=180,
-            headers={"content-type": "application/json"},
-        )
-
-    def do(self, function, data, event_data=None):
-        """The outputs of a function, or the message of the error."""
-        answer = self.ask(function, data, event_data)
-        assert answer.status_code == 200, answer.text
-        url = f"{self.address}/gradio_api/queue/data?session_hash={self.name}"
-        with httpx2.stream("GET", url, timeout=180) as events:
-            for line in events.iter_lines():
-                event = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {}
-                if event.get("msg") == "process_completed":
-                    return event["output"]["data"] if event["success"] else event["output"]["error"]
-        raise AssertionError("the answer never came")
-
-
-@pytest.fixture(scope="module")
-def served(folder, tmp_path_factory):
-    """Address of the page, served by a process of its own."""
-    pytest.importorskip("gradio", reason="the page needs the extra `demo`")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "GRADIO_ANALYTICS_ENABLED": "False"}
-    command = [sys.executable, "scripts/demo.py", "--model", str(folder), "--port", str(port)]
-    path = tmp_path_factory.mktemp("log") / "log"
-    with path.open("w") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            assert process.poll() is None, path.read_text()
-            try:
-                httpx2.get(address)
-                break
-            except httpx2.TransportError:
-                time.sleep(0.5)
-        yield address
-    finally:
-        process.kill()
-        process.wait()
-
-
-BAD_REQUESTS = {
-    "cleared seed": ("sample", [1, 4, 0, None], r"Seed must be .*, got nothing\."),
-    "negative seed": ("sample", [1, 4, 0, -1], "Seed must be a whole number from 0"),
-    "text": ("sample", ["a", 4, 0, 0], "Dimensions must be a whole number from 1 to 2, got 'a'"),
-    "half a point": ("sample", [1, 2.5, 0, 0], r"Points must be a whole number from 1 to 6, got 2\.5"),
-    "many points": ("sample", [1, 1e9, 0, 0], r"got 1000000000\.0"),
-    "mappings": ("sample", [{}, {"a": 1}, [], "x"], r"Dimensions must be .*, got \{\}"),
-    "text cell": ("type_points", [{"headers": ["x1", "y"], "data": [["1", "abc"]]}], "y of point 1 must be a number"),
-    "huge cell": ("type_points", [{"headers": ["x1", "y"], "data": [["1e300", 1]]}], "x1 of point 1 must be"),
-    "7 columns": ("type_points", [{"headers": list("abcdefg"), "data": [[1] * 7]}], "must have 2 or 3 numbers"),
-    "7 points": ("type_points", [{"headers": ["x1", "y"], "data": [[1, 1]] * 7}], "reads 1 to 6 points, got 7"),
-    "no table": ("type_points", [None], "The points must be a table"),
-    "no loops": ("show", [None, None], "Loops must be a whole number from 1 to 8, got nothing"),
-    "loop 0": ("show", [None, 0], "Loops must be"),
-    "loop 9": ("show", [None, 9], "Loops must be"),
-    "half a loop": ("show", [None, 1.5], "Loops must be"),
-}
-
-
-def test_every_visitor_is_answered_whatever_another_sends(served):
-    visitor = Visitor(served, "visitor")
-    table, _ = visitor.do("sample", [1, 4, 0, 0])
-    assert len(table["value"]["data"]) == 4
-    for function, data, message in BAD_REQUESTS.values():
-        assert re.search(message, visitor.do(function, data))
-    assert "A click must be a column and a row" in visitor.do("click", [None, 4], {"index": "abc", "value": None})
-    # of what has not even the form of a request the server has only a word of its own
-    for function, data in (("type_points", ["abc"]), ("type_points", [{"data": 3}]), ("sample", [])):
-        assert not isinstance(visitor.do(function, data), list)
-    for content in ("", "[", "null", "{}", '{"data": 3}'):
-        assert 400 <= httpx2.post(f"{served}/gradio_api/queue/join", content=content).status_code < 500
-    *pictures, sentence = visitor.do("show", [None, 1])
-    assert "After **1 loop** the error against the function" in sentence
-    assert all(picture["path"].endswith(".png") for picture in pictures)
-
-
-def test_a_million_rows_are_refused_unread(served):
-    visitor = Visitor(served, "million")
-    answer = visitor.ask("type_points", [{"headers": ["x1", "y"], "data": [[1, 1]] * 10**6}])
-    assert answer.status_code == 413
-    assert answer.json()["detail"].endswith("the model reads 6 points.")
-    assert len(visitor.do("sample", [1, 4, 0, 0])) == 2
-
-
-def test_a_new_visitor_sees_nothing_of_another(served):
-    assert Visitor(served, "late").do("show", [None, 4]) == [{"__type__": "update"}] * 3
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("task: [1", "recipe.yaml is not valid YAML"),
+        ("- 1", "must hold a mapping"),
+        ("task: cubes", "`task` must be one of linear_regression, .* got 'cubes'"),
+        ("task: [1]", "`task` in .*recipe.yaml must be a name"),
+        ("task: tokens", "`task` must be a class of functions, whose curves the page draws, got tokens"),
+        ("seed: 1", "give `--task`"),
+        (None, "holds no recipe.yaml, which names the function class: give `--task`"),
+    ],
+)
+def test_a_recipe_that_names_no_class_is_refused(recipe, message, start, folder, monkeypatch):
+    monkeypatch.setitem(TASKS, "tokens", Task)
+    if recipe:
+        (folder / "recipe.yaml").write_text(recipe)
+    assert re.search(message, start("--model", folder))
 
 
 @pytest.fixture
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="the browser is driven by playwright")
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        pytest.skip("no Chromium is installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+def served(monkeypatch):
+    """Start the program in this process, without a server; the page's model, class and title, and what is served."""
+
+    page = pytest.importorskip("scripts.demo_page.page", reason="the page needs the extra `demo`")
+
+    def served(*flags):
+        calls = []
+        monkeypatch.setattr(sys, "argv", ["demo.py", *map(str, flags)])
+        monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+        monkeypatch.setattr(page, "build_page", lambda *arguments: calls.append(arguments) or "the page")
+        monkeypatch.setattr(page, "serve", lambda *arguments: calls.append(arguments))
+        demo.main()
+        return calls
+
+    return served
 
 
-@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 800)])
-def test_the_picture_comes_first_and_can_be_read(browser, served, width, height):
-    page = browser.new_page(viewport={"width": width, "height": height})
-    page.set_default_timeout(180_000)  # a loaded machine
-    page.goto(served)
-    page.get_by_text("After 4 loops").wait_for()
-    curve, errors = (page.get_by_role("img", name=name).bounding_box() for name in ("curves", "error by loop"))
-    loops, seed = (page.get_by_label(name, exact=True).bounding_box() for name in ("number input for Loops", "Seed"))
-    for box in (curve, errors):
-        assert box["width"] > min(width, 640) * 0.8  # of 4 inches, in letters of 9 to 10 points
-        assert box["x"] >= 0
-        assert box["x"] + box["width"] <= width
-    assert curve["y"] < 200
-    assert curve["y"] + curve["height"] < loops["y"] < height
-    assert max(errors["y"] + errors["height"], loops["y"]) < seed["y"]
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.get_by_text("trained with 4 loops on functions of the class linear_regression").is_visible()
-    assert not page.get_by_text("Error", exact=True).is_visible()
+def test_the_class_is_that_of_the_recipe_with_its_settings(served, folder):
+    (folder / "recipe.yaml").write_text("{task: decision_tree, task_settings: {depth: 2}}")
+    (_, task, title), serving = served("--model", folder, "--port", "7861")
+    assert task == make_task("decision_tree", n_dims=3, depth=2)
+    assert title == f"`{folder}`, trained with 4 loops on functions of the class `decision_tree`."
+    assert serving == ("the page", 6, 7861)
 
 
-def test_a_visitor_moves_the_loops_and_the_points(browser, served, folder):
-    page = browser.new_page()
-    broken = []
-    page.on("pageerror", lambda error: broken.append(error))
-    page.set_default_timeout(180_000)  # a loaded machine
-    page.goto(served)
-    sentence = page.get_by_text("After 4 loops")
-    sentence.wait_for()
-    model = LoopedGPT2ForInContextRegression.from_pretrained(folder).eval()
+def test_another_class_can_be_asked_for_and_the_page_says_so(served, folder):
+    (folder / "recipe.yaml").write_text("{task: decision_tree, task_settings: {depth: 2}}")
+    flags = ("--model", folder, "--task", "linear_regression")
+    (_, task, title), _ = served(*flags)
+    assert task == make_task("linear_regression", n_dims=3)
+    assert "of the class `decision_tree`. The functions on this page are of the class `linear_regression`." in title
+    (folder / "recipe.yaml").unlink()
+    (_, _, title), _ = served(*flags)
+    assert title.startswith(f"`{folder}`, trained with 4 loops. The functions")
 
-    def draw(n_dims):
-        points, truth = demo_curves.draw_points(model, TASK, n_dims, 6, noise=0, seed=0)
-        return points, demo_curves.compute(model, TASK, points, truth)
 
-    points, expected = draw(1)
-    assert f"the function is {expected.errors[3]:.3g} (" in sentence.inner_text()
-    picture = page.get_by_role("img", name="curves")
-
-    def wait_for_another_picture(source):
-        page.wait_for_function(
-            """source => {
-                const image = document.querySelector("img[alt=curves]")
-                return image && image.src !== source && image.complete && image.naturalWidth
-            }""",
-            arg=source,
-        )
-        return picture.evaluate("image => image.src")
-
-    source = wait_for_another_picture(None)
-
-    loops = page.get_by_label("number input for Loops")
-    loops.fill("7")
-    loops.press("Enter")
-    page.get_by_text(f"After 7 loops the error against the function is {expected.errors[6]:.3g} (").wait_for()
-    source = wait_for_another_picture(source)
-
-    def type_into(row, text):
-        cell = page.get_by_test_id(f"cell-{row}-1")
-        cell.dblclick()
-        cell.get_by_role("textbox").fill(text)
-        cell.get_by_role("textbox").press("Enter")
-
-    # the second number comes while the first is still being answered
-    type_into(0, "1.5")
-    type_into(1, "2.5")
-    points[:2, 1] = 1.5, 2.5
-    typed = demo_curves.compute(model, TASK, points, None)
-    page.get_by_text(f"the least squares is {typed.errors[6]:.3g} (").wait_for()
-    type_into(1, "abc")
-    page.get_by_text("y of point 2 must be a number from -1000 to 1000, got 'abc'.").first.wait_for()
-
-    # the picture still shows the points before that cell
-    source = wait_for_another_picture(source)
-    column, row = leftmost_point(typed, 7)
-    scale = picture.bounding_box()["width"] / picture.evaluate("image => image.naturalWidth")
-    picture.click(position={"x": column * scale, "y": row * scale})
-    left = points[:, 0].argmin()
-    fewer = demo_curves.compute(model, TASK, np.delete(points, left, axis=0), None)
-    page.get_by_text(f"the least squares is {fewer.errors[6]:.3g} (").wait_for()
-    wait_for_another_picture(source)
-    picture.click(position={"x": column * scale, "y": (row + 60) * scale})
-    cell = page.get_by_test_id("cell-5-0")
-    cell.wait_for()
-    assert float(cell.inner_text()) == pytest.approx(points[left, 0], abs=0.03)
-
-    seed = page.get_by_label("Seed")
-    seed.fill("")
-    page.get_by_role("button", name="Sample a function").click()
-    page.get_by_text("Seed must be a whole number from 0 to 4294967295, got nothing.").first.wait_for()
-    seed.fill("0")
-    page.get_by_role("radio", name=re.compile("^2$")).check()
-    page.get_by_text(f"the function is {draw(2)[1].errors[6]:.3g} (").wait_for()
-    assert not broken
+def test_a_repository_of_the_hub_names_its_class_too(hub, served, folder):
+    (folder / "recipe.yaml").write_text("task: linear_regression")
+    api = HfApi(token="hf_ana")
+    api.create_repo("ana/looped")
+    api.upload_folder(repo_id="ana/looped", folder_path=folder)
+    (_, task, title), _ = served("--model", "ana/looped")
+    assert task.name == "linear_regression"
+    assert title == "`ana/looped`, trained with 4 loops on functions of the class `linear_regression`."

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
-from scripts.demo_page import curves as demo_curves
-from tasks import TASKS, make_task
-from tasks.baselines import predict_least_squares
+from scripts.demo_page import curves as drawing
+from tasks import TASKS, FunctionClass, Task, make_task
+from tasks.baselines.classical import predict_least_squares
 
 
 TASK = make_task("linear_regression", n_dims=3)
@@ -13,23 +13,23 @@ TASK = make_task("linear_regression", n_dims=3)
 
 def test_points_lie_on_the_function_and_follow_the_seed(make_model):
     model = make_model()
-    points, truth = demo_curves.draw_points(model, TASK, 1, 5, noise=0, seed=3)
-    slope = truth[-1] / demo_curves.GRID[-1]
+    points, truth = drawing.draw_points(model, TASK, 1, 5, noise=0, seed=3)
+    slope = truth[-1] / drawing.GRID[-1]
     assert all(y == pytest.approx(slope.item() * x, abs=5e-3) for x, y in points)
-    assert np.array_equal(demo_curves.draw_points(model, TASK, 1, 5, noise=0, seed=3)[0], points)
-    assert not np.array_equal(demo_curves.draw_points(model, TASK, 1, 5, noise=0, seed=4)[0], points)
-    assert demo_curves.draw_points(model, TASK, 2, 5, noise=0.5, seed=3)[0].shape == (5, 3)
+    assert np.array_equal(drawing.draw_points(model, TASK, 1, 5, noise=0, seed=3)[0], points)
+    assert not np.array_equal(drawing.draw_points(model, TASK, 1, 5, noise=0, seed=4)[0], points)
+    assert drawing.draw_points(model, TASK, 2, 5, noise=0.5, seed=3)[0].shape == (5, 3)
 
 
 @pytest.mark.parametrize("changes", [{}, {"n_layer": 2, "n_prelude": 1}, {"n_coda": 1}])
 def test_the_curves_are_those_of_model_solver_and_function(make_model, changes):
     model = make_model(**changes)
-    points, truth = demo_curves.draw_points(model, TASK, 2, 4, noise=0.1, seed=0)
-    curves = demo_curves.compute(model, TASK, points, truth)
-    assert curves.by_loop.shape == (8, len(demo_curves.GRID))
+    points, truth = drawing.draw_points(model, TASK, 2, 4, noise=0.1, seed=0)
+    curves = drawing.compute(model, TASK, points, truth)
+    assert curves.by_loop.shape == (8, len(drawing.GRID))
     at = 30
     xs = torch.zeros(1, 5, 3)
-    xs[0, :4, :2], xs[0, 4, 0] = torch.from_numpy(points)[:, :2], demo_curves.GRID[at]
+    xs[0, :4, :2], xs[0, 4, 0] = torch.from_numpy(points)[:, :2], drawing.GRID[at]
     ys = torch.from_numpy(points).float()[None, :, 2]
     for n_loops in (1, 4, 8):
         expected = model(xs, ys, n_loops=n_loops).predictions[0, -1].item()
@@ -44,45 +44,58 @@ def test_predicting_zero_has_the_error_one(make_model, n_dims):
     model = make_model()
     torch.nn.init.zeros_(model.read_out.weight)
     for points, truth in (
-        demo_curves.draw_points(model, TASK, n_dims, 4, noise=0.1, seed=0),
-        (demo_curves.draw_points(model, TASK, n_dims, 4, noise=0.1, seed=1)[0], None),
+        drawing.draw_points(model, TASK, n_dims, 4, noise=0.1, seed=0),
+        (drawing.draw_points(model, TASK, n_dims, 4, noise=0.1, seed=1)[0], None),
     ):
-        assert demo_curves.compute(model, TASK, points, truth).errors == pytest.approx(np.ones(8))
+        assert drawing.compute(model, TASK, points, truth).errors == pytest.approx(np.ones(8))
 
 
 def test_of_a_function_that_is_zero_the_error_is_the_squared_one(make_model):
-    curves = demo_curves.compute(make_model(), TASK, np.array([[1.0, 0.0]]), None)
+    curves = drawing.compute(make_model(), TASK, np.array([[1.0, 0.0]]), None)
     assert curves.errors == pytest.approx((curves.by_loop**2).mean(axis=1))
-    demo_curves.pixels(demo_curves.draw_errors(curves, 1))
+    drawing.pixels(drawing.draw_errors(curves, 1))
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", [name for name, kind in TASKS.items() if issubclass(kind, FunctionClass)])
 def test_every_class_is_drawn_in_two_counts_of_dimensions(make_model, name):
     model, task = make_model(n_dims=5), make_task(name, n_dims=5)
-    fewest, more = demo_curves.dims_to_choose(task)
+    fewest, more = drawing.dims_to_choose(task)
     assert more == fewest + 1
     for n_dims in (fewest, more):
-        points, truth = demo_curves.draw_points(model, task, n_dims, 4, noise=0, seed=0)
+        points, truth = drawing.draw_points(model, task, n_dims, 4, noise=0, seed=0)
         assert points.shape == (4, n_dims + 1)
-        curves = demo_curves.compute(model, task, points, truth)
-        assert demo_curves.pixels(demo_curves.draw_curve(curves, 2)).any()
-        assert np.array_equal(demo_curves.read_points(points.tolist(), model, task), points)
+        curves = drawing.compute(model, task, points, truth)
+        assert curves.solver == task.solver.name
+        (axes,) = drawing.draw_curve(curves, 2).axes
+        assert [line.get_label() for line in axes.get_lines()] == ["function", curves.solver, "model, loop 2"]
+        assert np.array_equal(drawing.read_points(points.tolist(), model, task), points)
+
+
+def test_the_class_has_the_dimensions_of_the_model_and_the_settings_of_its_recipe(make_model, monkeypatch):
+    model, recipe = make_model(), {"task": "decision_tree", "task_settings": {"depth": 2, "n_dims": 9}}
+    assert drawing.class_of(model, "decision_tree", recipe) == make_task("decision_tree", n_dims=3, depth=2)
+    assert drawing.class_of(model, "linear_regression", recipe) == TASK
+    assert drawing.class_of(model, "decision_tree", {"task": "decision_tree"}).depth == 4
+    monkeypatch.setitem(TASKS, "tokens", Task)
+    for name, message in (("tokens", "must be a class of functions, .* got tokens"), ("cubes", "must be one of")):
+        with pytest.raises(ValueError, match=message):
+            drawing.class_of(model, name, recipe)
 
 
 def test_a_model_of_one_dimension_offers_one():
-    assert demo_curves.dims_to_choose(make_task("linear_regression", n_dims=1)) == [1]
-    assert demo_curves.dims_to_choose(make_task("sparse_linear_regression", n_dims=3)) == [3]
+    assert drawing.dims_to_choose(make_task("linear_regression", n_dims=1)) == [1]
+    assert drawing.dims_to_choose(make_task("sparse_linear_regression", n_dims=3)) == [3]
 
 
 def test_typed_points_are_judged_by_the_solver_and_the_sentence_says_so(make_model):
-    points = demo_curves.read_points([["1", "2.5"], ["", ""], [None, None], [-1, " 0 "]], make_model(), TASK)
+    points = drawing.read_points([["1", "2.5"], ["", ""], [None, None], [-1, " 0 "]], make_model(), TASK)
     assert points.tolist() == [[1, 2.5], [-1, 0]]
-    curves = demo_curves.compute(make_model(), TASK, points, None)
-    sentence = demo_curves.describe(curves, 3)
+    curves = drawing.compute(make_model(), TASK, points, None)
+    sentence = drawing.describe(curves, 3)
     assert f"After **3 loops** the error against the least squares is **{curves.errors[2]:.3g}**" in sentence
     assert "Trained with 4 loops." in sentence
-    assert "After **1 loop** the" in demo_curves.describe(curves, 1)
-    (axes,) = demo_curves.draw_curve(curves, 3).axes
+    assert "After **1 loop** the" in drawing.describe(curves, 1)
+    (axes,) = drawing.draw_curve(curves, 3).axes
     lines = {line.get_label(): list(line.get_ydata()) for line in axes.get_lines()}
     assert lines["model, loop 3"] == curves.by_loop[2].tolist()
     assert lines["least squares"] == curves.solution.tolist()
@@ -90,10 +103,10 @@ def test_typed_points_are_judged_by_the_solver_and_the_sentence_says_so(make_mod
 
 @pytest.mark.parametrize("scale", [1e-9, 1, 900])
 def test_all_letters_lie_in_the_pictures(make_model, scale):
-    curves = demo_curves.compute(make_model(), TASK, np.array([[1.0, scale], [-0.5, -scale]]), None)
-    for draw in (demo_curves.draw_curve, demo_curves.draw_errors):
+    curves = drawing.compute(make_model(), TASK, np.array([[1.0, scale], [-0.5, -scale]]), None)
+    for draw in (drawing.draw_curve, drawing.draw_errors):
         figure = draw(curves, 3)
-        demo_curves.pixels(figure)
+        drawing.pixels(figure)
         (axes,) = figure.axes
         needed = axes.get_tightbbox()
         assert needed.x0 >= 0
@@ -105,9 +118,9 @@ def test_all_letters_lie_in_the_pictures(make_model, scale):
 
 def leftmost_point(curves, n_loops):
     """Column and row of the picture where the leftmost of the blue points is, found by its colour."""
-    figure = demo_curves.draw_curve(curves, n_loops)
+    figure = drawing.draw_curve(curves, n_loops)
     figure.axes[0].get_legend().remove()  # which shows one too
-    image = demo_curves.pixels(figure)
+    image = drawing.pixels(figure)
     rows, columns = np.nonzero((image == (0x00, 0x72, 0xB2)).all(axis=-1))
     near = columns < columns.min() + 14
     return round(columns[near].mean()), round(rows[near].mean())
@@ -116,22 +129,22 @@ def leftmost_point(curves, n_loops):
 @pytest.mark.parametrize("n_dims", [1, 2])
 def test_a_click_adds_a_point_where_it_fell_and_a_click_on_one_takes_it_away(make_model, n_dims):
     model = make_model()
-    points, truth = demo_curves.draw_points(model, TASK, n_dims, 5, noise=1, seed=0)
-    curves = demo_curves.compute(model, TASK, points, truth)
+    points, truth = drawing.draw_points(model, TASK, n_dims, 5, noise=1, seed=0)
+    curves = drawing.compute(model, TASK, points, truth)
     leftmost = min(points.tolist())
     column, row = leftmost_point(curves, 3)
-    fewer = demo_curves.click_points(curves, 3, [column, row])
+    fewer = drawing.click_points(curves, 3, [column, row])
     assert fewer.tolist() == [point for point in points.tolist() if point != leftmost]
-    *others, added = demo_curves.click_points(curves, 3, [column, row + 60]).tolist()
+    *others, added = drawing.click_points(curves, 3, [column, row + 60]).tolist()
     assert others == points.tolist()
     assert added[0] == pytest.approx(leftmost[0], abs=0.02)
     assert added[1:-1] == [0] * (n_dims - 1)
     assert added[-1] < leftmost[-1] - 0.1
     for beside in ([2, 2], [1200, 300]):
-        assert demo_curves.click_points(curves, 3, beside) is None
+        assert drawing.click_points(curves, 3, beside) is None
     for bad in (None, "12", [1], [1, "a"], [1, None], [float("nan"), 1], [1, 1e300], {"x": 1}):
         with pytest.raises(ValueError, match=r"A click must be|(Column|Row) must be a number from 0 to 1000000"):
-            demo_curves.click_points(curves, 3, bad)
+            drawing.click_points(curves, 3, bad)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +174,7 @@ def test_a_click_adds_a_point_where_it_fell_and_a_click_on_one_takes_it_away(mak
 )
 def test_a_bad_table_is_refused(table, message, make_model):
     with pytest.raises(ValueError, match=message):
-        demo_curves.read_points(table, make_model(), TASK)
+        drawing.read_points(table, make_model(), TASK)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +197,7 @@ def test_a_bad_table_is_refused(table, message, make_model):
 def test_a_bad_field_is_refused_by_name(changes, message, make_model):
     fields = {"n_dims": 1, "n_points": 4, "noise": 0, "seed": 0} | changes
     with pytest.raises(ValueError, match=message):
-        demo_curves.draw_points(make_model(), TASK, **fields)
+        drawing.draw_points(make_model(), TASK, **fields)
 
 
 def test_an_answer_takes_one_token_per_query_and_loop():
@@ -194,5 +207,5 @@ def test_an_answer_takes_one_token_per_query_and_loop():
     model.transformer.h[0].register_forward_hook(
         lambda module, inputs, output: tokens.append(inputs[0].shape[:2].numel())
     )
-    demo_curves.compute(model, TASK, np.ones((6, 2)), None)
-    assert sum(tokens) == demo_curves.LOOPS_SHOWN * 3 * (2 * 6 + len(demo_curves.GRID))
+    drawing.compute(model, TASK, np.ones((6, 2)), None)
+    assert sum(tokens) == drawing.LOOPS_SHOWN * 3 * (2 * 6 + len(drawing.GRID))
