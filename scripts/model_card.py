@@ -11,8 +11,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from scripts.release.card import one_line, write_release
 from scripts.release.files import CARD_FILE
+from scripts.release.folder import write_release
+from scripts.release.markdown import one_line
 
 
 def main():

@@ -13,7 +13,9 @@ import sys
 from pathlib import Path
 
 from scripts.common.output_folder import check_beside
-from scripts.common.records import METRICS_FILE, STAGES_FILE, read_metrics, write_atomically
+from scripts.common.records import METRICS_FILE, STAGES_FILE, write_atomically
+from scripts.evaluation.metrics import Metrics
+from scripts.release.markdown import one_line
 from scripts.release.stages import read_stages
 
 
@@ -32,11 +34,10 @@ def main():
     path = arguments.model / STAGES_FILE
     try:
         stages = read_stages(arguments.model, arguments.others)
-        metrics = read_metrics(arguments.model / METRICS_FILE)
-        check_beside(arguments.model, metrics["settings"].get("weights_sha256"))
+        check_beside(arguments.model, Metrics.read(arguments.model / METRICS_FILE).settings.weights_sha256)
         write_atomically(path, json.dumps(stages) + "\n")
     except (OSError, ValueError) as error:
-        sys.exit(f"stages.py: error: {' '.join(str(error).split())}")
+        sys.exit(f"stages.py: error: {one_line(str(error))}")
     print(path)
 
 

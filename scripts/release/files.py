@@ -11,7 +11,8 @@ import yaml
 from huggingface_hub import metadata_load
 
 from scripts.common.output_folder import OutputError, claim_beside
-from scripts.common.records import STAGES_FILE, read_metrics
+from scripts.common.records import STAGES_FILE
+from scripts.evaluation.metrics import Metrics
 
 
 CARD_FILE = "README.md"
@@ -55,7 +56,7 @@ def release_files(folder: Path) -> list[str]:
     names = [name for name in sorted({*SOURCES, *OPTIONAL}) if os.path.lexists(folder / name)]
     for name in names:
         check_file(folder / name)
-    if not read_metrics(folder / "metrics.json")["shifts"]:
+    if not Metrics.read(folder / "metrics.json").shifts:
         names = [name for name in names if name not in SHIFT_PICTURES]  # of an earlier evaluation
     return names
 
@@ -122,7 +123,7 @@ def claim_release(folder: Path, release: Path, in_place: bool):
         )
     new_version = "For a new version of a release remove the old folder first."
     try:
-        claim_beside(folder, read_metrics(release / "metrics.json")["settings"]["weights_sha256"])
+        claim_beside(folder, Metrics.read(release / "metrics.json").settings.weights_sha256)
     except OutputError as error:
         raise OutputError(f"{error} {new_version}") from None
     before, now = (repository_of(path / CARD_FILE) for path in (folder, release))

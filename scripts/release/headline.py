@@ -7,12 +7,12 @@ from typing import Any
 import torch
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
-from scripts.common.records import ENVIRONMENT_FILE, LOG_FILE, METRICS_FILE, read_metrics
-from scripts.release.card import number
+from scripts.common.records import ENVIRONMENT_FILE, LOG_FILE, METRICS_FILE
+from scripts.evaluation.metrics import Metrics
+from scripts.release.markdown import number
 from scripts.training.arguments import Arguments, parse_arguments
 from scripts.training.cost import recorded_cost, training_flops
-from tasks import TASKS
-from tasks.published import published_curves
+from tasks import TASKS, FunctionClass, make_task
 
 
 ROOT = Path(__file__).parents[2]
@@ -20,16 +20,15 @@ ERRORS = ("limit", "best classical solver", "paper, 12 layers", "paper, looped",
 MODELS = ("paper, 12 layers", "paper, looped", "this project")
 
 
-def error_cells(metrics: dict[str, Any], task: str, examples: list[int]) -> list[str]:
+def error_cells(metrics: Metrics, published: dict[str, dict[str, list[float]]], examples: list[int]) -> list[str]:
     """Mean errors over these numbers of examples, in the order of `ERRORS`, the lowest of a learned model in bold."""
-    curves = metrics["error_by_example"]
-    means = {name: fmean(curve["error"][n] for n in examples) for name, curve in curves.items()}
+    curves = metrics.error_by_example
+    means = {name: fmean(curve.error[n] for n in examples) for name, curve in curves.items()}
     solver = min((name for name in means if name != "model"), key=means.__getitem__)
-    published = published_curves(task, metrics["settings"]["n_dims"])
     standard_, looped = (
         fmean(published[f"{kind} transformer"]["error"][n] for n in examples) for kind in ("standard", "looped")
     )
-    limit = fmean(metrics["limit"]["error"][n] for n in examples)
+    limit = fmean(metrics.limit.error[n] for n in examples)
     learned = (standard_, looped, means["model"])
     cells = [f"**{number(error)}**" if error == min(learned) else number(error) for error in learned]
     return [number(limit), f"{number(means[solver])}, {solver}", *cells]
@@ -71,16 +70,17 @@ def headline(cards: Path) -> str:
     """
     errors, costs = [], []
     for task, kind in TASKS.items():
-        figures, folder = kind.figures, cards / task
+        figures, folder = kind.figures if issubclass(kind, FunctionClass) else None, cards / task
         if not (figures and folder.exists()):
             continue
-        metrics, name = read_metrics(folder / METRICS_FILE), task.replace("_", " ")
+        metrics, name = Metrics.read(folder / METRICS_FILE), task.replace("_", " ")
         try:
-            errors += [[name, key, *error_cells(metrics, task, examples)] for key, examples in figures.items()]
-        except (LookupError, ValueError) as error:
+            published = make_task(task, n_dims=metrics.settings.n_dims).published
+            errors += [[name, key, *error_cells(metrics, published, examples)] for key, examples in figures.items()]
+        except (AttributeError, LookupError, ValueError) as error:
             raise ValueError(
                 f"{folder / METRICS_FILE} has no error or limit to show beside the paper's ({error!r}): it must be of "
                 f"{task} in 20 dimensions, with a solver and {1 + max(max(figures.values()))} points."
             ) from None
-        costs.append([name, *cost_cells(folder, task, metrics["settings"]["n_parameters"])])
+        costs.append([name, *cost_cells(folder, task, metrics.settings.n_parameters)])
     return table(["", "examples", *ERRORS], errors) + "\n\n" + table(["", *MODELS], costs)

@@ -5,22 +5,17 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from scripts.common.records import (
-    ENVIRONMENT_FILE,
-    METRICS_FILE,
-    RecordError,
-    read_json,
-    read_metrics,
-)
+from scripts.common.records import ENVIRONMENT_FILE, METRICS_FILE, RecordError, read_json
+from scripts.evaluation.metrics import Curve, Metrics, Settings
 from scripts.training.cost import total_flops
 
 
 PROMPTS = ("task", "n_dims", "n_points", "n_prompts", "seed")  # the settings that name the prompts
 
 
-def prompts_of(settings: dict[str, Any]) -> dict[str, Any]:
+def prompts_of(settings: Settings) -> dict[str, Any]:
     """Those of the settings of an evaluation that name its prompts."""
-    return {name: settings.get(name) for name in PROMPTS}
+    return {name: getattr(settings, name) for name in PROMPTS}
 
 
 def read_stage(folder: Path) -> dict[str, Any]:
@@ -32,13 +27,13 @@ def read_stage(folder: Path) -> dict[str, Any]:
             Its model, evaluated.
 
     Returns:
-        `dict`: `flops` (`float`), operations of this stage and all before it; `error` (`list[float]`), the normalised
-        squared error after 0, 1, ... examples; `prompts` (`dict`), the settings that name the prompts.
+        `dict`: `flops` (`float`), operations of this stage and all before it; `error` (`list[float]`), the errors at
+        the places 0, 1, ... of the score; `prompts` (`dict`), the settings that name the prompts.
 
     Raises:
         [`RecordError`]: a record is missing or not what its program writes.
     """
-    metrics, environment = read_metrics(folder / METRICS_FILE), folder / ENVIRONMENT_FILE
+    metrics, environment = Metrics.read(folder / METRICS_FILE), folder / ENVIRONMENT_FILE
     try:
         flops = float(total_flops(read_json(environment)))
     except (LookupError, TypeError, OverflowError) as error:
@@ -47,8 +42,8 @@ def read_stage(folder: Path) -> dict[str, Any]:
         raise RecordError(f"`flops` in {environment} must be > 0 and finite, got {flops}.")
     return {
         "flops": flops,
-        "error": metrics["error_by_example"]["model"]["error"],
-        "prompts": prompts_of(metrics["settings"]),
+        "error": metrics.error_by_example["model"].error,
+        "prompts": prompts_of(metrics.settings),
     }
 
 
@@ -100,15 +95,15 @@ def extrapolated_flops(before: tuple[float, float], after: tuple[float, float], 
         return math.inf
 
 
-def shown_examples(n_points: int) -> dict[str, list[int]]:
-    """The columns of the table, and the numbers of examples that each is a mean over: quarters and the last fifth."""
-    last = n_points - 1
-    columns = {f"{n} examples": [n] for n in sorted({last // 4, last // 2, 3 * last // 4, last})}
+def shown_columns(n_places: int, places: str = "examples") -> dict[str, list[int]]:
+    """The columns of the table, and the places that each is a mean over: the quarters and the last fifth."""
+    last = n_places - 1
+    columns = {f"{n} {places}": [n] for n in sorted({last // 4, last // 2, 3 * last // 4, last})}
     return columns | {f"mean over {4 * last // 5} to {last}": list(range(4 * last // 5, last + 1))}
 
 
 def stage_table(
-    model: dict[str, Any], others: list[dict[str, Any]], published: dict[str, Any] | None
+    model: dict[str, Any], others: list[dict[str, Any]], published: dict[str, Curve], places: str = "examples"
 ) -> dict[str, Any]:
     """
     What the card shows of the stages.
@@ -118,8 +113,10 @@ def stage_table(
             `flops` and `error` of the card's own model.
         others (`list[dict]`):
             Those of the other stages, before and after it.
-        published (`dict`, *optional*):
-            The published curves of the class, where it has any.
+        published (`dict[str, Curve]`):
+            The published curves of the class, by name.
+        places (`str`, defaults to `"examples"`):
+            What the places of the score count.
 
     Returns:
         `dict`: `columns` (`list[str]`); `rows`, `flops`, `errors` and `is_model` of every stage, in the order of their
@@ -127,17 +124,17 @@ def stage_table(
         `needed`, the operations to reach each: extrapolated, or those of the last stage where that has reached it, or
         `None`.
     """
-    columns = shown_examples(len(model["error"]))
+    columns = shown_columns(len(model["error"]), places)
 
     def means(errors: list[float]) -> list[float]:
-        return [fmean(errors[n] for n in examples) for examples in columns.values()]
+        return [fmean(errors[place] for place in shown) for shown in columns.values()]
 
     rows = [
         {"flops": stage["flops"], "errors": means(stage["error"]), "is_model": stage is model}
         for stage in sorted([model, *others], key=lambda stage: stage["flops"])
     ]
     table = {"columns": list(columns), "rows": rows}
-    looped = (published or {}).get("looped transformer", {"error": []})["error"]
+    looped = published["looped transformer"].error if "looped transformer" in published else []
     if others and len(looped) == len(model["error"]):  # a published curve may end earlier
         before, after = rows[-2:]
         table["target"] = means(looped)

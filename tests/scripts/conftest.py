@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -180,3 +181,17 @@ def change(evaluated):
         path.write_text(json.dumps(content) if name.endswith(".json") else yaml.safe_dump(content))
 
     return change
+
+
+@pytest.fixture
+def earlier(evaluated, tmp_path, change):
+    """An earlier stage: a hundredth of the operations, ten times the error of the model."""
+    folder = shutil.copytree(evaluated, tmp_path / "earlier")
+
+    def worse(metrics):
+        curve = metrics["error_by_example"]["model"]
+        curve["error"] = [10 * error for error in curve["error"]]
+
+    change("metrics.json", worse, folder)
+    change("environment.json", lambda record: record.update(flops=record["flops"] / 100), folder)
+    return folder

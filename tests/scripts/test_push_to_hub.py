@@ -7,33 +7,18 @@ import time
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants
+from huggingface_hub import HfApi, constants
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from modeling_looped_gpt2.estimator_looped_gpt2 import InContextRegressor
-from scripts import model_card as model_card_program
 from scripts import push_to_hub
-from scripts.release import card as model_card
-from scripts.release import files as release
+from scripts.release import files
+from scripts.release.card import render_card
+from scripts.release.folder import write_release
 from scripts.release.stages import read_stage
 
 
 REPO = "ana/looped"
-# of the model and its pipeline alone: no estimator, no other head
-CODE = {
-    "cache_looped_gpt2.py",
-    "arguments_looped_gpt2.py",
-    "loops_looped_gpt2.py",
-    "plan_looped_gpt2.py",
-    "solvers_looped_gpt2.py",
-    "configuration_looped_gpt2.py",
-    "modeling_looped_gpt2.py",
-    "in_context_checks_looped_gpt2.py",
-    "in_context_looped_gpt2.py",
-    "masks_looped_gpt2.py",
-    "modeling_looped_gpt2_regression.py",
-    "pipeline_looped_gpt2.py",
-}
 
 
 @pytest.fixture
@@ -58,43 +43,6 @@ def change_error(folder):
     (folder / "metrics.json").write_text(json.dumps(metrics))
 
 
-def test_the_first_push_is_one_commit_with_everything_and_a_tag(push, hub, evaluated):
-    assert push().startswith(f"{REPO} v1: uploaded ")
-    repository = hub.repositories[REPO]
-    assert set(repository.files) == {".gitattributes", "README.md", *release.SOURCES} | CODE
-    assert len(repository.commits) == 2  # the Hub's own first one and the release
-    assert repository.tags == {"v1": repository.branches["main"]}
-    config = json.loads(repository.files["config.json"])
-    assert set(config["auto_map"]) == {"AutoConfig", "AutoModel"}
-    assert set(config["custom_pipelines"]) == {"in-context-regression"}
-    assert repository.files["model.safetensors"] == (evaluated / "model.safetensors").read_bytes()
-    assert not repository.private
-    ModelCard(repository.files["README.md"].decode()).validate()
-
-
-def test_a_second_push_uploads_nothing_and_a_change_is_a_second_release(push, hub, evaluated):
-    push()
-    before = hub.uploads()
-    assert push() == f"{REPO} v1: nothing to upload\n"
-    assert set(hub.uploads()[len(before) :]) == {"POST /api/repos/create"}
-    change_error(evaluated)
-    assert push() == f"{REPO} v2: uploaded README.md, metrics.json\n"
-    repository = hub.repositories[REPO]
-    assert sum("/lfs/" in line and line.startswith("PUT") for line in hub.uploads()) == 2  # weights and picture, once
-    assert repository.tags.keys() == {"v1", "v2"}
-    assert repository.commits[repository.tags["v1"]]["metrics.json"] != repository.files["metrics.json"]
-
-
-def test_files_of_others_are_never_touched(push, hub):
-    api = HfApi(token="hf_ana")
-    api.create_repo(REPO)
-    operations = [CommitOperationAdd("notes.txt", b"ours"), CommitOperationAdd("folder/metrics.json", b"{}")]
-    api.create_commit(REPO, operations, commit_message="by hand")
-    push()
-    files = hub.repositories[REPO].files
-    assert (files["notes.txt"], files["folder/metrics.json"]) == (b"ours", b"{}")
-
-
 def test_a_release_whose_tag_was_lost_is_tagged_by_the_next_push(push, hub):
     hub.cut("POST .*/tag/")
     with pytest.raises(SystemExit, match=r"connection to the Hub broke"):
@@ -102,16 +50,6 @@ def test_a_release_whose_tag_was_lost_is_tagged_by_the_next_push(push, hub):
     assert hub.repositories[REPO].tags == {}
     assert push() == f"{REPO} v1: nothing to upload\n"
     assert hub.repositories[REPO].tags == {"v1": hub.repositories[REPO].branches["main"]}
-
-
-def test_private_repositories_stay_private(push, hub):
-    push("--private", None)
-    assert hub.repositories[REPO].private
-    push()
-    assert hub.repositories[REPO].private
-    push("--repo_id", "ana/public")
-    with pytest.raises(SystemExit, match=r"`--private`: ana/public is public"):
-        push("--repo_id", "ana/public", "--private", None)
 
 
 @pytest.mark.parametrize(
@@ -134,22 +72,6 @@ def test_an_answer_lost_after_the_commit_is_made_good_by_the_next_push(push, hub
         push()
     assert push() == f"{REPO} v1: nothing to upload\n"
     assert len(hub.repositories[REPO].commits) == 2
-
-
-def test_a_commit_in_between_is_not_overwritten(push, hub, monkeypatch):
-    api = HfApi(token="hf_ana")
-    api.create_repo(REPO)
-    compare = push_to_hub.changed_files
-
-    def compare_slowly(*arguments):
-        changed = compare(*arguments)
-        api.create_commit(REPO, [CommitOperationAdd("README.md", b"# By hand")], commit_message="meanwhile")
-        return changed
-
-    monkeypatch.setattr(push_to_hub, "changed_files", compare_slowly)
-    with pytest.raises(SystemExit, match=r"somebody else pushed"):
-        push()
-    assert hub.repositories[REPO].files["README.md"] == b"# By hand"
 
 
 @pytest.mark.parametrize(
@@ -178,7 +100,7 @@ def test_without_a_network_it_says_so(push, monkeypatch):
 
 
 def test_a_card_that_disagrees_is_refused(push, hub, evaluated):
-    (evaluated / "README.md").write_text(model_card.render_card(evaluated, REPO))
+    (evaluated / "README.md").write_text(render_card(evaluated, REPO))
     change_error(evaluated)
     with pytest.raises(SystemExit, match=r"README.md disagrees with the records .* scripts/model_card.py"):
         push()
@@ -210,12 +132,12 @@ def damages(path):
 OPTIONAL = ("stages.json", "error.svg", "README.md")
 
 
-@pytest.mark.parametrize("name", [*release.SOURCES, *OPTIONAL])
-def test_a_folder_with_a_damaged_file_is_neither_pushed_nor_written(name, push, hub, evaluated, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", [*files.SOURCES, *OPTIONAL])
+def test_a_folder_with_a_damaged_file_is_neither_pushed_nor_written(name, push, hub, evaluated, tmp_path):
     (evaluated / "stages.json").write_text(json.dumps([read_stage(evaluated) | {"flops": 1.0}]))
     (evaluated / "error.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"><path d="M0 0"/></svg>')
     shutil.copytree(evaluated, whole := tmp_path / "whole")
-    card = model_card.render_card(whole, REPO)
+    card = render_card(whole, REPO)
     if name == "README.md":
         (whole / name).write_text(card)
     for number, content in enumerate(damages(whole / name)):
@@ -230,11 +152,8 @@ def test_a_folder_with_a_damaged_file_is_neither_pushed_nor_written(name, push, 
                 push("--model", folder, *flags)
             assert len(str(refused.value).splitlines()) == 1
         if name != "README.md":  # which it writes anew
-            flags = ["--model", str(folder), "--repo_id", REPO, "--output_dir", str(tmp_path / "new")]
-            monkeypatch.setattr(sys, "argv", ["model_card.py", *flags])
-            with pytest.raises(SystemExit, match=str(folder)) as refused:
-                model_card_program.main()
-            assert len(str(refused.value).splitlines()) == 1
+            with pytest.raises(ValueError, match=str(folder)):
+                write_release(folder, REPO, tmp_path / "new")
     assert not (tmp_path / "new").exists()
     assert hub.requests == []
 
@@ -252,7 +171,7 @@ def test_a_link_to_a_file_of_others_is_not_pushed(name, push, hub, evaluated, tm
 
 
 def test_the_card_of_another_repository_is_refused_with_what_to_do(push, hub, evaluated):
-    (evaluated / "README.md").write_text(model_card.render_card(evaluated, "bea/looped"))
+    (evaluated / "README.md").write_text(render_card(evaluated, "bea/looped"))
     with pytest.raises(
         SystemExit, match=r"is of bea/looped, not of ana/looped: write a new folder with .*model_card.py"
     ):
@@ -354,10 +273,8 @@ def test_the_estimator_reads_a_pushed_model_and_says_what_it_cannot(push, evalua
         InContextRegressor("ana/never_seen").fit(X, y)
 
 
-def test_a_folder_of_model_cards_is_pushed_as_it_stands(push, hub, evaluated, monkeypatch, tmp_path):
-    flags = ["--model", str(evaluated), "--repo_id", REPO, "--output_dir", str(tmp_path / "cards")]
-    monkeypatch.setattr(sys, "argv", ["model_card.py", *flags])
-    model_card_program.main()
+def test_a_folder_of_model_cards_is_pushed_as_it_stands(push, hub, evaluated, tmp_path):
+    write_release(evaluated, REPO, tmp_path / "cards")
     shutil.rmtree(evaluated)
     push("--model", tmp_path / "cards")
     files = hub.repositories[REPO].files

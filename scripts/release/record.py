@@ -1,0 +1,93 @@
+"""What is recorded of a model, read from its folder and checked to be of one model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scripts.common.records import (
+    ENVIRONMENT_FILE,
+    LOG_FILE,
+    METRICS_FILE,
+    RECIPE_FILE,
+    STAGES_FILE,
+    read_json,
+    read_json_lines,
+    read_json_list,
+    read_yaml,
+)
+from scripts.evaluation.metrics import Metrics
+from scripts.release.files import release_files
+from scripts.release.stages import prompts_of
+from scripts.training.objectives import OBJECTIVES, Objective
+from tasks import TASKS, FunctionClass, Task, make_task
+
+
+@dataclass(frozen=True)
+class Record:
+    """
+    All that is recorded of a model.
+
+    Args:
+        config (`dict`), recipe (`dict`), environment (`dict`), log (`list[dict]`):
+            What scripts/train.py wrote.
+        metrics ([`Metrics`]):
+            What scripts/evaluate.py measured.
+        stages (`list[dict]`):
+            What scripts/stages.py read of the other stages of its training, empty where it was not run.
+    """
+
+    config: dict[str, Any]
+    recipe: dict[str, Any]
+    environment: dict[str, Any]
+    log: list[dict[str, Any]]
+    metrics: Metrics
+    stages: list[dict[str, Any]]
+
+    @property
+    def task(self) -> Task:
+        """What was learned; a task that is not of this project is taken for a class of functions."""
+        name = self.metrics.settings.task
+        return make_task(name, **(self.recipe.get("task_settings") or {})) if name in TASKS else FunctionClass()
+
+    @property
+    def description(self) -> str:
+        """What was learned in words; a task that is not of this project is called by its name."""
+        task, name = self.task, self.metrics.settings.task.replace("_", " ")
+        components = " and ".join(component.description for component in task.components.values())
+        return components or getattr(task, "description", name)
+
+    @property
+    def objective(self) -> type[Objective]:
+        """How it was learned, which decides the model's class."""
+        return OBJECTIVES[self.task.objective]
+
+
+def read_record(folder: Path) -> Record:
+    """
+    Read what is recorded of a model.
+
+    Raises:
+        `ValueError`: a file is missing or is not what its program writes, or the records are of different models.
+    """
+    release_files(folder)  # before anything is read: what is no file may have no end
+    stages = folder / STAGES_FILE
+    record = Record(
+        config=read_json(folder / "config.json"),
+        recipe=read_yaml(folder / RECIPE_FILE),
+        environment=read_json(folder / ENVIRONMENT_FILE),
+        log=read_json_lines(folder / LOG_FILE),
+        metrics=Metrics.read(folder / METRICS_FILE),
+        stages=read_json_list(stages) if stages.exists() else [],
+    )
+    settings, config, recipe = record.metrics.settings, record.config, record.recipe
+    n_dims = config["n_dims"] if settings.n_dims else None  # which no other task than a class of functions records
+    for name, first, second in (
+        ("n_dims", settings.n_dims, n_dims),
+        ("task", settings.task, recipe["task"]),
+        ("n_loops", config["n_loops"], recipe["n_loops"]),
+    ):
+        if first != second:
+            raise ValueError(f"they are of different models: `{name}` is {first} and {second}")
+    if any(stage["prompts"] != prompts_of(settings) for stage in record.stages):
+        raise ValueError(f"{STAGES_FILE} is of other prompts than metrics.json: run scripts/stages.py again")
+    return record
