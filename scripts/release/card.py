@@ -22,6 +22,8 @@ OWNER = "looped-gpt2"  # of the releases in model_cards/
 # by objective: what the Hub calls such a task, and what we do
 HUB_TASKS = {
     "regression": ("tabular-regression", "in-context regression"),
+    "classification": ("tabular-classification", "in-context classification"),
+    "answer_slots": ("token-classification", "answers at some positions"),
 }
 RECIPE_ROWS = (
     *("task", "task_settings", "n_dims", "n_points", "n_loops", "n_loops_start", "n_loops_min", "loop_window"),
