@@ -23,6 +23,7 @@ from scripts.common.model_loading import load_model
 from scripts.common.output_folder import claim_own
 from scripts.common.records import read_recipe, write_atomically
 from scripts.evaluation.drawing import FLOOR, draw_curve, finish, loop_axis
+from scripts.evaluation.predictions import predict_by_loop
 from scripts.training.arguments import Arguments, parse_arguments
 from scripts.training.objectives import Regression
 from scripts.training.run_folder import FREE_FIELDS

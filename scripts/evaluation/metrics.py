@@ -113,6 +113,11 @@ class Settings:
     score: str = "normalised squared error"
     place: str = "in-context examples"
 
+    @property
+    def places(self) -> str:
+        """What the places of a curve count, in short: "examples"."""
+        return self.place.removeprefix("in-context ")
+
     def check(self):
         """Raise [`RecordError`] unless every field is of its kind and in its range."""
         for entry in fields(self):
