@@ -17,7 +17,7 @@ from huggingface_hub import HfApi
 from scripts.release.card import check_repo_id
 from scripts.release.folder import stage_release, write_content
 from scripts.release.markdown import one_line
-from scripts.release.push import HUB_ERRORS, check_card, explain, push
+from scripts.release.push import ERRORS, check_card, explain, push
 
 
 def main():
@@ -38,10 +38,8 @@ def main():
         with tempfile.TemporaryDirectory() as staging:
             stage_release(model, repo_id, Path(staging))
             tag, uploaded = push(HfApi(), Path(staging), repo_id, arguments.private)
-    except HUB_ERRORS as error:
+    except ERRORS as error:
         sys.exit(f"push_to_hub.py: error: {one_line(explain(error, repo_id))}")
-    except (OSError, ValueError) as error:
-        sys.exit(f"push_to_hub.py: error: {one_line(str(error))}")
     print(f"{repo_id} {tag}: " + (f"uploaded {', '.join(uploaded)}" if uploaded else "nothing to upload"))
 
 

@@ -35,19 +35,8 @@ RECIPE_ROWS = (
 MACHINE = ("device", "threads", "processes", "flops", "initial_model", "earlier")
 
 
-def shown_places(n_places: int) -> list[int]:
-    """The places that a table shows: the first, the quarters and the last."""
-    last = n_places - 1
-    return sorted({0, last // 4, last // 2, 3 * last // 4, last})
-
-
-def places_of(metrics: Metrics) -> str:
-    """What the places of the score count, in a word: in-context examples are called examples."""
-    return metrics.settings.place.removeprefix("in-context ")
-
-
 def error_table(metrics: Metrics) -> Markdown:
-    """The errors of model, limit, baselines and published values at some places."""
+    """The errors of model, limit, baselines and published values at the first place, the quarters and the last."""
     curves: dict[str, Curve | None] = {
         Markdown("**this model**"): metrics.error_by_example["model"],
         Markdown("*limit*"): metrics.limit,
@@ -55,9 +44,10 @@ def error_table(metrics: Metrics) -> Markdown:
     }
     curves |= {name: curve for name, curve in metrics.error_by_example.items() if name != "model"}
     curves |= {f"{name} (published)": curve for name, curve in metrics.published.items()}
-    places = shown_places(metrics.settings.n_points)
+    last = metrics.settings.n_points - 1
+    places = sorted({0, last // 4, last // 2, 3 * last // 4, last})
     rows = {name: [error_at(place, curve) for place in places] for name, curve in curves.items() if curve}
-    return table(places, places_of(metrics), rows)
+    return table(places, metrics.settings.places, rows)
 
 
 def shift_table(metrics: Metrics) -> Markdown | None:
@@ -81,16 +71,11 @@ def loop_table(metrics: Metrics) -> dict[str, Any]:
     return {"counts": counts, "trained": last_point[trained - 1], "most": last_point[-1], "ratio": ratio, **errors}
 
 
-def shown_fields(recipe: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a recipe that the card shows, those that are set."""
-    return {name: recipe[name] for name in RECIPE_ROWS if recipe.get(name) not in (None, {})}
-
-
 def card_metadata(record: Record, repo_id: str) -> ModelCardData:
     """The card's metadata with the results as a `model-index`."""
     settings, errors = record.metrics.settings, record.metrics.error_by_example["model"].error
     hub_task, our_name = HUB_TASKS[record.task.objective]
-    task, last, places = one_line(settings.task), len(errors) - 1, places_of(record.metrics)
+    task, last, places = one_line(settings.task), len(errors) - 1, settings.places
     size = f"{settings.n_dims} dimensions, " if settings.n_dims else ""
     results = {
         f"{last} {places}": errors[-1],
@@ -126,7 +111,7 @@ def card_values(record: Record, repo_id: str) -> dict[str, Any]:
     last_errors = {name: curve.error[-1] for name, curve in metrics.error_by_example.items() if name != "model"}
     best = min(last_errors, key=last_errors.__getitem__, default=None)
     own_stage = {"flops": total_flops(environment), "error": model.error}
-    stages = stage_table(own_stage, record.stages, metrics.published, places_of(metrics))
+    stages = stage_table(own_stage, record.stages, metrics.published, settings.places)
     for row in stages["rows"]:
         row["name"] = Markdown(f"**{number(row['flops'])}**") if row["is_model"] else number(row["flops"])
     return {
@@ -141,7 +126,6 @@ def card_values(record: Record, repo_id: str) -> dict[str, Any]:
         "n_parameters": f"{settings.n_parameters:,}",
         "max_examples": (record.config["n_positions"] + 1) // 2 - 1,
         "last": len(model.error) - 1,
-        "places": places_of(metrics),
         "model_last": Interval(model.error[-1], model.low[-1], model.high[-1]),
         "best_baseline": best and {"name": best, "error": last_errors[best]},
         "n_loop_prompts": settings.n_loop_prompts or settings.n_prompts,
@@ -152,7 +136,9 @@ def card_values(record: Record, repo_id: str) -> dict[str, Any]:
         "shifts": shift_table(metrics),
         "stages": stages,
         "recipe": recipe,
-        "recipe_rows": [(Markdown(f"`{name}`"), value) for name, value in shown_fields(recipe).items()],
+        "recipe_rows": {
+            Markdown(f"`{name}`"): recipe[name] for name in RECIPE_ROWS if recipe.get(name) not in (None, {})
+        },
         "environment": environment,
         "cost": training_seconds(record.log),
         "initial": environment.get("initial_model"),

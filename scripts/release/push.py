@@ -14,8 +14,8 @@ from scripts.release.card import render_card
 from scripts.release.files import CARD_FILE, check_file, repository_of
 
 
-# what the Hub's client raises where the Hub refuses or cannot be reached
-HUB_ERRORS = (HfHubHTTPError, httpx2.TransportError, RuntimeError, OfflineModeIsEnabled)
+# what a push can end in: the Hub refuses or cannot be reached, or what was to be pushed is not whole
+ERRORS = (OSError, ValueError, RuntimeError, httpx2.TransportError)
 
 
 def changed_files(api: HfApi, repo_id: str, revision: str, folder: Path) -> list[Path]:
@@ -80,7 +80,7 @@ def push(api: HfApi, folder: Path, repo_id: str, private: bool) -> tuple[str, li
 
 
 def explain(error: Exception, repo_id: str) -> str:
-    """What went wrong on the way to the Hub and what to do about it."""
+    """What went wrong with a push and what to do about it."""
     while error.__cause__ is not None and not isinstance(error, HfHubHTTPError | httpx2.TransportError):
         error = error.__cause__  # the client wraps the failure of an upload
     again = "The files of a release appear all together or not at all. Run the same command again."

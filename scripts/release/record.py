@@ -1,6 +1,7 @@
 """What is recorded of a model, read from its folder and checked to be of one model."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class Record:
     metrics: Metrics
     stages: list[dict[str, Any]]
 
-    @property
+    @cached_property
     def task(self) -> Task:
         """What was learned; a task that is not of this project is taken for a class of functions."""
         name = self.metrics.settings.task

@@ -29,7 +29,8 @@ def test_a_trained_run_that_was_evaluated_and_drawn_has_a_card(finished, tmp_pat
     card = (tmp_path / "card" / "README.md").read_text()
     assert f"its error on fresh functions of the class is **{metrics['error_by_loop']['last_point'][3]:.3g}**" in card
     assert "It took 12 steps of 8 prompts" in card
-    assert (tmp_path / "card" / "error.svg").exists()
+    for picture in ("error.png", "error.svg"):
+        assert (tmp_path / "card" / picture).read_bytes() == (folder / picture).read_bytes()
 
 
 BAD_RECORDS = {
