@@ -3,12 +3,10 @@
 import errno
 import functools
 import json
-import math
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterable
-from numbers import Real
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +17,6 @@ import yaml
 WEIGHTS_FILE = "model.safetensors"  # scripts/train.py, and the next three
 RECIPE_FILE, ENVIRONMENT_FILE, LOG_FILE = "recipe.yaml", "environment.json", "log.jsonl"
 METRICS_FILE, STAGES_FILE = "metrics.json", "stages.json"  # scripts/evaluate.py, scripts/stages.py
-# settings of an evaluation that everything else reads; the others may be missing in records of older versions
-METRICS_SETTINGS = {
-    **{"model": str, "task": str, "n_dims": int, "n_points": int, "n_prompts": int},
-    **{"n_loops": int, "normaliser": Real, "n_parameters": int},
-}
 
 
 class RecordError(ValueError):
@@ -126,65 +119,6 @@ def _parse(
         shape = "a list" if of is list else "a mapping of names to values"
         raise RecordError(f"{where} must hold {shape}, got {type(record).__name__}.")
     return record
-
-
-def read_metrics(path: Path) -> dict[str, Any]:
-    """
-    Read what `scripts/evaluate.py` wrote; every part that is there has the shape that its docstring says.
-
-    Parts that older versions did not write are filled in: `published`, `shifts` and `published_shifts` are empty then.
-
-    Raises:
-        [`RecordError`]: there is no such file, or it is something else; the message names the field.
-    """
-    metrics = {"published": {}, "shifts": {}, "published_shifts": {}} | read_json(path)
-    try:
-        settings = metrics["settings"]
-        for name, kind in METRICS_SETTINGS.items():
-            _check(isinstance(settings[name], kind), f"settings.{name}")
-            _check(kind is str or (_are_numbers([settings[name]]) and settings[name] > 0), f"settings.{name}")
-        trained = settings.get("n_points_trained") or settings["n_points"]
-        _check(_are_numbers([trained]) and trained > 0, "settings.n_points_trained")
-        groups = [metrics["error_by_example"], metrics["published"], metrics.get("excess_of_baselines", {})]
-        for curves in (*groups, *metrics["shifts"].values()):
-            for name, curve in curves.items():
-                _check_curve(name, curve, settings["n_points"])
-        for shift, curves in metrics["shifts"].items():
-            _check("model" in curves and curves.keys() == next(iter(metrics["shifts"].values())).keys(), shift)
-        if "limit" in metrics:
-            _check(isinstance(settings["limit"], str), "settings.limit")
-            for name in ("limit", "excess_over_limit"):
-                _check_curve(name, metrics[name], settings["n_points"])
-        _check(metrics["error_by_example"]["model"].keys() >= {"error", "low", "high"}, "error_by_example.model")
-        _check(len(metrics["error_by_example"]["model"]["error"]) == settings["n_points"], "error_by_example.model")
-        for name in {"last_point", "mean"} | metrics["error_by_loop"].keys():
-            errors = metrics["error_by_loop"][name]
-            _check(_are_numbers(errors) and len(errors) >= settings["n_loops"], f"error_by_loop.{name}")
-        if "mean_excess" in metrics:
-            _check(_are_numbers(metrics["mean_excess"][part] for part in ("error", "low", "high")), "mean_excess")
-        for shift, curve in metrics["published_shifts"].items():
-            _check(_are_numbers(error for error in curve["error"] if error is not None), f"published_shifts.{shift}")
-        _check(isinstance(metrics.get("versions", {}), dict), "versions")
-    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        raise RecordError(f"{path} is not what scripts/evaluate.py writes ({error!r}): evaluate again.") from None
-    return metrics
-
-
-def _check_curve(name: str, curve: dict[str, list[float]], n_points: int):
-    """A curve has an error, and maybe an interval, at each of at most `n_points` numbers of examples."""
-    parts = [curve[part] for part in ("error", "low", "high") if part in curve]
-    _check("error" in curve and ("low" in curve) == ("high" in curve), name)
-    _check(all(len(part) == len(curve["error"]) for part in parts), name)
-    _check(1 <= len(curve["error"]) <= n_points and all(map(_are_numbers, parts)), name)
-
-
-def _are_numbers(values: Iterable) -> bool:
-    return all(isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) for value in values)
-
-
-def _check(holds: bool, name: str):
-    if not holds:
-        raise ValueError(name)
 
 
 def write_atomically(path: Path, text: str):
