@@ -137,9 +137,8 @@ def check_architecture(name: str | Path, content: dict[str, Any], model_class: t
 
 def weights_digest(model: PreTrainedModel) -> str:
     """Sha256 of a model's weights in float32: the same for equal weights, whatever file or device they came from."""
-    # a file holds weights that are tied to others once
-    tied = model.all_tied_weights_keys
-    return state_digest({name: weight for name, weight in model.state_dict().items() if name not in tied})
+    tied = getattr(model, "all_tied_weights_keys", {})  # to others, in whose name alone a file holds them
+    return state_digest({name: tensor for name, tensor in model.state_dict().items() if name not in tied})
 
 
 def state_digest(state: dict[str, torch.Tensor]) -> str:

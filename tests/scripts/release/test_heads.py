@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from scripts.release.card import HUB_TASKS, TEMPLATES, render_card
-from scripts.release.folder import load_checked, stage_release
+from scripts.release.folder import load_checked, stage_release, write_release
 from scripts.training.objectives import OBJECTIVES
 from tasks import TASKS, make_task
 
@@ -24,7 +24,7 @@ HEADS = {
     ),
     "answer_slots": (
         {"vocab_size": 12},
-        "up to 10 tokens, each one of 12, and answers with a token at the very positions that ask.",
+        "up to 10 tokens of 12 kinds, and answers with a token at the very positions that ask.",
         "input_ids = torch.arange(10).view(2, 5)",
     ),
 }
@@ -81,6 +81,15 @@ def test_releases_answer_by_the_lines_of_their_cards_where_the_project_is_unknow
     run_isolated("\n".join([*code, f"torch.save(collected, {str(tmp_path / 'answers.pt')!r})"]))
     answers = torch.load(tmp_path / "answers.pt")
     assert all(torch.equal(answers[objective], expected[objective]) for objective in HEADS)
+
+
+@by_head
+def test_its_release_takes_the_place_of_an_earlier_one(objective, evaluated_as, tmp_path):
+    folder = evaluated_as(objective, **HEADS[objective][0])
+    for _ in range(2):
+        write_release(folder, REPO, tmp_path / "release")
+    write_release(folder, REPO, folder)
+    assert (folder / "README.md").read_text() == (tmp_path / "release" / "README.md").read_text()
 
 
 @by_head
