@@ -26,9 +26,10 @@ SOURCES = {
     "metrics.json": "scripts/evaluate.py",
     "error.png": "scripts/plot.py",
 }
-SHIFT_PICTURES = {"shifts.png", "shifts.svg"}
+# the pictures of a part of the metrics, by its name
+PICTURES = {part: {f"{part}.png", f"{part}.svg"} for part in ("shifts", "components")}
 # what it may hold besides
-OPTIONAL = {STAGES_FILE, "error.svg", *SHIFT_PICTURES}
+OPTIONAL = {STAGES_FILE, "error.svg"}.union(*PICTURES.values())
 MAX_BYTES = 2**28  # of a record or a picture, which are read as a whole
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 
@@ -56,9 +57,9 @@ def release_files(folder: Path) -> list[str]:
     names = [name for name in sorted({*SOURCES, *OPTIONAL}) if os.path.lexists(folder / name)]
     for name in names:
         check_file(folder / name)
-    if not Metrics.read(folder / "metrics.json").shifts:
-        names = [name for name in names if name not in SHIFT_PICTURES]  # of an earlier evaluation
-    return names
+    metrics = Metrics.read(folder / "metrics.json")
+    stale = [name for part, pictures in PICTURES.items() if not getattr(metrics, part) for name in pictures]
+    return [name for name in names if name not in stale]  # which are of an earlier evaluation
 
 
 def check_file(path: Path):

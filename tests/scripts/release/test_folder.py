@@ -49,8 +49,9 @@ def test_nothing_is_published_that_no_program_writes(evaluated, tmp_path):
         (evaluated / name).write_text("password")
     (evaluated / "other.png").symlink_to(secret)
     (evaluated / "pictures").symlink_to(secret.parent)
-    # of an evaluation with shifts, before the one that metrics.json is of
-    shutil.copyfile(evaluated / "error.png", evaluated / "shifts.png")
+    # of an evaluation with shifts or of a mixture, before the one that metrics.json is of
+    for name in ("shifts.png", "components.png"):
+        shutil.copyfile(evaluated / "error.png", evaluated / name)
     stage_release(evaluated, REPO, tmp_path / "again")
     assert listing(tmp_path / "again") == listing(expected)
 
