@@ -12,8 +12,7 @@ Flags win over the recipe. SIGINT and SIGTERM save and end the run, with status 
 from the last checkpoint.
 """
 
-import logging
-import sys
+from functools import partial
 
 from scripts.training.interruption import stop_at_once_on_signals
 
@@ -21,26 +20,14 @@ from scripts.training.interruption import stop_at_once_on_signals
 if __name__ == "__main__":
     stop_at_once_on_signals()  # the imports below take seconds
 
-import transformers
-
-from scripts.common.devices import keep_freed_memory, stop_with_launcher
-from scripts.common.records import RecordError
 from scripts.training.arguments import parse_arguments
-from scripts.training.launch import run
-from scripts.training.run_folder import RunError
+from scripts.training.launch import run_program
+from scripts.training.prompt_experiment import PromptExperiment
 
 
 def main():
     """Parse the command line and run."""
-    logging.getLogger("accelerate.checkpointing").setLevel(logging.WARNING)
-    arguments = parse_arguments(description=__doc__.splitlines()[0])
-    keep_freed_memory()
-    stop_with_launcher()
-    transformers.logging.disable_progress_bar()
-    try:
-        run(arguments)
-    except (RunError, RecordError, OSError) as error:
-        sys.exit(f"train.py: error: {error}")
+    run_program("train.py", partial(parse_arguments, description=__doc__.splitlines()[0]), PromptExperiment)
 
 
 if __name__ == "__main__":

@@ -2,19 +2,58 @@
 
 import argparse
 import difflib
+import json
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
 from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
 
-from scripts.common.records import read_recipe
+from scripts.common.records import parse_recipe, read_recipe
 
 
 LARGEST_INTEGER = 2**63 - 1
+MAPPING = "MAPPING"  # what --help shows for the value of a field that is one
+
+
+def described(default: Any, text: str, **shown: str) -> Any:
+    """
+    A dataclass field with its `--help` line.
+
+    With `metavar=MAPPING`, of type `Mapping | str | None`, it is a mapping in a recipe and the YAML of one as a flag.
+    """
+    return field(default=default, metadata={"help": text, **shown})
+
+
+def read_mapping(name: str, given: Mapping[str, Any] | str | None) -> dict[str, Any]:
+    """
+    The value of a field that is a mapping: numbers and truth values are such, all else is text.
+
+    Raises:
+        `ValueError`: it is given something else.
+    """
+    return _values(parse_recipe(f"`{name}`", given) if isinstance(given, str) else given or {})
+
+
+def _values(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {name: _values(value) for name, value in content.items()}
+    if isinstance(content, list):
+        return [_values(value) for value in content]
+    try:
+        value = json.loads(content) if isinstance(content, str) else content
+    except ValueError:
+        return content
+    return value if isinstance(value, int | float) else content
+
+
+def unknown(what: str, name: str, names: Iterable[str]) -> str:
+    """What to say of a name that is none of `names`."""
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"{what} `{name}`" + (f", did you mean `{close[0]}`?" if close else "")
 
 
 class _HelpFormatter(argparse.HelpFormatter):
@@ -95,11 +134,18 @@ class FieldGroups:
 
     @classmethod
     def _flags(cls, recipe: Mapping[str, Any], where: str = "") -> list[str]:
-        found = {item.name for group in fields(cls) for item in fields(group.type) if not item.init}
-        for name in recipe:
-            if name not in (*cls._names(), *found):
+        known = {item.name: item for group in fields(cls) for item in fields(group.type)}
+        flags = []
+        for name, value in recipe.items():
+            if name not in known:
                 raise ValueError(f"{where}{cls._unknown_field(name)}")
-        return [f"--{name}={value}" for name, value in recipe.items() if value is not None and name not in found]
+            if isinstance(value, dict | list):
+                if known[name].metadata.get("metavar") != MAPPING:
+                    raise ValueError(f"{where}must give `{name}` one value, got a {type(value).__name__}")
+                value = json.dumps(value)
+            if value is not None and known[name].init:
+                flags.append(f"--{name}={value}")
+        return flags
 
     @classmethod
     def _build(cls, parser: _Parser, flags: Sequence[str]) -> Self:
@@ -127,5 +173,4 @@ class FieldGroups:
 
     @classmethod
     def _unknown_field(cls, name: str) -> str:
-        close = difflib.get_close_matches(name, cls._names(), n=1)
-        return f"unknown field `{name}`" + (f", did you mean `{close[0]}`?" if close else "")
+        return unknown("unknown field", name, cls._names())

@@ -67,18 +67,25 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return _parse(path, read_text(path), functools.partial(yaml.load, Loader=_Loader), "YAML")
 
 
-def read_recipe(path: Path) -> dict[str, str | None]:
+def read_recipe(path: Path) -> dict[str, Any]:
+    """As [`parse_recipe`], of a file."""
+    return parse_recipe(path, read_text(path))
+
+
+def parse_recipe(where: Path | str, text: str) -> dict[str, Any]:
     """
-    Read a flat YAML mapping of fields to values, each as the text that is written, so that `no` and `1e-3` stay.
+    Read a YAML mapping of fields to values, each as the text that is written, so that `no` and `1e-3` stay.
+
+    Args:
+        where (`Path` or `str`):
+            What an error calls the text.
+        text (`str`):
+            YAML; a value may hold further mappings and lists of text.
 
     Raises:
-        [`RecordError`]: the file holds something else, or gives a field a list or a mapping.
+        [`RecordError`]: the text is something else.
     """
-    recipe = _parse(path, read_text(path), functools.partial(yaml.load, Loader=_TextLoader), "YAML")
-    for name, value in recipe.items():
-        if not isinstance(value, str | None):
-            raise RecordError(f"{path} must give `{name}` one value, got a {type(value).__name__}.")
-    return recipe
+    return _parse(where, text, functools.partial(yaml.load, Loader=_TextLoader), "YAML")
 
 
 def read_json_lines(path: Path, may_end_early: bool = False) -> list[dict[str, Any]]:

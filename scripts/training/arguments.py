@@ -1,50 +1,37 @@
-"""The fields of a training run: dataclasses, read from a YAML recipe and then from the command line; the last wins."""
+"""The fields of a run on prompts: dataclasses, read from a recipe and then from the command line; the last wins."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from modeling_looped_gpt2 import LoopedGPT2Config
-from scripts.common.fields import FieldGroups
-from tasks import TASKS, make_task
-from tasks.curriculum import Schedule, draw_n_loops
+from scripts.common.fields import MAPPING, FieldGroups, described, read_mapping, unknown
+from scripts.training.argument_groups import (
+    LoopArguments,
+    ModelArguments,
+    OptimizationArguments,
+    RunArguments,
+    check_at_least,
+    schedule_of,
+)
+from scripts.training.objectives import OBJECTIVES, Objective
+from tasks import TASKS, Task, make_task, task_fields
+from tasks.curriculum import Schedule
 from tasks.streams import Stream
 
 
-# the largest that numpy takes
-LARGEST_SEED = 2**32 - 1
-# of the number in a checkpoint's name, by which checkpoints are ordered
-LARGEST_STEP = 10**9 - 1
-
-
-def described(default: Any, text: str) -> Any:
-    """A dataclass field with its `--help` line."""
-    return field(default=default, metadata={"help": text})
-
-
-def check_at_least(least: int, group: object, *names: str):
-    """Raise `ValueError` for the first of the fields `names` of `group` that is below `least`."""
-    for name in names:
-        if getattr(group, name) < least:
-            raise ValueError(f"`{name}` must be >= {least}, got {getattr(group, name)}.")
+# settings of a task that are fields of a run too, and the sizes that they are the ends of
+OWN_FIELDS = {"n_dims": "n_dims_active", "n_points": "n_points"}
+GROWTH = ("start", "increment", "interval")
 
 
 @dataclass
-class ModelArguments:
+class PromptModelArguments(ModelArguments):
     """Architecture and initial weights, as in `LoopedGPT2Config`."""
 
-    _argument_group_name = "architecture and initial weights"
-
-    n_layer: int = described(1, "Blocks inside the loop.")
-    n_head: int = described(8, "Attention heads.")
-    n_embd: int = described(256, "Width, a multiple of n_head.")
-    n_positions: int | None = described(None, "Longest prompt in tokens, two a point. Default: 2 * n_points.")
-    n_loops: int = described(20, "Loops at the end of training and by default afterwards (the paper's b).")
-    input_injection: Literal["add", "multiply", "none"] = described("add", "How the prompt enters every loop.")
-    initializer_range: float = described(0.02, "Standard deviation of the blocks' initial weights.")
+    n_positions: int | None = described(None, "Longest prompt in tokens. Default: what the task needs.")
     read_in_initializer_range: float = described(0.25, "Standard deviation of the initial read-in weights.")
     position_initializer_range: float = described(0.1, "Standard deviation of the initial position embeddings.")
-    attn_implementation: str = described("auto", "eager, sdpa, ...; auto: eager on a CPU, sdpa on a GPU.")
     initial_model: str | None = described(
         None, "Folder or Hub repository of a model of the same shapes, or fewer positions, that the run starts from."
     )
@@ -52,13 +39,21 @@ class ModelArguments:
 
 @dataclass
 class TaskArguments:
-    """The function class and its curriculum."""
+    """The task and its curriculum."""
 
-    _argument_group_name = "function class and curriculum"
+    _argument_group_name = "task and curriculum"
 
-    task: Literal[tuple(TASKS)] = field(metadata={"help": "Function class."})
-    n_dims: int = described(20, "Dimension of x.")
-    n_points: int = described(41, "Points of a prompt at the end of the curriculum.")
+    task: Literal[tuple(TASKS)] = field(metadata={"help": "What is learned."})
+    task_settings: Mapping | str | None = described(
+        None, "Further settings of the task, e.g. '{noise_std: 0.5}'. Default: its own.", metavar=MAPPING
+    )
+    n_dims: int | None = described(None, "Dimension of x. Default: that of the task, 20.")
+    n_points: int | None = described(None, "Points of a prompt at the end of the curriculum. Default: 41.")
+    schedules: Mapping | str | None = described(
+        None,
+        "How sizes of a prompt, or n_loops, grow: '{max_hops: {start: 1, interval: 200, increment: 1, hold: 0}}'.",
+        metavar=MAPPING,
+    )
     n_dims_start: int | None = described(None, "Dimensions in use at first. Default: all from the start.")
     n_dims_increment: int = described(1, "Dimensions added at a time.")
     n_dims_interval: int = described(5000, "Steps between two additions of dimensions.")
@@ -72,97 +67,95 @@ class TaskArguments:
         check_at_least(1, self, "n_dims", "n_dims_increment", "n_dims_interval")
         check_at_least(1, self, "n_points", "n_points_increment", "n_points_interval")
         check_at_least(0, self, "curriculum_hold")
+        self.task_settings = read_mapping("task_settings", self.task_settings)
+        self.schedules = read_mapping("schedules", self.schedules)
+        self._settle()
+        self._check_growth()
+
+    def build(self) -> Task:
+        """The task; raises `ValueError` where a setting of it is out of its range."""
+        own = {name: getattr(self, name) for name in OWN_FIELDS if getattr(self, name) is not None}
+        try:
+            return make_task(self.task, **self.task_settings, **own)
+        except TypeError as error:  # text in the place of a number, deep in a mapping
+            raise ValueError(f"`task_settings` hold a value of another type: {error}.") from None
+
+    def _settle(self):
+        """Look at the settings, and move those that are fields of a run there, where they are recorded."""
+        known = task_fields(self.task, self.task_settings)
+        for name, value in self.task_settings.items():
+            if name not in known:
+                cause = unknown(f"the settings of {self.task} are {', '.join(known) or 'none'}, got", name, known)
+                raise ValueError(f"`task_settings`: {cause}.")
+            if known[name].type in (int, float) and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise ValueError(f"`task_settings`: `{name}` must be a number, got {value!r}.")
+        for name in OWN_FIELDS:
+            given = getattr(self, name)
+            if given is not None and name in self.task_settings:
+                raise ValueError(f"`{name}` is given by itself and in `task_settings`: leave one of them out.")
+            if given is not None and name not in known:
+                raise ValueError(f"`{name}` is no setting of {self.task}: leave it out, got {given}.")
+            if name in known:
+                default = known[name].default if given is None else given
+                setattr(self, name, self.task_settings.pop(name, default))
+
+    def _check_growth(self):
+        """Refuse growth that is given twice, of nothing, or by other names than those of [`Schedule`]."""
+        sizes = self.build().sizes
+        by_fields = [size for size in OWN_FIELDS.values() if size in sizes and size not in self.schedules]
+        for name, size in OWN_FIELDS.items():
+            changed = changed_fields(self, *(f"{name}_{part}" for part in GROWTH))
+            if changed and size not in by_fields:
+                cause = "they grow by `schedules` too" if size in sizes else f"{self.task} has none"
+                raise ValueError(f"`{changed[0]}` is of `{size}`: {cause}, so leave it out.")
+        if self.curriculum_hold and not by_fields:
+            raise ValueError(f"`curriculum_hold` is of {', '.join(OWN_FIELDS.values())} alone: leave it out.")
+        for size, growth in self.schedules.items():
+            if size not in sizes and size != "n_loops":
+                names = [*sizes, "n_loops"]
+                raise ValueError(f"`schedules` are of {', '.join(names)}, {unknown('got', size, names)}.")
+            check_schedule(size, growth)
+
+    def size_schedules(self, task: Task) -> dict[str, Schedule]:
+        """The sizes of `task` at every step."""
+        schedules = {}
+        for name, size in OWN_FIELDS.items():
+            if size in task.sizes:
+                start, *growth = (getattr(self, f"{name}_{part}") for part in GROWTH)
+                end = task.sizes[size]
+                numbers = (end if start is None else start, end, *growth, self.curriculum_hold)
+                schedules[size] = schedule_of(f"`{name}_start` to `{name}`", *numbers)
+        for size, growth in self.schedules.items():
+            schedules[size] = schedule_of(f"`schedules`: `{size}`", *numbers_of(growth, task.sizes[size]))
+        return schedules
+
+
+def changed_fields(group: object, *names: str) -> list[str]:
+    """Those of the fields `names` of a group that have another value than their default."""
+    defaults = {item.name: item.default for item in fields(group)}
+    return [name for name in names if getattr(group, name) != defaults[name]]
+
+
+def check_schedule(name: str, growth: Any):
+    """Raise `ValueError` unless `growth` is the schedule `name` as a recipe gives it: integers, `start` among them."""
+    known = [item.name for item in fields(Schedule) if item.name != "end"]
+    if not isinstance(growth, Mapping) or "start" not in growth:
+        raise ValueError(f"`schedules`: `{name}` must be a mapping with a `start`, got {growth!r}.")
+    for part, value in growth.items():
+        if part not in known:
+            raise ValueError(f"`schedules`: `{name}` has {', '.join(known)}, {unknown('got', part, known)}.")
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"`schedules`: `{part}` of `{name}` must be an integer, got {value!r}.")
+
+
+def numbers_of(growth: Mapping[str, int], end: int) -> list[int]:
+    """The numbers of a [`Schedule`] to `end` that a recipe gives as `growth`."""
+    return [{"end": end, **growth}.get(item.name, item.default) for item in fields(Schedule)]
 
 
 @dataclass
-class LoopArguments:
-    """Loops during training."""
-
-    _argument_group_name = "loops during training"
-
-    loop_window: int | None = described(None, "Last loops with loss and gradient (the paper's T). Default: all.")
-    n_loops_start: int | None = described(None, "Loops at first. Default: n_loops.")
-    n_loops_increment: int = described(2, "Loops added at a time.")
-    n_loops_interval: int = described(500, "Steps between two additions of loops.")
-    n_loops_min: int | None = described(
-        None, "Draw each step's loops uniformly from n_loops_min to the scheduled count. Default: no draw."
-    )
-
-    def __post_init__(self):
-        check_at_least(1, self, "n_loops_increment", "n_loops_interval")
-
-    def schedule(self, n_loops: int) -> Schedule:
-        """Loops at every step, before any draw, for a model of `n_loops`."""
-        return _schedule("n_loops", self.n_loops_start, n_loops, self.n_loops_increment, self.n_loops_interval)
-
-    def at(self, step: int, n_loops: int, seed: int) -> tuple[int, int | None]:
-        """Loops and window of `step` in a run of finally `n_loops`; the window is `None` where it is all of them."""
-        n_loops = self.schedule(n_loops).at(step)
-        if self.n_loops_min is not None:
-            n_loops = draw_n_loops(seed, step, self.n_loops_min, n_loops)
-        return n_loops, None if self.loop_window is None else min(self.loop_window, n_loops)
-
-    def check(self, config: LoopedGPT2Config):
-        """Refuse what a model of this configuration cannot be trained with."""
-        n_loops, start = config.n_loops, self.schedule(config.n_loops).start
-        if self.loop_window is not None and not 1 <= self.loop_window <= n_loops:
-            raise ValueError(f"`loop_window` must be in 1 ... `n_loops` = {n_loops}, got {self.loop_window}.")
-        if self.n_loops_min is not None and not 1 <= self.n_loops_min <= start:
-            raise ValueError(f"`n_loops_min` must be in 1 ... the first loop count {start}, got {self.n_loops_min}.")
-        if config.input_injection == "none" and self.loop_window not in (None, n_loops):
-            raise ValueError("`loop_window` must be left out with `input_injection: none`, which trains all loops.")
-
-
-@dataclass
-class OptimizationArguments:
-    """Steps, learning rates and precision."""
-
-    _argument_group_name = "optimization"
-
-    max_steps: int = field(metadata={"help": "Optimizer steps."})
-    batch_size: int = described(64, "Prompts of an optimizer step, over all processes and accumulation steps.")
-    gradient_accumulation_steps: int = described(1, "Parts in which each process runs its prompts of a step.")
-    optimizer: Literal["adamw", "muon"] = described(
-        "muon", "adamw, or muon: torch.optim.Muon for the blocks' matrices and AdamW for all else."
-    )
-    learning_rate: float = described(1e-3, "Peak learning rate of AdamW.")
-    muon_learning_rate: float = described(0.02, "Peak learning rate of Muon.")
-    weight_decay: float = described(0.0, "Decoupled weight decay of matrices and embeddings.")
-    warmup_steps: int = described(0, "First steps, over which the learning rate rises linearly to its peak.")
-    decay_steps: int = described(0, "Last steps, over which the learning rate falls linearly to zero.")
-    max_grad_norm: float = described(1.0, "Gradients are clipped to this norm; 0: never.")
-    mixed_precision: Literal["auto", "no", "bf16"] = described(
-        "auto", "auto: bf16 where the device computes in it natively, no elsewhere."
-    )
-    compile: Literal["auto", "no", "default", "reduce-overhead"] = described(
-        "auto", "Mode of torch.compile for the blocks; auto: reduce-overhead (CUDA graphs) on a GPU, no on a CPU."
-    )
-    average_decay: float | None = described(
-        None, "Keep, evaluate and export an exponential moving average of the weights with this decay. Default: none."
-    )
-    seed: int = described(42, "Seed of the initial weights, the prompts and the drawn loop counts.")
-
-    def __post_init__(self):
-        check_at_least(1, self, "max_steps", "batch_size", "gradient_accumulation_steps")
-        check_at_least(0, self, "seed", "warmup_steps", "decay_steps")
-        for name, largest in (("seed", LARGEST_SEED), ("max_steps", LARGEST_STEP)):
-            if getattr(self, name) > largest:
-                raise ValueError(f"`{name}` must be <= {largest}, got {getattr(self, name)}.")
-        for name in ("learning_rate", "muon_learning_rate", "weight_decay", "max_grad_norm"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"`{name}` must be a finite number >= 0, got {getattr(self, name)}.")
-        if self.average_decay is not None and not 0 < self.average_decay < 1:
-            raise ValueError(f"`average_decay` must be in (0, 1), got {self.average_decay}.")
-        if self.warmup_steps + self.decay_steps > self.max_steps:
-            raise ValueError(
-                f"`warmup_steps` + `decay_steps` must be <= `max_steps` = {self.max_steps}, got "
-                f"{self.warmup_steps} + {self.decay_steps}: lower them too."
-            )
-
-
-@dataclass
-class InContextOptimizationArguments(OptimizationArguments):
-    """Steps, learning rates and precision, and what is minimised on prompts of examples."""
+class PromptOptimizationArguments(OptimizationArguments):
+    """Steps, learning rates and precision, and what is minimised on prompts."""
 
     loss_balance: float = described(
         0.0,
@@ -171,7 +164,7 @@ class InContextOptimizationArguments(OptimizationArguments):
     )
     hint_weight: float = described(
         0.0,
-        "Weight of a second loss: how far the hints of the class, read linearly from the states, are from true. The "
+        "Weight of a second loss: how far the hints of the task, read linearly from the states, are from true. The "
         "readers are left behind.",
     )
 
@@ -189,82 +182,72 @@ class InContextOptimizationArguments(OptimizationArguments):
 
 
 @dataclass
-class RunArguments:
-    """Where and how often results are written; none of these changes the trained weights."""
-
-    _argument_group_name = "the run and its records"
-
-    output_dir: str = field(metadata={"help": "Folder of the run. Started again with it, a run goes on."})
-    log_every: int = described(10, "Steps between two lines of log.jsonl.")
-    eval_every: int = described(100, "Steps between two evaluations on held-out prompts; 0: never.")
-    n_eval_prompts: int = described(256, "Held-out prompts of an evaluation.")
-    save_every: int = described(100, "Steps between two checkpoints.")
-    log_with: str | None = described(None, "Tracker beside log.jsonl by its Accelerate name, e.g. tensorboard.")
-
-    def __post_init__(self):
-        check_at_least(1, self, "log_every", "n_eval_prompts", "save_every")
-        check_at_least(0, self, "eval_every")
-
-
-@dataclass
 class Arguments(FieldGroups):
     """All fields of a run and the objects they describe; building it refuses what cannot be trained."""
 
-    model: ModelArguments
+    model: PromptModelArguments
     task: TaskArguments
     loops: LoopArguments
-    optimization: InContextOptimizationArguments
+    optimization: PromptOptimizationArguments
     run: RunArguments
 
     def __post_init__(self):
-        config, _ = self.config, self.stream
-        if config.n_positions < 2 * self.task.n_points - 1:
+        self._move_loops()
+        config, task = self.config, self.stream.task
+        n_tokens = task.n_tokens(**task.sizes)
+        if config.n_positions < n_tokens:
             raise ValueError(
-                f"`n_positions` must be >= 2 * `n_points` - 1 = {2 * self.task.n_points - 1}, "
-                f"got {config.n_positions}."
+                f"`n_positions` must be >= {n_tokens}, the tokens of a prompt of {task.name}, got "
+                f"{config.n_positions}."
             )
         self.loops.check(config)
+        if self.optimization.loss_balance and not hasattr(self.objective, "loss_balance"):
+            raise ValueError(
+                f"`loss_balance` is nothing for {task.objective}, which {task.name} is: leave it out, got "
+                f"{self.optimization.loss_balance}."
+            )
+
+    def _move_loops(self):
+        """Let `schedules` of the loops be what their own fields say, which are recorded."""
+        growth = self.task.schedules.pop("n_loops", None)
+        if growth is None:
+            return
+        names = [f"n_loops_{part}" for part in (*GROWTH, "hold")]
+        if changed := changed_fields(self.loops, *names):
+            raise ValueError(f"`{changed[0]}` is of `n_loops`: they grow by `schedules` too, so leave it out.")
+        start, _, *numbers = numbers_of(growth, self.model.n_loops)
+        for name, value in zip(names, (start, *numbers), strict=True):
+            setattr(self.loops, name, value)
+        self.loops.__post_init__()
 
     @property
     def config(self) -> LoopedGPT2Config:
-        """The model's configuration; the attention implementation depends on the machine and is no part of it."""
-        settings = asdict(self.model)
-        for name in ("attn_implementation", "initial_model"):
-            settings.pop(name)
-        if settings["n_positions"] is None:
-            settings["n_positions"] = 2 * self.task.n_points
-        return LoopedGPT2Config(**settings, n_dims=self.task.n_dims)
+        """The model's configuration; what the task fixes is not asked for."""
+        return LoopedGPT2Config(**(self.task.build().model_fields | self.model.settings))
 
     @property
     def stream(self) -> Stream:
         """The training stream."""
-        task = self.task
-        function_class = make_task(task.task, n_dims=task.n_dims, n_points=task.n_points)
-        dims = (task.n_dims_increment, task.n_dims_interval, task.curriculum_hold)
-        points = (task.n_points_increment, task.n_points_interval, task.curriculum_hold)
+        task = self.task.build()
         return Stream(
-            function_class,
+            task,
             self.optimization.batch_size,
-            {
-                "n_points": _schedule("n_points", task.n_points_start, task.n_points, *points),
-                "n_dims_active": _schedule("n_dims", task.n_dims_start, task.n_dims, *dims),
-            },
+            self.task.size_schedules(task),
             seed=self.optimization.seed,
-            n_distinct_prompts=task.n_distinct_prompts,
+            n_distinct_prompts=self.task.n_distinct_prompts,
             with_hints=self.optimization.hint_weight > 0,
         )
+
+    @property
+    def objective(self) -> Objective:
+        """How the task is learned, its hints left aside."""
+        kind = OBJECTIVES[self.task.build().objective]
+        return kind(**{item.name: getattr(self.optimization, item.name) for item in fields(kind)})
 
     @property
     def n_loops_schedule(self) -> Schedule:
         """Loops at every step, before any draw."""
         return self.loops.schedule(self.model.n_loops)
-
-
-def _schedule(name: str, start: int | None, end: int, *growth: int) -> Schedule:
-    try:
-        return Schedule(end if start is None else start, end, *growth)
-    except ValueError as error:
-        raise ValueError(f"`{name}_start` to `{name}`: {error}") from None
 
 
 def parse_arguments(argv: Sequence[str] | None = None, description: str | None = None) -> Arguments:

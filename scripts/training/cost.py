@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers.utils import cached_file
 
+from modeling_looped_gpt2 import LoopedGPT2Config
 from scripts.common.records import RecordError, read_json, read_json_lines
 from scripts.training.arguments import Arguments
 from tasks.curriculum import Schedule
@@ -17,26 +18,31 @@ def training_flops(arguments: Arguments) -> int:
     Floating-point operations of the matrix products of a run, a multiply-add counted as two.
 
     A block of width E costs 24 E^2 + 4 N E a token of an N-token prompt (projections and MLP, scores and weighted
-    sum); loops before the window run forward only, those in it forward and backward, three times as much. Read-in,
-    read-out and the optimizer, well under 1% together, are left out.
+    sum); loops before the window run forward only, all else forward and backward, three times as much. What reads in
+    and out, and the optimizer, well under 1% together for a function class, are left out.
 
     Args:
         arguments ([`Arguments`]):
             The run; its curriculum and loop counts are followed step by step.
     """
-    model, optimization, loops = arguments.model, arguments.optimization, arguments.loops
-    n_points = arguments.stream.schedules["n_points"]
-    schedules = (n_points, arguments.n_loops_schedule)
+    config, stream, optimization, loops = arguments.config, arguments.stream, arguments.optimization, arguments.loops
+    schedules = (*stream.schedules.values(), arguments.n_loops_schedule)
     changes = {step for schedule in schedules for step in _changes(schedule, optimization.max_steps)}
     total = 0
     for first, end in pairwise(sorted({0, *changes, optimization.max_steps})):
-        n_tokens = 2 * n_points.at(first) - 1
-        block = n_tokens * (24 * model.n_embd**2 + 4 * n_tokens * model.n_embd)
+        n_tokens = stream.task.n_tokens(**stream.sizes_at(first))
+        block = n_tokens * (24 * config.n_embd**2 + 4 * n_tokens * config.n_embd)
         is_drawn = loops.n_loops_min is not None
         for step in range(first, end) if is_drawn else [first]:
-            n_loops, loop_window = loops.at(step, model.n_loops, optimization.seed)
-            total += block * (n_loops + 2 * (loop_window or n_loops)) * (1 if is_drawn else end - first)
-    return total * optimization.batch_size * model.n_layer
+            n_loops, loop_window = loops.at(step, config.n_loops, optimization.seed)
+            n_blocks = executed_blocks(config, n_loops) + 2 * executed_blocks(config, loop_window or n_loops)
+            total += block * n_blocks * (1 if is_drawn else end - first)
+    return total * optimization.batch_size
+
+
+def executed_blocks(config: LoopedGPT2Config, n_loops: int) -> int:
+    """Blocks that run in a call of `n_loops`."""
+    return config.n_prelude + config.n_layer * n_loops + config.n_coda
 
 
 def _changes(schedule: Schedule, max_steps: int) -> range:

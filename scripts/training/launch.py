@@ -1,5 +1,7 @@
 """One training from its arguments to its model: processes connected, the folder claimed, trained, exported."""
 
+import json
+import logging
 import os
 import platform
 import sys
@@ -14,17 +16,14 @@ from accelerate import Accelerator, PartialState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import broadcast_object_list
 
-from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
-from scripts.common.devices import (
-    choices_for,
-    total_memory,
-    use_all_cores,
-    uses_cpu,
-)
+from modeling_looped_gpt2 import LoopedGPT2Model
+from scripts.common.devices import choices_for, keep_freed_memory, stop_with_launcher, use_all_cores, uses_cpu
 from scripts.common.fields import FieldGroups
-from scripts.training.arguments import Arguments, OptimizationArguments
+from scripts.training.argument_groups import OptimizationArguments
+from scripts.training.experiment import Experiment
+from scripts.training.memory import check_sizes
 from scripts.training.run_folder import RunError, RunFolder
-from scripts.training.trainer import Trainer, initial_weights
+from scripts.training.trainer import Trainer
 
 
 def environment(accelerator: Accelerator) -> dict[str, str | int]:
@@ -42,13 +41,13 @@ def environment(accelerator: Accelerator) -> dict[str, str | int]:
     }
 
 
-def connect(arguments: Arguments) -> PartialState:
+def connect(arguments: FieldGroups) -> PartialState:
     """Join the processes of the run; raises `RunError` before anything is written."""
     check_sizes(arguments)
     if arguments.model.attn_implementation != "auto":
         try:
             with torch.device("meta"):
-                model = LoopedGPT2ForInContextRegression(arguments.config)
+                model = LoopedGPT2Model(arguments.config, add_token_embedding=False)
             model.set_attn_implementation(arguments.model.attn_implementation)
         except (ValueError, ImportError) as error:
             raise RunError(f"`attn_implementation`: {error}") from None
@@ -71,27 +70,6 @@ def connect(arguments: Arguments) -> PartialState:
     return state
 
 
-def check_sizes(arguments: FieldGroups):
-    """Raise `RunError` for a model, or on a CPU a step, that needs more memory at the very least than there is."""
-    config, optimization = arguments.config, arguments.optimization
-    n_blocks = config.n_prelude + config.n_layer + config.n_coda
-    weights = config.n_embd * (12 * n_blocks * config.n_embd + config.n_positions + config.n_dims)
-    check_memory("a model of this `n_layer`, `n_embd`, `n_positions` and `n_dims`", 4 * weights)
-    if uses_cpu():
-        n_parts = optimization.gradient_accumulation_steps * int(os.environ.get("WORLD_SIZE", 1))
-        # the state after every loop with a gradient
-        states = optimization.batch_size // n_parts * config.n_positions * config.n_embd
-        states *= arguments.loops.loop_window or config.n_loops
-        check_memory("a step of this `batch_size`, `n_loops` and `loop_window`", 2 * states)  # in bfloat16 at best
-
-
-def check_memory(what: str, n_bytes: int):
-    """Raise `RunError` where `what` needs more bytes than the machine has."""
-    if n_bytes > total_memory():
-        needed, there = n_bytes // 2**30, total_memory() // 2**30
-        raise RunError(f"{what} needs at least {needed:,} GiB of memory, this machine has {there:,}.")
-
-
 def check_parallelism(optimization: OptimizationArguments):
     """Raise `RunError` for a kind of parallelism whose checkpoints can run code, or that a setting cannot have."""
     for kind in ("DEEPSPEED", "MEGATRON_LM"):
@@ -106,28 +84,21 @@ def check_parallelism(optimization: OptimizationArguments):
         raise RunError("`fsdp_state_dict_type` must be FULL_STATE_DICT: shards are read in a way that can run code.")
 
 
-def claim(folder: RunFolder, arguments: FieldGroups, state: PartialState) -> FieldGroups:
-    """Claim the folder by the main process; all processes return the arguments that hold for the run."""
+def claim(folder: RunFolder, arguments: FieldGroups, state: PartialState, kind: type[Experiment]) -> FieldGroups:
+    """
+    Check what the run begins with, claim the folder and write the rest of it there, all by the main process.
+
+    All processes return the arguments that hold for the run.
+    """
     recipe = [None]
     if state.is_main_process:
+        write = (lambda: None) if folder.is_finished else kind.prepare(arguments, folder)
         recipe = [folder.claim(arguments, choices_for(state.device))]
+        write()
     return type(arguments).from_dict(broadcast_object_list(recipe)[0])
 
 
-def claim_in_context(folder: RunFolder, arguments: Arguments, state: PartialState) -> Arguments:
-    """As [`claim`], once everything is there that an in-context run begins with."""
-    task, run = arguments.task, arguments.run
-    n_prompts = max(arguments.optimization.batch_size, run.n_eval_prompts if run.eval_every else 0)
-    check_memory(
-        "drawing this `batch_size` or `n_eval_prompts` of this `n_points` and `n_dims`",
-        4 * n_prompts * task.n_points * task.n_dims,
-    )
-    if state.is_main_process and arguments.model.initial_model is not None and not folder.has_steps:
-        initial_weights(arguments.model.initial_model, arguments.config)
-    return claim(folder, arguments, state)
-
-
-def build_accelerator(arguments: Arguments) -> Accelerator:
+def build_accelerator(arguments: FieldGroups) -> Accelerator:
     """The accelerator of the run, its tracker started."""
     accelerator = Accelerator(
         cpu=uses_cpu(),
@@ -142,11 +113,13 @@ def build_accelerator(arguments: Arguments) -> Accelerator:
     )
     if arguments.run.log_with:
         settings = {name: value for name, value in arguments.as_dict().items() if value is not None}
+        # not every tracker takes mappings
+        settings |= {name: json.dumps(value) for name, value in settings.items() if isinstance(value, dict)}
         accelerator.init_trackers("looped_gpt2", config=settings)
     return accelerator
 
 
-def run(arguments: FieldGroups, claim: Callable = claim_in_context, trainer_class: type[Trainer] = Trainer):
+def run(arguments: FieldGroups, kind: type[Experiment]):
     """
     Connect the processes, claim the folder, train and export, and take the connections down.
 
@@ -155,15 +128,15 @@ def run(arguments: FieldGroups, claim: Callable = claim_in_context, trainer_clas
     """
     state = connect(arguments)
     folder = RunFolder(arguments.run.output_dir)
-    arguments = claim(folder, arguments, state)
+    arguments = claim(folder, arguments, state, kind)
     if folder.is_finished:
         state.print(f"The run in {folder.path} is finished.")
         return
-    accelerator = build_accelerator(arguments)
+    accelerator, experiment = build_accelerator(arguments), kind(arguments, folder)
     if accelerator.is_main_process:
-        folder.record_environment(environment(accelerator), lambda: trainer_class.cost(arguments))
+        folder.record_environment(environment(accelerator), experiment.cost)
     try:
-        stopped_by = train(trainer_class(accelerator, arguments, folder))
+        stopped_by = train(Trainer(accelerator, experiment))
     except torch.OutOfMemoryError as error:
         cause = str(error).partition(". ")[0]
         raise RunError(f"{cause}: lower `batch_size`, or raise `gradient_accumulation_steps`.") from None
@@ -185,5 +158,32 @@ def train(trainer: Trainer) -> int:
     stopped_by = trainer.train()
     if not stopped_by:
         trainer.export()
-        trainer.accelerator.print(f"Finished: {trainer.folder.path} loads with {trainer.auto_class}.from_pretrained.")
+        loader = f"{trainer.objective.auto_class}.from_pretrained"
+        trainer.accelerator.print(f"Finished: {trainer.folder.path} loads with {loader}.")
     return stopped_by
+
+
+def run_program(name: str, parse: Callable[[], FieldGroups], kind: type[Experiment]):
+    """
+    Be a training program: parse the command line and run; what cannot be done ends it in one line.
+
+    Args:
+        name (`str`):
+            Of the program, for that line.
+        parse (`Callable`):
+            Reads the command line, or ends the program.
+        kind (`type`):
+            The [`Experiment`] that its arguments describe.
+    """
+    logging.getLogger("accelerate.checkpointing").setLevel(logging.WARNING)
+    # an output layer that is tied to the embedding is saved once, which is as it should be
+    logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
+    arguments = parse()
+    keep_freed_memory()
+    stop_with_launcher()
+    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()  # weights that do not fit are one line of ours, not a table
+    try:
+        run(arguments, kind)
+    except (RunError, OSError, ValueError) as error:
+        sys.exit(f"{name}: error: {' '.join(str(error).split())}")

@@ -1,15 +1,15 @@
 """The fields of a run of a language model, and what the model to start from makes of them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from transformers import GPT2Config
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2LMHeadModel
-from scripts.common.fields import FieldGroups
+from scripts.common.fields import FieldGroups, described
 from scripts.common.model_loading import LOADING_ERRORS, check_architecture, check_name
-from scripts.training.arguments import LoopArguments, OptimizationArguments, RunArguments, described
+from scripts.training.argument_groups import LoopArguments, ModelArguments, OptimizationArguments, RunArguments
 from tasks.curriculum import Schedule
 
 
@@ -19,32 +19,31 @@ SIZES |= {"input_injection": "add", "initializer_range": 0.1}
 N_POSITIONS = 256
 
 
+def from_start(name: str) -> Any:
+    """The field `name` of [`ModelArguments`], by default that of the model to start from, if any, or of `SIZES`."""
+    (text,) = (item.metadata["help"] for item in fields(ModelArguments) if item.name == name)
+    return described(None, f"{text} Default: {SIZES[name]}.")
+
+
 @dataclass
-class ModelArguments:
+class LMModelArguments(ModelArguments):
     """Architecture and initial weights, as in `LoopedGPT2Config`; defaults are of a model from nothing."""
 
-    _argument_group_name = "architecture and initial weights"
-
-    n_layer: int | None = described(None, "Blocks inside the loop. Default: 2.")
-    n_prelude: int | None = described(None, "Blocks before the loop, with weights of their own. Default: 0.")
-    n_coda: int | None = described(None, "Blocks after the loop, with weights of their own. Default: 0.")
-    n_head: int | None = described(None, "Attention heads. Default: 4.")
-    n_embd: int | None = described(None, "Width, a multiple of n_head. Default: 128.")
-    n_loops: int | None = described(None, "Loops at the end of training and by default afterwards. Default: 4.")
-    input_injection: str | None = described(
-        None, "How the prompt enters every loop: add, multiply or none. Default: add."
-    )
-    initializer_range: float | None = described(
-        None, "Standard deviation of the initial weights, embeddings included. Default: 0.1."
+    n_layer: int | None = from_start("n_layer")
+    n_prelude: int | None = from_start("n_prelude")
+    n_coda: int | None = from_start("n_coda")
+    n_head: int | None = from_start("n_head")
+    n_embd: int | None = from_start("n_embd")
+    n_loops: int | None = from_start("n_loops")
+    input_injection: str | None = from_start("input_injection")
+    initializer_range: float | None = from_start("initializer_range")
+    initial_model: str | None = described(
+        None, "Looped language model to start from, folder or repository; the sizes are its own."
     )
     gpt2: str | None = described(
         None,
         "GPT-2 to start from, folder or repository: its first n_prelude and last n_coda blocks run once, others loop.",
     )
-    initial_model: str | None = described(
-        None, "Looped language model to start from, folder or repository; the sizes are its own."
-    )
-    attn_implementation: str = described("auto", "eager, sdpa, ...; auto: eager on a CPU, sdpa on a GPU.")
 
     @property
     def source(self) -> str | None:
@@ -87,7 +86,7 @@ class LMOptimizationArguments(OptimizationArguments):
 class LMArguments(FieldGroups):
     """All fields of a run; building it refuses what cannot be trained before anything is read or written."""
 
-    model: ModelArguments
+    model: LMModelArguments
     text: TextArguments
     loops: LoopArguments
     optimization: LMOptimizationArguments
@@ -123,7 +122,7 @@ class LMArguments(FieldGroups):
         return self.loops.schedule(self.model.n_loops)
 
 
-def sizes_of(model: ModelArguments) -> tuple[dict[str, Any], dict[str, Any], float]:
+def sizes_of(model: LMModelArguments) -> tuple[dict[str, Any], dict[str, Any], float]:
     """
     Return the sizes that the model to start from fixes, the defaults of the others, and its number of positions.
 

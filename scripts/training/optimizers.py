@@ -5,7 +5,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from scripts.common.devices import has_bfloat16
-from scripts.training.arguments import OptimizationArguments
+from scripts.training.argument_groups import OptimizationArguments
 
 
 class _Float32ForBfloat16(TorchFunctionMode):
@@ -39,23 +39,26 @@ class Muon(torch.optim.Muon):
             return super().step(closure)
 
 
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """The blocks of a model: those of the prelude, of the loop and of the coda."""
+    return [*model.transformer.prelude, *model.transformer.h, *model.transformer.coda]
+
+
 def build_optimizers(
-    model: nn.Module, arguments: OptimizationArguments, hint_reader: nn.Module | None = None
+    model: nn.Module, arguments: OptimizationArguments, beside: nn.Module | None = None
 ) -> list[torch.optim.Optimizer]:
     """
     Return AdamW for all parameters, or Muon for the matrices of the blocks and AdamW for the others.
 
-    The blocks are those of the loop, the prelude and the coda. The parameters of `hint_reader`, which is no part of
-    the model, are trained by AdamW.
+    The parameters of `beside`, which is no part of the model, are trained by AdamW.
 
     Weight decay acts on matrices and embeddings, not on biases and norms. Every parameter group carries its peak rate
     as `peak_lr`.
     """
     matrices = set()
     if arguments.optimizer == "muon":
-        parts = (model.transformer.prelude, model.transformer.h, model.transformer.coda)
-        matrices = {id(p) for blocks in parts for p in blocks.parameters() if p.ndim == 2}
-    trained = nn.ModuleList(filter(None, (model, hint_reader)))
+        matrices = {id(p) for block in blocks_of(model) for p in block.parameters() if p.ndim == 2}
+    trained = nn.ModuleList(filter(None, (model, beside)))
     others = [p for p in trained.parameters() if id(p) not in matrices]
     groups = [
         {"params": [p for p in others if p.ndim >= 2], "weight_decay": arguments.weight_decay},

@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from random import Random
@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from scripts import train_lm
+from scripts.common.fields import read_mapping
 from scripts.training import arguments, lm_arguments
 from tests.fuzz.outcome import ODD, ODD_WORDS, Fault, check, describe, some
 
@@ -40,6 +41,8 @@ def parse(parser: Callable[[Sequence[str]], Any], argv: list[str], names: list[s
 
 def agree(value: Any, word: str) -> bool:
     """Whether a field holds what was written."""
+    if isinstance(value, Mapping):
+        return value == read_mapping("mapping", word)
     if isinstance(value, bool) or value is None:
         return str(value).lower() == word.strip().lower()
     if isinstance(value, int | float):

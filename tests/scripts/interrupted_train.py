@@ -42,7 +42,7 @@ def main():
             for number in signals:
                 os.kill(os.getpid(), number)
         if here and index + 1 == step and kind == "not_finite":
-            measured[0] = float("nan")
+            measured["loss"] = measured["loss"] * float("nan")
         return measured
 
     def save_state(self, output_dir):

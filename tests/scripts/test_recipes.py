@@ -20,11 +20,8 @@ def test_every_recipe_builds_and_says_where_it_comes_from(path):
         model = LoopedGPT2ForInContextRegression(arguments.config)
     assert model.num_parameters() < 948_000
     last = arguments.optimization.max_steps - 1
-    stream = arguments.stream
-    assert (stream.n_dims_active.at(last), stream.n_points.at(last)) == (
-        arguments.task.n_dims,
-        arguments.task.n_points,
-    )
+    sizes = {"n_dims_active": arguments.task.n_dims, "n_points": arguments.task.n_points}
+    assert arguments.stream.sizes_at(last) == arguments.stream.task.sizes == sizes
     assert arguments.n_loops_schedule.at(last) == arguments.model.n_loops
 
 

@@ -18,10 +18,13 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression, LoopedGPT2LMHeadModel
 from scripts import train_lm
+from scripts.training.run_folder import RunError, RunFolder
 from scripts.training.text_file import TextFile
 from scripts.training.text_tokenizer import build_tokenizer
+from scripts.training.trainer import Trainer
 
 
+pytestmark = pytest.mark.filterwarnings("ignore")
 SMALL = {
     "max_steps": 6,
     "batch_size": 4,
@@ -67,9 +70,9 @@ def train(corpus, monkeypatch):
         AcceleratorState._reset_state(reset_partial_state=True)
         with monkeypatch.context() as patch:
             patch.setattr(sys, "argv", ["train_lm.py", *flags(corpus, output_dir, **changes)])
-            patch.setattr(train_lm, "keep_freed_memory", lambda: None)
+            patch.setattr("scripts.training.launch.keep_freed_memory", lambda: None)
             patch.setattr("scripts.training.launch.use_all_cores", lambda n_local_processes: None)
-            folder = train_lm.RunFolder(output_dir)
+            folder = RunFolder(output_dir)
             patch.setattr("scripts.training.launch.RunFolder", lambda path: folder)
             try:
                 train_lm.main()
@@ -90,7 +93,7 @@ def stop_in_step_3(monkeypatch):
 
     @contextmanager
     def stop():
-        training_step = train_lm.LMTrainer.training_step
+        training_step = Trainer.training_step
 
         def stop_in_step_3(self, index, batch):
             if index == 2:
@@ -98,25 +101,19 @@ def stop_in_step_3(monkeypatch):
             return training_step(self, index, batch)
 
         with monkeypatch.context() as patch, pytest.raises(SystemExit) as stopped:
-            patch.setattr(train_lm.LMTrainer, "training_step", stop_in_step_3)
+            patch.setattr(Trainer, "training_step", stop_in_step_3)
             yield
         assert stopped.value.code == 128 + signal.SIGTERM
 
     return stop
 
 
-def log_of(folder):
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "tokens_per_second"} for line in lines]
-
-
-@pytest.mark.filterwarnings("ignore")
 def test_a_run_that_failed_before_its_first_step_leaves_nothing_to_the_next(train, corpus, tmp_path, monkeypatch):
     def fail(self, model):
-        raise train_lm.RunError("no memory")
+        raise RunError("no memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_lm.LMTrainer, "prepare", fail)
+        patch.setattr(Trainer, "prepare", fail)
         with pytest.raises(SystemExit, match="no memory"):
             train(tmp_path / "run", tokenizer="bpe:270")
     (tmp_path / "other.txt").write_text("another text " * 99)
@@ -128,16 +125,14 @@ def test_a_run_that_failed_before_its_first_step_leaves_nothing_to_the_next(trai
     assert vocabularies[0] == vocabularies[1]
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_a_stopped_run_goes_on_bit_for_bit(train, stop_in_step_3, corpus, tmp_path, weights):
+def test_a_stopped_run_goes_on_bit_for_bit(train, stop_in_step_3, corpus, tmp_path, assert_same_bits, log_of):
     settings = {"validation_file": corpus / "train.txt", "tokenizer": "bpe:270", "average_decay": 0.5}
     train(tmp_path / "whole", **settings)
     with stop_in_step_3():
         train(tmp_path / "stopped", **settings)
     assert not (tmp_path / "stopped" / "model.safetensors").exists()
     train(tmp_path / "stopped", **settings)
-    first, second = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert_same_bits(tmp_path / "whole", tmp_path / "stopped")
     log = log_of(tmp_path / "whole")
     # a report is the mean since the one before, and the stopped run reported in step 3
     assert [line for line in log_of(tmp_path / "stopped") if line["step"] in (2, 6)] == [
@@ -155,8 +150,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(train, stop_in_step_3, corpus, tmp_pa
     assert model.generate(**prompt, max_new_tokens=2, n_loops=5, do_sample=False).shape[1] == n_tokens
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_two_processes_train_the_same_model(train, run_program, corpus, tmp_path, weights):
+def test_two_processes_train_the_same_model(train, run_program, corpus, tmp_path, weights, log_of):
     settings = {"train_file": corpus / "train.jsonl", "text_column": "body"}
     train(tmp_path / "one", **settings)
     result = run_program(["scripts/train_lm.py", *flags(corpus, tmp_path / "two", **settings)], n_processes=2)
@@ -166,9 +160,8 @@ def test_two_processes_train_the_same_model(train, run_program, corpus, tmp_path
         assert first == pytest.approx(second, rel=1e-3)
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     for name in one:
-        if name.endswith("c_attn.bias"):  # attention does not depend on the keys' bias: Adam follows its round-off
-            continue
-        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-4, msg=name)
+        if not name.endswith("c_attn.bias"):  # no attention depends on the keys' bias: Adam follows its round-off
+            torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-4, msg=name)
 
 
 STILL = {"max_steps": 1, "learning_rate": 0, "muon_learning_rate": 0, "loop_window": None}
@@ -198,7 +191,6 @@ def looped(tmp_path_factory, corpus):
     return folder
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_it_starts_from_a_gpt2(train, gpt2, tmp_path):
     train(tmp_path / "run", **OWN_SIZES | STILL | {"gpt2": gpt2, "n_prelude": 1, "n_coda": 1, "n_loops": 3})
     model = LoopedGPT2LMHeadModel.from_pretrained(tmp_path / "run")
@@ -210,7 +202,6 @@ def test_it_starts_from_a_gpt2(train, gpt2, tmp_path):
     torch.testing.assert_close(model(ids, n_loops=1).logits, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_it_starts_from_a_looped_model_and_keeps_all_of_it(train, looped, tmp_path, weights):
     train(tmp_path / "run", **OWN_SIZES | STILL | {"initial_model": looped, "n_loops": 5, "n_positions": None})
     before, after = weights(looped), weights(tmp_path / "run")
@@ -226,8 +217,9 @@ def test_it_starts_from_a_looped_model_and_keeps_all_of_it(train, looped, tmp_pa
     assert (recipe["n_layer"], recipe["n_head"], recipe["n_positions"]) == (2, 3, 20)
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_a_second_stage_learns_on_from_the_first_and_goes_on_when_stopped(train, stop_in_step_3, tmp_path, weights):
+def test_a_second_stage_learns_on_from_the_first_and_goes_on_when_stopped(
+    train, stop_in_step_3, tmp_path, assert_same_bits, log_of
+):
     train(tmp_path / "first", max_steps=20)
     settings = OWN_SIZES | {"initial_model": tmp_path / "first", "n_loops_min": None, "n_loops_start": None}
     train(tmp_path / "second", **settings)
@@ -237,12 +229,10 @@ def test_a_second_stage_learns_on_from_the_first_and_goes_on_when_stopped(train,
         train(tmp_path / "stopped", **settings)
     assert not (tmp_path / "stopped" / "model.safetensors").exists()
     train(tmp_path / "stopped", **settings)
-    first, second = weights(tmp_path / "second"), weights(tmp_path / "stopped")
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert_same_bits(tmp_path / "second", tmp_path / "stopped")
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_a_run_goes_on_with_the_same_text_wherever_it_lies(train, stop_in_step_3, corpus, tmp_path, weights):
+def test_a_run_goes_on_with_the_same_text_wherever_it_lies(train, stop_in_step_3, corpus, tmp_path, assert_same_bits):
     files = {"train_file": "train.txt", "validation_file": "held_out.txt"}
     for name in files.values():
         shutil.copy(corpus / "train.txt", tmp_path / name)
@@ -263,11 +253,9 @@ def test_a_run_goes_on_with_the_same_text_wherever_it_lies(train, stop_in_step_3
     (tmp_path / "train.txt").unlink()
     (tmp_path / "held_out.txt").rename(tmp_path / "elsewhere.txt")
     train(tmp_path / "run", train_file=tmp_path / "moved.md.gz", validation_file=tmp_path / "elsewhere.txt")
-    first, second = weights(tmp_path / "whole"), weights(tmp_path / "run")
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert_same_bits(tmp_path / "whole", tmp_path / "run")
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_run_of_an_older_version_goes_on(train, tmp_path):
     train(tmp_path / "run")
     path = tmp_path / "run" / "recipe.yaml"
@@ -280,8 +268,7 @@ def test_a_run_of_an_older_version_goes_on(train, tmp_path):
     assert (tmp_path / "run" / "model.safetensors").exists()
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_rows_without_text_are_counted_in_the_log(train, tmp_path):
+def test_rows_without_text_are_counted_in_the_log(train, tmp_path, log_of):
     rows = [{"text": "a text of some words"}, {"text": None}, {"text": 3}, {"title": "none"}]
     (tmp_path / "c.ndjson.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, rows * 9)).encode()))
     train(tmp_path / "run", train_file=tmp_path / "c.ndjson.gz")
@@ -393,7 +380,6 @@ def material(tmp_path_factory, corpus, gpt2, looped):
     return folder
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", BAD)
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(train, material, tmp_path, name, capsys):
     changes, message = BAD[name]
@@ -412,7 +398,6 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(train, mat
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_corrected_command_is_taken(train, material, tmp_path):
     with pytest.raises(SystemExit):
         train(tmp_path / "run", train_file=material / "trian.txt")

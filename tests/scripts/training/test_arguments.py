@@ -36,7 +36,93 @@ def test_the_mapping_rebuilds_the_arguments(write_recipe):
     assert Arguments.from_dict(arguments.as_dict()) == arguments
 
 
+def parsed(*flags, **fields):
+    return parse_arguments([*(f"--{name}={value}" for name, value in (GOOD | fields).items()), *flags])
+
+
+def test_mappings_of_a_recipe_and_of_the_command_line_are_the_same(write_recipe):
+    settings = {"noise_std": 0.5}
+    schedules = {"n_points": {"start": 3, "interval": 7}, "n_loops": {"start": 2, "interval": 9, "hold": 1}}
+    task = {"task": "noisy_linear_regression"}
+    arguments = parse_arguments(
+        ["--recipe", write_recipe(GOOD | task | {"task_settings": settings, "schedules": schedules})]
+    )
+    flags = parsed("--schedules", "{n_points: {start: 3, interval: 7}, n_loops: {start: 2, interval: 9, hold: 1}}")
+    assert flags.task.schedules == arguments.task.schedules
+    assert parsed(**task, task_settings="{noise_std: 5e-1}", schedules=yaml.safe_dump(schedules)) == arguments
+    assert Arguments.from_dict(arguments.as_dict()) == arguments
+    assert Arguments.from_dict(yaml.safe_load(yaml.safe_dump(arguments.as_dict()))) == arguments
+    assert arguments.stream.task.noise_std == 0.5
+    assert [arguments.n_loops_schedule.at(step) for step in (0, 9, 10, 19)] == [2, 2, 3, 4]
+
+
+def test_a_schedule_is_what_the_fields_of_its_size_make():
+    fields = {"n_points_start": 3, "n_points_interval": 7, "n_dims_start": 2, "n_dims_interval": 9}
+    by_fields = parsed(**fields, curriculum_hold=4, n_loops_start=3, n_loops_interval=5)
+    growth = "n_points: {start: 3, increment: 2, interval: 7, hold: 4}, n_loops: {start: 3, increment: 2, interval: 5}"
+    by_schedules = parsed(schedules=f"{{n_dims_active: {{start: 2, interval: 9, hold: 4}}, {growth}}}")
+    for step in range(100):
+        assert by_fields.stream.sizes_at(step) == by_schedules.stream.sizes_at(step)
+        assert by_fields.n_loops_schedule.at(step) == by_schedules.n_loops_schedule.at(step)
+
+
+def test_sizes_of_a_task_are_recorded_in_one_way():
+    by_settings = parse_arguments(["--task=decision_tree", "--task_settings={depth: 2, n_dims: 6}", *RUN])
+    by_fields = parse_arguments(["--task=decision_tree", "--task_settings={depth: 2}", "--n_dims=6", *RUN])
+    assert by_settings == by_fields
+    recorded = by_settings.as_dict()
+    assert (recorded["n_dims"], recorded["n_points"], recorded["task_settings"]) == (6, 41, {"depth": 2})
+
+
+def test_components_of_a_mixture_are_settings_of_a_task():
+    components = "{components: {linear_regression: 2, noisy_linear_regression: {weight: 1, noise_std: 0.5}}}"
+    task = parsed(task="mixture", task_settings=components).stream.task
+    assert task.components["noisy_linear_regression"].noise_std == 0.5
+    assert [component.n_dims for component in task.components.values()] == [5, 5]
+
+
+RUN = ("--max_steps=10", "--output_dir=out")
+TREE = {"task": "decision_tree"}
+BAD_MAPPINGS = {
+    "misspelt setting": (TREE | {"task_settings": {"dept": 3}}, "got `dept`, did you mean `depth`?"),
+    "setting of another task": ({"task_settings": {"depth": 3}}, "`task_settings`: the settings of linear_regression"),
+    "setting of another type": (TREE | {"task_settings": {"depth": "deep"}}, "`depth` must be a number, got 'deep'"),
+    "setting out of range": (TREE | {"task_settings": {"depth": 0}}, "`depth` must be an integer >= 1, got 0"),
+    "no mapping": ({"task_settings": "3"}, "`task_settings` must hold a mapping of names to values"),
+    "list": ({"schedules": [1]}, "`schedules` must hold a mapping of names to values, got list"),
+    "setting given twice": ({"task_settings": {"n_dims": 4}}, "`n_dims` is given by itself and in `task_settings`"),
+    "component": (
+        {"task": "mixture", "task_settings": "{components: {noisy_linear_regression: {weight: 1, noise_std: loud}}}"},
+        "`task_settings` hold a value of another type",
+    ),
+    "size given twice": (
+        {"schedules": {"n_points": {"start": 3}}, "n_points_interval": 7},
+        "`n_points_interval` is of `n_points`: they grow by `schedules` too, so leave it out",
+    ),
+    "loops given twice": (
+        {"schedules": {"n_loops": {"start": 3}}, "n_loops_start": 7},
+        "`n_loops_start` is of `n_loops`: they grow by `schedules` too, so leave it out",
+    ),
+    "hold of nothing": (
+        {"schedules": {"n_points": {"start": 3}, "n_dims_active": {"start": 3}}, "curriculum_hold": 7},
+        "`curriculum_hold` is of n_dims_active, n_points alone: leave it out",
+    ),
+    "unknown size": (
+        {"schedules": {"n_point": {"start": 3}}},
+        "`schedules` are of n_points, n_dims_active, n_loops, got `n_point`, did you mean `n_points`?",
+    ),
+    "unknown part": (
+        {"schedules": {"n_points": {"start": 3, "intervall": 3}}},
+        "`schedules`: `n_points` has start, increment, interval, hold, got `intervall`, did you mean `interval`?",
+    ),
+    "no start": ({"schedules": {"n_points": {"interval": 3}}}, "`n_points` must be a mapping with a `start`"),
+    "number as a schedule": ({"schedules": {"n_points": 3}}, "`n_points` must be a mapping with a `start`, got 3"),
+    "part of another type": ({"schedules": {"n_points": {"start": 2.5}}}, "`start` of `n_points` must be an integer"),
+    "start above the end": ({"schedules": {"n_points": {"start": 12}}}, "`schedules`: `n_points`: "),
+    "loops above the end": ({"schedules": {"n_loops": {"start": 30}}}, "`n_loops_start` to `n_loops`"),
+}
 BAD_FIELDS = {
+    **BAD_MAPPINGS,
     "misspelt": ({"n_lops": 3}, "unknown field `n_lops`, did you mean `n_loops`?"),
     "wrong type": ({"n_loops": "many"}, "--n_loops"),
     "float for int": ({"batch_size": 2.5}, "--batch_size"),
@@ -49,7 +135,10 @@ BAD_FIELDS = {
     "window without injection": ({"input_injection": "none", "loop_window": 3}, "`loop_window` must be left out"),
     "drawn loops": ({"n_loops_start": 4, "n_loops_min": 5}, "`n_loops_min` must be in 1 ... the first loop count 4"),
     "points": ({"n_points_start": 12}, "`n_points_start` to `n_points`"),
-    "positions": ({"n_positions": 20}, "`n_positions` must be >= 2 * `n_points` - 1 = 21, got 20"),
+    "positions": (
+        {"n_positions": 20},
+        "`n_positions` must be >= 21, the tokens of a prompt",
+    ),
     "steps": ({"max_steps": 0}, "`max_steps` must be >= 1, got 0"),
     "rate": ({"learning_rate": -1}, "`learning_rate` must be a finite number >= 0"),
     "warm-up": (
@@ -64,7 +153,7 @@ BAD_FIELDS = {
     "hints": ({"hint_weight": -1}, "`hint_weight` must be a finite number >= 0, got -1.0"),
     "class without hints": (
         {"task": "relu_2nn_regression", "hint_weight": 1},
-        "the function class relu_2nn_regression has no hints: leave out `hint_weight`",
+        "the task relu_2nn_regression has no hints: leave out `hint_weight`",
     ),
     "average": ({"average_decay": 1.0}, "`average_decay` must be in (0, 1), got 1.0"),
     "seed": ({"seed": -1}, "`seed` must be >= 0"),

@@ -43,7 +43,7 @@ def test_operations_are_the_sum_of_all_steps(recipe, drawn):
     expected = 0
     for step in range(40):
         n_loops, window = arguments.loops.at(step, 4, arguments.optimization.seed)
-        n_tokens = 2 * arguments.stream.n_points.at(step) - 1
+        n_tokens = 2 * arguments.stream.sizes_at(step)["n_points"] - 1
         expected += 8 * n_tokens * (24 * 16**2 + 4 * n_tokens * 16) * (n_loops + 2 * window)
     assert training_flops(arguments) == expected
 

@@ -5,7 +5,7 @@ import torch
 
 from scripts.training import optimizers
 from scripts.training.arguments import OptimizationArguments
-from scripts.training.hints import HintReader
+from scripts.training.objectives.hints import HintReader
 from scripts.training.optimizers import Muon, build_optimizers, learning_rate_factor
 
 

@@ -7,7 +7,7 @@ from accelerate.state import PartialState
 from torch import nn
 
 from modeling_looped_gpt2 import LoopedGPT2Config
-from scripts.training.objectives import OBJECTIVES, Objective, Regression
+from scripts.training.objectives import OBJECTIVES, Regression
 from tasks import TASKS
 
 
@@ -180,9 +180,7 @@ def test_vectors_are_predicted_as_values_are():
     torch.testing.assert_close(means["error_at_last_point"], last.detach())
 
 
-def test_every_task_has_an_objective_whose_answers_it_scores():
-    for task in TASKS.values():
-        assert issubclass(OBJECTIVES[task.objective], Objective)
+def test_a_task_scores_the_answers_of_its_objective():
     task = TASKS["linear_regression"](n_dims=2, n_points=5)
     prompts = task.sample(4, torch.Generator().manual_seed(0))
     answers = Regression().answers(model_of("regression").eval(), prompts)

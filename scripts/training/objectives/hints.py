@@ -1,9 +1,41 @@
 """Learning from hints: the states of a model are asked, while it trains, for what the function itself would tell."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
+
+from scripts.training.objectives.common import Batch, Means, Objective
+
+
+class Hints(Objective):
+    """
+    Another objective and, after every loop of the window, how far the hints read from the states are from true.
+
+    The second loss is weighted by loops and tokens as the first is; after the last loop it is logged as `hint_error`.
+
+    Args:
+        objective ([`Objective`]):
+            The first loss, whose answers are those of both; of a head that returns `loop_hidden_states`.
+        weight (`float`):
+            Of the second loss, > 0.
+        reader ([`HintReader`]):
+            Reads the hints; trained beside the model.
+    """
+
+    def __init__(self, objective: Objective, weight: float, reader: "HintReader"):
+        self.objective, self.weight, self.module = objective, weight, reader
+        self.model_class, self.auto_class = objective.model_class, objective.auto_class
+        self.answers = objective.answers
+
+    def __call__(self, model: nn.Module, batch: Batch, loops: Mapping[str, int | None]) -> tuple[torch.Tensor, Means]:
+        """As the first objective, of a batch that has `hints` `(B, P, H)` too."""
+        prompts = {name: values for name, values in batch.items() if name != "hints"}
+        outputs = model(**self.objective.arguments(prompts), **loops, output_loop_hidden_states=True)
+        loss, means = self.objective.losses(outputs, prompts)
+        errors = self.module(outputs.loop_hidden_states, batch["hints"])
+        loss = loss + self.weight * self.objective.mean_of(errors)
+        return loss, means | {"hint_error": errors[-1].mean().detach()}
 
 
 class HintReader(nn.Module):
