@@ -23,10 +23,10 @@ def check_at_least(least: int, group: object, *names: str):
             raise ValueError(f"`{name}` must be >= {least}, got {value}.")
 
 
-def schedule_of(where: str, *numbers: int) -> Schedule:
+def schedule_of(where: str, **numbers: int) -> Schedule:
     """The [`Schedule`] of these numbers; raises `ValueError` that says `where` they are given."""
     try:
-        return Schedule(*numbers)
+        return Schedule(**numbers)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 
@@ -77,8 +77,8 @@ class LoopArguments:
     def schedule(self, n_loops: int) -> Schedule:
         """Loops at every step, before any draw, for a model of `n_loops`."""
         start = n_loops if self.n_loops_start is None else self.n_loops_start
-        growth = (self.n_loops_increment, self.n_loops_interval, self.n_loops_hold)
-        return schedule_of("`n_loops_start` to `n_loops`", start, n_loops, *growth)
+        growth = {part: getattr(self, f"n_loops_{part}") for part in ("increment", "interval", "hold")}
+        return schedule_of("`n_loops_start` to `n_loops`", start=start, end=n_loops, **growth)
 
     def at(self, step: int, n_loops: int, seed: int) -> tuple[int, int | None]:
         """Loops and window of `step` in a run of finally `n_loops`; the window is `None` where it is all of them."""

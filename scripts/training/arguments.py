@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Literal
 
 from modeling_looped_gpt2 import LoopedGPT2Config
 from scripts.common.fields import MAPPING, FieldGroups, described, read_mapping, unknown
@@ -110,47 +110,36 @@ class TaskArguments:
                 raise ValueError(f"`{changed[0]}` is of `{size}`: {cause}, so leave it out.")
         if self.curriculum_hold and not by_fields:
             raise ValueError(f"`curriculum_hold` is of {', '.join(OWN_FIELDS.values())} alone: leave it out.")
-        for size, growth in self.schedules.items():
-            if size not in sizes and size != "n_loops":
-                names = [*sizes, "n_loops"]
+        for size in self.schedules:
+            if size not in (names := [*sizes, "n_loops"]):
                 raise ValueError(f"`schedules` are of {', '.join(names)}, {unknown('got', size, names)}.")
-            check_schedule(size, growth)
 
     def size_schedules(self, task: Task) -> dict[str, Schedule]:
         """The sizes of `task` at every step."""
         schedules = {}
         for name, size in OWN_FIELDS.items():
-            if size in task.sizes:
-                start, *growth = (getattr(self, f"{name}_{part}") for part in GROWTH)
-                end = task.sizes[size]
-                numbers = (end if start is None else start, end, *growth, self.curriculum_hold)
-                schedules[size] = schedule_of(f"`{name}_start` to `{name}`", *numbers)
-        for size, growth in self.schedules.items():
-            schedules[size] = schedule_of(f"`schedules`: `{size}`", *numbers_of(growth, task.sizes[size]))
-        return schedules
+            if size in task.sizes and size not in self.schedules:
+                end, growth = task.sizes[size], {part: getattr(self, f"{name}_{part}") for part in GROWTH}
+                growth |= {"start": end if growth["start"] is None else growth["start"], "hold": self.curriculum_hold}
+                schedules[size] = schedule_of(f"`{name}_start` to `{name}`", end=end, **growth)
+        return schedules | {size: self.schedule(size, task.sizes[size]) for size in self.schedules}
+
+    def schedule(self, size: str, end: int) -> Schedule:
+        """What `schedules` hold for a size that is finally `end`; raises `ValueError` where that is no schedule."""
+        growth, known = self.schedules[size], [item.name for item in fields(Schedule) if item.name != "end"]
+        if not isinstance(growth, Mapping) or "start" not in growth:
+            raise ValueError(f"`schedules`: `{size}` must be a mapping with a `start`, got {growth!r}.")
+        for part, value in growth.items():
+            if part not in known:
+                raise ValueError(f"`schedules`: `{size}` has {', '.join(known)}, {unknown('got', part, known)}.")
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ValueError(f"`schedules`: `{part}` of `{size}` must be an integer, got {value!r}.")
+        return schedule_of(f"`schedules`: `{size}`", end=end, **growth)
 
 
 def changed_fields(group: object, *names: str) -> list[str]:
     """Those of the fields `names` of a group that have another value than their default."""
-    defaults = {item.name: item.default for item in fields(group)}
-    return [name for name in names if getattr(group, name) != defaults[name]]
-
-
-def check_schedule(name: str, growth: Any):
-    """Raise `ValueError` unless `growth` is the schedule `name` as a recipe gives it: integers, `start` among them."""
-    known = [item.name for item in fields(Schedule) if item.name != "end"]
-    if not isinstance(growth, Mapping) or "start" not in growth:
-        raise ValueError(f"`schedules`: `{name}` must be a mapping with a `start`, got {growth!r}.")
-    for part, value in growth.items():
-        if part not in known:
-            raise ValueError(f"`schedules`: `{name}` has {', '.join(known)}, {unknown('got', part, known)}.")
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise ValueError(f"`schedules`: `{part}` of `{name}` must be an integer, got {value!r}.")
-
-
-def numbers_of(growth: Mapping[str, int], end: int) -> list[int]:
-    """The numbers of a [`Schedule`] to `end` that a recipe gives as `growth`."""
-    return [{"end": end, **growth}.get(item.name, item.default) for item in fields(Schedule)]
+    return [item.name for item in fields(group) if item.name in names and getattr(group, item.name) != item.default]
 
 
 @dataclass
@@ -209,16 +198,15 @@ class Arguments(FieldGroups):
 
     def _move_loops(self):
         """Let `schedules` of the loops be what their own fields say, which are recorded."""
-        growth = self.task.schedules.pop("n_loops", None)
-        if growth is None:
+        if "n_loops" not in self.task.schedules:
             return
-        names = [f"n_loops_{part}" for part in (*GROWTH, "hold")]
-        if changed := changed_fields(self.loops, *names):
+        names = {part: f"n_loops_{part}" for part in (*GROWTH, "hold")}
+        if changed := changed_fields(self.loops, *names.values()):
             raise ValueError(f"`{changed[0]}` is of `n_loops`: they grow by `schedules` too, so leave it out.")
-        start, _, *numbers = numbers_of(growth, self.model.n_loops)
-        for name, value in zip(names, (start, *numbers), strict=True):
-            setattr(self.loops, name, value)
-        self.loops.__post_init__()
+        schedule = self.task.schedule("n_loops", self.model.n_loops)
+        for part, name in names.items():
+            setattr(self.loops, name, getattr(schedule, part))
+        del self.task.schedules["n_loops"]
 
     @property
     def config(self) -> LoopedGPT2Config:

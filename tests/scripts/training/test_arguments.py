@@ -119,7 +119,7 @@ BAD_MAPPINGS = {
     "number as a schedule": ({"schedules": {"n_points": 3}}, "`n_points` must be a mapping with a `start`, got 3"),
     "part of another type": ({"schedules": {"n_points": {"start": 2.5}}}, "`start` of `n_points` must be an integer"),
     "start above the end": ({"schedules": {"n_points": {"start": 12}}}, "`schedules`: `n_points`: "),
-    "loops above the end": ({"schedules": {"n_loops": {"start": 30}}}, "`n_loops_start` to `n_loops`"),
+    "loops above the end": ({"schedules": {"n_loops": {"start": 30}}}, "`schedules`: `n_loops`: "),
 }
 BAD_FIELDS = {
     **BAD_MAPPINGS,
