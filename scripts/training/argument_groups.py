@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from modeling_looped_gpt2 import LoopedGPT2Config
-from modeling_looped_gpt2.configuration_looped_gpt2 import INPUT_INJECTIONS
 from scripts.common.fields import described
 from tasks.curriculum import Schedule, draw_n_loops
 
@@ -43,7 +42,7 @@ class ModelArguments:
     n_head: int = described(8, "Attention heads.")
     n_embd: int = described(256, "Width, a multiple of n_head.")
     n_loops: int = described(20, "Loops at the end of training and by default afterwards (the paper's b).")
-    input_injection: Literal[tuple(INPUT_INJECTIONS)] = described("add", "How the prompt enters every loop.")
+    input_injection: str = described("add", "How the prompt enters every loop: add, multiply, none, ...")
     initializer_range: float = described(0.02, "Standard deviation of the blocks' initial weights.")
     attn_implementation: str = described("auto", "eager, sdpa, ...; auto: eager on a CPU, sdpa on a GPU.")
     initial_model: str | None = described(None, "Folder or Hub repository of a model that the run starts from.")

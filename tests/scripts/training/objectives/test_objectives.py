@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import PartialState
-from torch import nn
 
 from modeling_looped_gpt2 import LoopedGPT2Config
 from scripts.training.objectives import OBJECTIVES, Regression
@@ -163,21 +162,14 @@ def test_answers_do_not_look_at_labels():
 
 
 def test_vectors_are_predicted_as_values_are():
-    """A head of K values a point, all of them at once."""
-
-    class Head(nn.Module):
-        def forward(self, xs, ys, labels, n_loops, loop_window, output_loop_predictions):
-            predictions = ys.unsqueeze(1) * self.weight
-            loss = (predictions - labels.unsqueeze(1)).square().mean()
-            return type("Output", (), {"loss": loss, "loop_predictions": predictions})
-
-    head = Head()
-    head.weight = nn.Parameter(torch.randn(2, 1, 3))
-    batch = {"xs": torch.randn(4, 5, 2), "ys": torch.randn(4, 5, 3), "labels": torch.randn(4, 5, 3)}
-    loss, means = Regression()(head, batch, LOOPS)
+    model = Regression.model_class(LoopedGPT2Config(**SIZES, n_outputs=2)).train()
+    batch = {"xs": torch.randn(4, 5, 2), "ys": torch.randn(4, 5, 2), "labels": torch.randn(4, 5, 2)}
+    loss, means = Regression()(model, batch, LOOPS)
     torch.testing.assert_close(loss.detach(), means["loss"])
-    last = (batch["ys"] * head.weight[-1] - batch["labels"])[:, -1].square().sum(dim=1).mean()
-    torch.testing.assert_close(means["error_at_last_point"], last.detach())
+    answers = Regression().answers(model.eval(), batch)
+    assert answers.shape == (4, 5, 2)
+    last = mean((answers[:, -1] - batch["labels"][:, -1]).square().sum(dim=1))
+    torch.testing.assert_close(means["error_at_last_point"], last)
 
 
 def test_a_task_scores_the_answers_of_its_objective():
