@@ -7,6 +7,9 @@ from .functions.relu_2nn_regression import Relu2nnRegression
 from .functions.sparse_linear_regression import SparseLinearRegression
 from .making import TASKS, make_task, task_fields
 from .mixture import Mixture
+from .sequences.pointer_chains import PointerChains
+from .tables.random_tables import RandomTables
+from .tables.real_tables import RealTables
 
 
 TASKS.update(
@@ -17,6 +20,9 @@ TASKS.update(
         SparseLinearRegression,
         DecisionTree,
         Relu2nnRegression,
+        PointerChains,
+        RandomTables,
+        RealTables,
         Mixture,
     )
 )

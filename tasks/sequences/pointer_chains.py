@@ -1,55 +1,107 @@
 """Pointer chains: prompts whose answer takes as many dependent look-ups as a chain is long."""
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 
+from ..common import Prompts, Task, check_at_least_one
 
-def sample_chains(n_prompts: int, n_nodes: int, max_hops: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+
+@dataclass(frozen=True)
+class PointerChains(Task):
     """
-    Draw prompts that list where every node points and ask where the chain of every node ends.
+    Where every node points, and the question where the chain of every node ends.
 
-    The nodes, numbered 0 ... n_nodes - 1, form chains of random order in which each node points to the next and the
-    last to itself. A prompt lists all pairs (node, pointer) in random order and then all nodes, in another, as
-    queries. The answer to a query is the last node of its chain, `hops` pointers away.
+    The N nodes, tokens 0 ... N - 1, form chains of random order in which each node points to the next and the last to
+    itself. A prompt lists all pairs (node, pointer) in random order and then all nodes, in another, as queries. The
+    answer to a query is the last node of its chain.
 
     Args:
-        n_prompts (`int`):
-            P >= 1.
-        n_nodes (`int`):
+        n_nodes (`int`, defaults to 12):
             N >= 2.
-        max_hops (`int`):
+        max_hops (`int`, defaults to 4):
             Longest chain, in pointers from its first node to its last, in 1 ... N - 1.
-        generator (`torch.Generator`):
-            On the CPU; decides all.
-
-    Returns:
-        `dict` of `torch.LongTensor`: `input_ids` `(P, 3 N)`, and for the last N of them, the queries, `answers`
-        `(P, N)` and `hops` `(P, N)`.
-
-    Raises:
-        `ValueError`: a number is out of its range.
     """
-    if n_prompts < 1 or n_nodes < 2:
-        raise ValueError(f"`n_prompts` must be >= 1 and `n_nodes` >= 2, got {n_prompts} and {n_nodes}.")
-    if not 1 <= max_hops < n_nodes:
-        raise ValueError(f"`max_hops` must be in 1 ... `n_nodes` - 1 = {n_nodes - 1}, got {max_hops}.")
 
-    def permutations() -> torch.Tensor:
-        return torch.rand(n_prompts, n_nodes, generator=generator).argsort(dim=1)
+    name = "pointer_chains"
+    description = "chains of pointers"
+    objective = "answer_slots"
+    score_name = "share of wrong answers"
+    place_name = "pointers to follow"
 
-    nodes = permutations()  # chain after chain
-    ends = torch.rand(n_prompts, n_nodes, generator=generator) < 1 / (max_hops + 1)
-    length = torch.zeros(n_prompts, dtype=torch.long)
-    for place in range(n_nodes):
-        ends[:, place] |= (length == max_hops) | (place == n_nodes - 1)
-        length = torch.where(ends[:, place], 0, length + 1)
-    pointers, answers, hops = nodes.clone(), nodes.clone(), torch.zeros_like(nodes)
-    for place in reversed(range(n_nodes - 1)):
-        goes_on = ~ends[:, place]
-        pointers[goes_on, place] = nodes[goes_on, place + 1]
-        answers[goes_on, place] = answers[goes_on, place + 1]
-        hops[goes_on, place] = hops[goes_on, place + 1] + 1
+    n_nodes: int = 12
+    max_hops: int = 4
 
-    pair_order, query_order = permutations(), permutations()
-    pairs = torch.stack((nodes.gather(1, pair_order), pointers.gather(1, pair_order)), dim=-1).flatten(1)
-    queries, answers, hops = (values.gather(1, query_order) for values in (nodes, answers, hops))
-    return {"input_ids": torch.cat((pairs, queries), dim=1), "answers": answers, "hops": hops}
+    def __post_init__(self):
+        check_at_least_one(n_nodes=self.n_nodes, max_hops=self.max_hops)
+        if self.n_nodes < 2:
+            raise ValueError(f"`n_nodes` must be >= 2, got {self.n_nodes}.")
+        if self.max_hops >= self.n_nodes:
+            raise ValueError(f"`max_hops` must be in 1 ... `n_nodes` - 1 = {self.n_nodes - 1}, got {self.max_hops}.")
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {"max_hops": self.max_hops}
+
+    @property
+    def model_fields(self) -> dict[str, int]:
+        return {"vocab_size": self.n_nodes, "n_positions": 3 * self.n_nodes}
+
+    def check_sizes(self, max_hops: int | None = None):
+        if max_hops is not None:
+            check_at_least_one(max_hops=max_hops)
+            if max_hops > self.max_hops:
+                raise ValueError(f"`max_hops` must be <= that of the task, {self.max_hops}, got {max_hops}.")
+
+    def sample(
+        self, n_prompts: int, generator: torch.Generator, with_hints: bool = False, max_hops: int | None = None
+    ) -> Prompts:
+        """
+        Draw prompts, as [`Task.sample`] says.
+
+        Returns:
+            int64 of shape `(B, 3 N)`: `input_ids`, and `labels`, of the last N the answers, -100 elsewhere.
+        """
+        max_hops = self.max_hops if max_hops is None else max_hops
+        check_at_least_one(n_prompts=n_prompts)
+        self.check_sizes(max_hops=max_hops)
+        if with_hints:
+            self.check_hints()
+
+        def permutations() -> torch.Tensor:
+            return torch.rand(n_prompts, self.n_nodes, generator=generator, device=generator.device).argsort(dim=1)
+
+        nodes = permutations()  # chain after chain
+        ends = torch.rand(n_prompts, self.n_nodes, generator=generator, device=generator.device) < 1 / (max_hops + 1)
+        ends[:, -1] = True
+        length = torch.zeros_like(nodes[:, 0])
+        for place in range(self.n_nodes):
+            ends[:, place] |= length == max_hops
+            length = torch.where(ends[:, place], 0, length + 1)
+        pointers = torch.where(ends, nodes, nodes.roll(-1, dims=1))
+        order = permutations()
+        pairs = torch.stack((nodes.gather(1, order), pointers.gather(1, order)), dim=-1).flatten(1)
+        input_ids = torch.cat((pairs, nodes.gather(1, permutations())), dim=1)
+        labels = torch.full_like(input_ids, -100)
+        labels[:, -self.n_nodes :] = self.follow(input_ids)[0]
+        return {"input_ids": input_ids, "labels": labels}
+
+    def follow(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The node that the chain of each query ends with, and the pointers from the query to it: `(B, N)` each."""
+        pairs, nodes = input_ids[:, : 2 * self.n_nodes].unflatten(1, (-1, 2)), input_ids[:, 2 * self.n_nodes :]
+        pointers = torch.empty_like(nodes).scatter(1, pairs[..., 0], pairs[..., 1])
+        hops = torch.zeros_like(nodes)
+        for _ in range(self.max_hops):
+            following = pointers.gather(1, nodes)
+            hops += following != nodes
+            nodes = following
+        return nodes, hops
+
+    def score(self, answers: np.ndarray, prompts: Prompts) -> np.ndarray:
+        """Shares of wrong answers to the queries 0, 1, ... `max_hops` pointers from them, `(B, max_hops + 1)`."""
+        hops = self.follow(prompts["input_ids"])[1].numpy()
+        is_wrong = (answers != prompts["labels"].numpy())[:, -self.n_nodes :]
+        has_hops = hops[..., None] == np.arange(self.max_hops + 1)  # (B, N, max_hops + 1)
+        n_queries, n_wrong = has_hops.sum(axis=1), (has_hops & is_wrong[..., None]).sum(axis=1)
+        return np.divide(n_wrong, n_queries, out=np.full(n_queries.shape, np.nan), where=n_queries > 0)
