@@ -10,13 +10,15 @@ import argparse
 import json
 import statistics
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from scripts.benchmarks.generation import build_models, cases, n_heads
+from scripts.benchmarks.printing import print_rows
+from scripts.benchmarks.timing import time_in_turns
 from scripts.common.devices import prepare_device
 from scripts.common.output_folder import OutputError, claim_own
 from scripts.common.records import write_atomically
@@ -57,17 +59,9 @@ def main():
     device = prepare_device()
     looped, stock = build_models(arguments, device)
     runs = cases(looped, stock, arguments)
-    for run in runs.values():
-        run(2)  # warms up
-    cache_bytes = {}
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in tqdm(range(arguments.repeats), desc="repeats"):
-        for name, run in runs.items():
-            started = time.perf_counter()
-            cache_bytes[name] = run(arguments.n_tokens)
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            seconds[name].append(time.perf_counter() - started)
+    cache_bytes = {name: run(arguments.n_tokens) for name, run in runs.items()}  # which warms up
+    steps = {name: partial(run, arguments.n_tokens) for name, run in runs.items()}
+    seconds = time_in_turns(steps, device, tqdm(range(arguments.repeats), desc="repeats"))
     n_tokens = arguments.n_tokens * arguments.batch_size
     rows = {
         name: {
@@ -79,10 +73,14 @@ def main():
         }
         for name in runs
     }
-    print(f"{'':>24}{'tokens/s':>10}{'of stock':>10}{'of no cache':>13}{'cache MiB':>11}{'parameters':>12}")
-    for name, row in rows.items():
-        numbers = f"{row['tokens_per_second']:>10.1f}{row['of_stock']:>10.2f}{row['of_no_cache']:>13.2f}"
-        print(f"{name:>24}{numbers}{row['cache_bytes'] / 2**20:>11.2f}{row['parameters']:>12,}")
+    cells = [
+        [
+            *(name, f"{row['tokens_per_second']:.1f}", f"{row['of_stock']:.2f}", f"{row['of_no_cache']:.2f}"),
+            *(f"{row['cache_bytes'] / 2**20:.2f}", f"{row['parameters']:,}"),
+        ]
+        for name, row in rows.items()
+    ]
+    print_rows(("", "tokens/s", "of stock", "of no cache", "cache MiB", "parameters"), cells)
     settings |= {"device": device.type, "threads": torch.get_num_threads()}
     write_atomically(arguments.output_dir / RESULT_FILE, json.dumps({"settings": settings, "rows": rows}, indent=1))
 

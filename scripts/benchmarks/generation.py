@@ -10,7 +10,6 @@ from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2LMHeadModel
 
 
 PROMPT_TOKENS = 16
-RESULT_FILE = "benchmark_lm.json"
 
 
 def n_heads(n_embd: int) -> int:

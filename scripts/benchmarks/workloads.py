@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Callable
 from itertools import islice
-from typing import Any
 
 import torch
 from torch import nn
@@ -13,13 +12,13 @@ from transformers import GPT2Config, GPT2Model
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
 from modeling_looped_gpt2.cache_looped_gpt2 import freeze
 from scripts.benchmarks.generation import build_models, cases
+from scripts.benchmarks.timing import Step
 from scripts.common.devices import fastest_attention, has_bfloat16
 from tasks import make_task
 from tasks.curriculum import Schedule
 from tasks.streams import Stream
 
 
-Step = Callable[[], Any]
 N_NEW_TOKENS = 64
 N_HEAD = 8
 

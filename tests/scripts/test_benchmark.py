@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from scripts import benchmark
+from scripts.benchmarks import adaptive_loops, scaling
 
 
 SIZES = {
@@ -24,9 +25,9 @@ SMALL = [word for name, value in SIZES.items() for word in (f"--{name}", str(val
 def run(monkeypatch, tmp_path):
     def run(*flags):
         monkeypatch.setattr(sys, "argv", ["benchmark.py", "--output_dir", str(tmp_path / "out"), *SMALL, *flags])
-        monkeypatch.setattr(benchmark, "SCALING", {"n_loops": (1, 3), "n_points": (2, 4), "batch_size": (1, 2)})
-        monkeypatch.setattr(benchmark, "LONG_LOOPS", 5)
-        monkeypatch.setattr(benchmark, "TOLERANCES", (0.1, 0.01))
+        monkeypatch.setattr(scaling, "SCALING", {"n_loops": (1, 3), "n_points": (2, 4), "batch_size": (1, 2)})
+        monkeypatch.setattr(adaptive_loops, "LONG_LOOPS", 5)
+        monkeypatch.setattr(adaptive_loops, "TOLERANCES", (0.1, 0.01))
         benchmark.main()
         return json.loads((tmp_path / "out" / "benchmark.json").read_text())
 
@@ -70,7 +71,7 @@ def test_every_row_is_measured_beside_the_naive_loop(run, make_model, tmp_path, 
         (["--compile", "fast"], "argument --compile: invalid choice: 'fast'"),
         (["--against", "nowhere:step"], "`against` must be module:function, got nowhere:step"),
         (["--against", "scripts.benchmark"], "`against` must be module:function"),
-        (["--against", "scripts.benchmark:LONG_LOOPS"], "`against` must be a function, got a int"),
+        (["--against", "scripts.benchmarks.adaptive_loops:LONG_LOOPS"], "`against` must be a function, got a int"),
     ],
 )
 def test_a_bad_flag_is_refused(flags, message, run, capsys):
