@@ -24,6 +24,7 @@ from scripts.benchmarks.printing import print_adaptive_loops, print_memory, prin
 from scripts.benchmarks.scaling import benchmark_scaling, plot_scaling
 from scripts.benchmarks.timing import Rows, benchmark_steps, matmul_peak
 from scripts.benchmarks.workloads import N_HEAD, N_NEW_TOKENS, Workload
+from scripts.common.counts import parse_counts
 from scripts.common.devices import prepare_device
 from scripts.common.model_loading import add_model_arguments, load_chosen
 from scripts.common.output_folder import claim_own
@@ -32,8 +33,8 @@ from tasks import TASKS, FunctionClass, make_task
 
 
 FUNCTION_CLASSES = [name for name, task in TASKS.items() if issubclass(task, FunctionClass)]
-SIZES = {"batch_size": 64, "n_dims": 20, "n_points": 41, "n_embd": 256, "n_loops": 30, "loop_window": 15}
-COUNTS = SIZES | {"n_queries": 1000, "repeats": 5}
+COUNTS = {"batch_size": 64, "n_dims": 20, "n_points": 41, "n_embd": 256, "n_loops": 30, "loop_window": 15}
+COUNTS |= {"n_queries": 1000, "repeats": 5}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -46,16 +47,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--task", choices=FUNCTION_CLASSES, default="linear_regression", help="Function class of that model."
     )
-    for name, default in COUNTS.items():
-        parser.add_argument(f"--{name}", type=int, default=default, help=f"Default: {default}.")
-    arguments = parser.parse_args()
-    for name in COUNTS:
-        if getattr(arguments, name) < 1:
-            parser.error(f"`{name}` must be >= 1, got {getattr(arguments, name)}")
+    arguments = parse_counts(parser, COUNTS, {"n_points": 3})
     if arguments.n_embd % N_HEAD:
         parser.error(f"`n_embd` must be a multiple of {N_HEAD}, the heads, got {arguments.n_embd}")
-    if arguments.n_points < 3:
-        parser.error(f"`n_points` must be >= 3, got {arguments.n_points}")
     if arguments.against:
         try:
             arguments.against = load_step(arguments.against)

@@ -19,12 +19,14 @@ from tqdm import tqdm
 from scripts.benchmarks.generation import build_models, cases, n_heads
 from scripts.benchmarks.printing import print_rows
 from scripts.benchmarks.timing import time_in_turns
+from scripts.common.counts import parse_counts
 from scripts.common.devices import prepare_device
 from scripts.common.output_folder import OutputError, claim_own
 from scripts.common.records import write_atomically
 
 
 RESULT_FILE = "benchmark_lm.json"
+COUNTS = {"n_tokens": 256, "n_loops": 12, "n_embd": 256, "vocab_size": 1024, "batch_size": 1, "repeats": 5}
 
 
 def speedup(reference: list[float], seconds: list[float]) -> float:
@@ -36,13 +38,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read and check the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--output_dir", type=Path, required=True, help="Folder of benchmark_lm.json.")
-    sizes = {"n_tokens": 256, "n_loops": 12, "n_embd": 256, "vocab_size": 1024, "batch_size": 1, "repeats": 5}
-    for name, default in sizes.items():
-        parser.add_argument(f"--{name}", type=int, default=default, help=f"Default: {default}.")
-    arguments = parser.parse_args()
-    for name in sizes:
-        if getattr(arguments, name) < 1:
-            parser.error(f"`{name}` must be >= 1, got {getattr(arguments, name)}")
+    arguments = parse_counts(parser, COUNTS)
     if arguments.n_embd % n_heads(arguments.n_embd):
         parser.error(f"`n_embd` must be a multiple of its {n_heads(arguments.n_embd)} heads, got {arguments.n_embd}")
     return arguments

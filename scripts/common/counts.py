@@ -1,0 +1,21 @@
+"""Flags that are counts, with their defaults."""
+
+import argparse
+from collections.abc import Mapping
+
+
+def parse_counts(
+    parser: argparse.ArgumentParser, counts: Mapping[str, int], least: Mapping[str, int] | None = None
+) -> argparse.Namespace:
+    """
+    Read the command line with a flag for every one of `counts`, by name its default.
+
+    Ends the program with status 2 and a message that names the flag of a count below its `least`, 1 unless given.
+    """
+    for name, default in counts.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"Default: {default}.")
+    arguments = parser.parse_args()
+    for name, smallest in (dict.fromkeys(counts, 1) | dict(least or {})).items():
+        if getattr(arguments, name) < smallest:
+            parser.error(f"`{name}` must be >= {smallest}, got {getattr(arguments, name)}")
+    return arguments
