@@ -24,7 +24,7 @@ from scripts import (
 )
 
 
-BESIDE = {evaluate: "measure", probe: "measure", plot: "draw", report: "page"}  # and the name of their work
+BESIDE = {evaluate: "measure", probe: "probe_states", plot: "draw", report: "page"}  # and the name of their work
 OWN = {
     tables: "train",
     chain_experiment: "train",

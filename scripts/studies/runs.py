@@ -1,0 +1,90 @@
+"""The trainings of a study: each by train.py in a process of its own, so that a study goes on where it was."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from scripts.common.devices import fastest_attention
+from scripts.common.model_loading import load_model
+from scripts.common.records import read_recipe
+from scripts.training.arguments import Arguments, parse_arguments
+from scripts.training.run_folder import FREE_FIELDS, RunError
+from tasks import Task
+from tasks.common import Prompts
+
+
+PROGRAM = Path(__file__).parents[1] / "train.py"
+BATCH_SIZE = 64
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """
+    One training of a study, and the model that it leaves.
+
+    Args:
+        flags (`Sequence[str]`):
+            Those of train.py.
+        arguments ([`Arguments`]):
+            What they say.
+    """
+
+    flags: Sequence[str]
+    arguments: Arguments
+
+    @classmethod
+    def of(cls, recipe: Path, output_dir: Path, overrides: Mapping[str, Any], more: Sequence[str] = ()) -> "StudyRun":
+        """
+        The run of a recipe of which some fields are overridden, and those in turn by `more` flags.
+
+        An override of `None` goes back to the field's default. Ends the program as `parse_arguments` does.
+        """
+        fields = read_recipe(recipe) | overrides
+        texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
+        words = [word for name, text in texts.items() if fields[name] is not None for word in (f"--{name}", text)]
+        flags = ["--output_dir", str(output_dir), *words, *more]
+        return cls(flags, parse_arguments(flags))
+
+    @property
+    def folder(self) -> Path:
+        """That of the run, and of the model in the end."""
+        return Path(self.arguments.run.output_dir)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The fields of the training that reach its weights."""
+        return {name: value for name, value in self.arguments.as_dict().items() if name not in FREE_FIELDS}
+
+    @property
+    def task(self) -> Task:
+        """What is learned."""
+        return self.arguments.stream.task
+
+    def load_model(self, device: torch.device) -> PreTrainedModel:
+        """The trained model."""
+        model_class = self.arguments.objective.model_class
+        return load_model(self.folder, model_class, attn_implementation=fastest_attention(device)).to(device)
+
+    def answers(
+        self, model: PreTrainedModel, prompts: Prompts, n_loops: int | None = None, every_loop: bool = False
+    ) -> np.ndarray:
+        """What the task scores, as the objective reads it, `(P, ...)`, or `(P, L, ...)` after every one of L loops."""
+        parts = zip(*(values.split(BATCH_SIZE) for values in prompts.values()), strict=True)
+        batches = (dict(zip(prompts, part, strict=True)) for part in parts)
+        answers = [self.arguments.objective.answers(model, batch, n_loops, every_loop) for batch in batches]
+        return torch.cat(answers).cpu().numpy()
+
+
+def train(run: StudyRun):
+    """Train to the end, from where it was; raises `RunError` where the training fails."""
+    result = subprocess.run([sys.executable, str(PROGRAM), *run.flags])
+    if result.returncode:
+        raise RunError(f"the training in {run.folder} ended with status {result.returncode}")
