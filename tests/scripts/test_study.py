@@ -2,13 +2,9 @@ import json
 import sys
 
 import pytest
-import torch
 
 from scripts import study
 from scripts.studies import runs
-from tasks import make_task
-from tasks.curriculum import Schedule
-from tasks.streams import Stream
 
 
 SMALL = (
@@ -53,13 +49,3 @@ def test_a_misspelt_field_is_refused_before_anything_is_trained(tmp_path, monkey
             study.main()
         assert "`recipe` is that of the study" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_pool_of_prompts_comes_again(tmp_path):
-    settings = (make_task("linear_regression", n_dims=2), 4, {"n_points": Schedule(3, 3)}, 0)
-    stream, endless = Stream(*settings, n_distinct_prompts=8), Stream(*settings)
-    for index in range(6):
-        assert torch.equal(stream.batch(index)["xs"], endless.batch(index % 2)["xs"])
-    assert not torch.equal(stream.batch(0)["xs"], stream.batch(1)["xs"])
-    with pytest.raises(ValueError, match="`n_distinct_prompts` must be a multiple of `batch_size` = 4, got 6"):
-        Stream(*settings, n_distinct_prompts=6)

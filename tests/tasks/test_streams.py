@@ -135,3 +135,13 @@ def test_bad_settings_are_refused():
         make_stream(schedules={"n_dims_active": Schedule(1, 7)})
     with pytest.raises(ValueError, match=r"`schedules` of linear_regression are of n_points, n_dims_.*, got `dims`"):
         make_stream(schedules={"dims": Schedule(1, 7)})
+
+
+def test_a_pool_of_prompts_comes_again():
+    settings = (make_task("linear_regression", n_dims=2), 4, {"n_points": Schedule(3, 3)}, 0)
+    stream, endless = Stream(*settings, n_distinct_prompts=8), Stream(*settings)
+    for index in range(6):
+        assert torch.equal(stream.batch(index)["xs"], endless.batch(index % 2)["xs"])
+    assert not torch.equal(stream.batch(0)["xs"], stream.batch(1)["xs"])
+    with pytest.raises(ValueError, match="`n_distinct_prompts` must be a multiple of `batch_size` = 4, got 6"):
+        Stream(*settings, n_distinct_prompts=6)
