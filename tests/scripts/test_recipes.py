@@ -4,7 +4,6 @@ import pytest
 import torch
 import yaml
 
-from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from scripts.training.arguments import parse_arguments
 
 
@@ -16,12 +15,13 @@ RECIPES = sorted(SCRIPTS.glob("recipes/*.yaml"))
 def test_every_recipe_builds_and_says_where_it_comes_from(path):
     assert path.read_text().startswith("# ")
     arguments = parse_arguments(["--recipe", str(path), "--output_dir", "out"])
+    config, model_class, stream = arguments.config, arguments.objective.model_class, arguments.stream
     with torch.device("meta"):
-        model = LoopedGPT2ForInContextRegression(arguments.config)
+        model = model_class(config)
     assert model.num_parameters() < 948_000
     last = arguments.optimization.max_steps - 1
-    sizes = {"n_dims_active": arguments.task.n_dims, "n_points": arguments.task.n_points}
-    assert arguments.stream.sizes_at(last) == arguments.stream.task.sizes == sizes
+    assert stream.sizes_at(last) == stream.task.sizes
+    assert stream.task.sizes.get("n_points") == arguments.task.n_points
     assert arguments.n_loops_schedule.at(last) == arguments.model.n_loops
 
 
