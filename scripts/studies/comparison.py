@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from matplotlib import pyplot as plt
 
-from scripts.evaluation.pictures import FLOOR, draw_curve, finish, loop_axis
+from scripts.evaluation.drawing import FLOOR, draw_curve, finish, loop_axis
 from scripts.studies.runs import StudyRun
 from tasks.metrics import curve_of
 from tasks.streams import make_generator
