@@ -93,9 +93,7 @@ def stop_in_step_3(monkeypatch):
 
     @contextmanager
     def stop():
-        training_step = Trainer.training_step
-
-        def stop_in_step_3(self, index, batch):
+        def stop_in_step_3(self, index, batch, training_step=Trainer.training_step):
             if index == 2:
                 os.kill(os.getpid(), signal.SIGTERM)
             return training_step(self, index, batch)
@@ -202,11 +200,9 @@ def test_it_starts_from_a_gpt2(train, gpt2, tmp_path):
     torch.testing.assert_close(model(ids, n_loops=1).logits, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_it_starts_from_a_looped_model_and_keeps_all_of_it(train, looped, tmp_path, weights):
+def test_it_starts_from_a_looped_model_and_keeps_all_of_it(train, looped, tmp_path, assert_same_bits):
     train(tmp_path / "run", **OWN_SIZES | STILL | {"initial_model": looped, "n_loops": 5, "n_positions": None})
-    before, after = weights(looped), weights(tmp_path / "run")
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert_same_bits(looped, tmp_path / "run")
     old, new = (LoopedGPT2LMHeadModel.from_pretrained(path) for path in (looped, tmp_path / "run"))
     changed = {name for name, value in old.config.to_dict().items() if new.config.to_dict()[name] != value}
     assert changed - {"_name_or_path", "bos_token_id", "eos_token_id", "pad_token_id"} == {"n_loops"}
@@ -383,11 +379,9 @@ def material(tmp_path_factory, corpus, gpt2, looped):
 @pytest.mark.parametrize("name", BAD)
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(train, material, tmp_path, name, capsys):
     changes, message = BAD[name]
-    places = {"train_file", "validation_file", "gpt2", "initial_model"}
-    changes = {
-        field: material / value if field in places and value and not value.startswith("./") else value
-        for field, value in changes.items()
-    }
+    for field in {"train_file", "validation_file", "gpt2", "initial_model"} & changes.keys():
+        if changes[field] and not changes[field].startswith("./"):
+            changes = changes | {field: material / changes[field]}
     with pytest.raises(SystemExit) as stopped:
         train(tmp_path / "run", **changes)
     said = capsys.readouterr().err
