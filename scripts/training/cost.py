@@ -1,6 +1,7 @@
 """What a training run takes: floating-point operations from its recipe alone, seconds from its log."""
 
 import math
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ def training_flops(arguments: Arguments) -> int:
     Floating-point operations of the matrix products of a run, a multiply-add counted as two.
 
     A block of width E costs 24 E^2 + 4 N E a token of an N-token prompt (projections and MLP, scores and weighted
-    sum); loops before the window run forward only, all else forward and backward, three times as much. What reads in
-    and out, and the optimizer, well under 1% together for a function class, are left out.
+    sum); loops before the window run forward only, all else forward and backward, three times as much. The coda runs
+    after every loop that is scored. What reads in and out, and the optimizer, well under 1% together for a function
+    class, are left out.
 
     Args:
         arguments ([`Arguments`]):
@@ -28,6 +30,7 @@ def training_flops(arguments: Arguments) -> int:
     config, stream, optimization, loops = arguments.config, arguments.stream, arguments.optimization, arguments.loops
     schedules = (*stream.schedules.values(), arguments.n_loops_schedule)
     changes = {step for schedule in schedules for step in _changes(schedule, optimization.max_steps)}
+    n_blocks = cache(partial(_passes, config, arguments.objective.scores_all_loops))
     total = 0
     for first, end in pairwise(sorted({0, *changes, optimization.max_steps})):
         n_tokens = stream.task.n_tokens(**stream.sizes_at(first))
@@ -35,14 +38,16 @@ def training_flops(arguments: Arguments) -> int:
         is_drawn = loops.n_loops_min is not None
         for step in range(first, end) if is_drawn else [first]:
             n_loops, loop_window = loops.at(step, config.n_loops, optimization.seed)
-            n_blocks = executed_blocks(config, n_loops) + 2 * executed_blocks(config, loop_window or n_loops)
-            total += block * n_blocks * (1 if is_drawn else end - first)
+            total += block * n_blocks(n_loops, loop_window) * (1 if is_drawn else end - first)
     return total * optimization.batch_size
 
 
-def executed_blocks(config: LoopedGPT2Config, n_loops: int) -> int:
-    """Blocks that run in a call of `n_loops`."""
-    return config.n_prelude + config.n_layer * n_loops + config.n_coda
+def _passes(config: LoopedGPT2Config, scores_all_loops: bool, n_loops: int, loop_window: int | None) -> int:
+    """Passes through a block in a step of these loops, those with a gradient counted three times."""
+    plan, window = config.plan(n_loops), loop_window or n_loops
+    n_scored = window if scores_all_loops or loop_window else 1
+    n_trained = len(plan.prelude) + sum(map(len, plan.loops[-window:])) + len(plan.coda) * n_scored
+    return 3 * n_trained + sum(map(len, plan.loops[:-window]))
 
 
 def _changes(schedule: Schedule, max_steps: int) -> range:

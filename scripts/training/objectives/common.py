@@ -28,11 +28,14 @@ class Objective:
             What loads it from its folder: `"AutoModel"` or `"AutoModelForCausalLM"`.
         answer_columns (`tuple[str]`):
             The columns of a batch that `forward` needs to answer.
+        scores_all_loops (`bool`):
+            Whether a call without a `loop_window` scores every loop; else it scores the last alone.
     """
 
     model_class: ClassVar[type[PreTrainedModel]]
     auto_class: ClassVar[str]
     answer_columns: ClassVar[tuple[str, ...]]
+    scores_all_loops: ClassVar[bool] = True
     # trained beside the model and left behind
     module: ClassVar[nn.Module | None] = None
 

@@ -19,6 +19,7 @@ class NextToken(Objective):
     model_class = LoopedGPT2LMHeadModel
     auto_class = "AutoModelForCausalLM"
     answer_columns = ("input_ids",)
+    scores_all_loops = False
 
     def arguments(self, batch: Batch) -> dict[str, Any]:
         """The columns; no cache is kept."""

@@ -11,7 +11,7 @@ from scripts.training.cost import recorded_cost, training_flops
 from tasks.curriculum import draw_n_loops
 
 
-@pytest.mark.parametrize("flags", [[], ["--n_layer", "2", "--seed", "1"]])
+@pytest.mark.parametrize("flags", [[], ["--n_layer", "2", "--seed", "1"], ["--n_prelude", "1", "--n_coda", "2"]])
 def test_operations_are_those_that_torch_counts(recipe, flags):
     sizes = ["--n_embd", "128", "--n_head", "2", "--n_points_start", "5", "--max_steps", "1", "--decay_steps", "0"]
     schedule = ["--n_loops", "4", "--n_loops_start", "4", "--warmup_steps", "0"]

@@ -6,7 +6,7 @@ import torch
 from scripts.training import optimizers
 from scripts.training.arguments import OptimizationArguments
 from scripts.training.objectives.hints import HintReader
-from scripts.training.optimizers import Muon, build_optimizers, learning_rate_factor
+from scripts.training.optimizers import Muon, blocks_of, build_optimizers, learning_rate_factor
 
 
 ARGUMENTS = OptimizationArguments(max_steps=100, warmup_steps=10, decay_steps=20, weight_decay=0.1)
@@ -25,6 +25,7 @@ def test_every_parameter_has_one_optimizer(make_model):
     blocks = [*transformer.prelude, *transformer.h, *transformer.coda]
     matrices = [id(p) for block in blocks for p in block.parameters() if p.ndim == 2]
     assert len(matrices) == 4 * 4
+    assert blocks_of(model) == blocks
     assert sorted(parameters_of(muon.param_groups)) == sorted(matrices)
     (only,) = build_optimizers(model, replace(ARGUMENTS, optimizer="adamw"))
     assert sorted(parameters_of(only.param_groups)) == sorted(together)
