@@ -18,6 +18,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from scripts.common.devices import prepare_device
+from scripts.common.fields import read_mapping
 from scripts.common.model_loading import add_model_arguments, check_name, load_chosen
 from scripts.common.output_folder import check_beside, make_folder, remove_drawings
 from scripts.common.records import METRICS_FILE, RecordError
@@ -36,6 +37,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     add_model_arguments(parser)
     parser.add_argument("--task", required=True, choices=TASKS, help="What the prompts are of.")
+    parser.add_argument(
+        "--task_settings", metavar="MAPPING", help="Its settings, e.g. '{noise_std: 0.5}'. Default: the training's."
+    )
     parser.add_argument("--output_dir", type=Path, required=True, help="Folder metrics.json is written to.")
     parser.add_argument("--n_prompts", type=int, default=1280, help="Fresh prompts. Default: 1280, as in the paper.")
     parser.add_argument(
@@ -108,7 +112,7 @@ def main():
     try:
         check_name(arguments.model)
         recipe = recipe_of(arguments.model, arguments.revision)
-        settings = settings_of(recipe, arguments.task)
+        settings = settings_of(recipe, arguments.task) | read_mapping("task_settings", arguments.task_settings)
         objective = OBJECTIVES[build_task(arguments.task, settings).objective]()
         model = load_chosen(arguments, prepare_device(), objective.model_class, objective.auto_class)
         answers = Answers(model, objective, PredictionCache(arguments.cache_dir), arguments.batch_size)

@@ -42,7 +42,7 @@ def build_task(name: str, settings: dict[str, Any]) -> Task:
     try:
         return make_task(name, **settings)
     except TypeError as error:  # text in the place of a number, deep in a mapping
-        raise ValueError(f"`task_settings` of the model's recipe are none of {name}: {error}.") from None
+        raise ValueError(f"`task_settings` hold a value of another type than {name} takes: {error}.") from None
 
 
 def task_for(name: str, settings: dict[str, Any], config: LoopedGPT2Config, n_points: int | None = None) -> Task:

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from modeling_looped_gpt2 import LoopedGPT2Config
+from modeling_looped_gpt2.loops_looped_gpt2 import INJECTIONS
 from scripts.common.fields import described
 from tasks.curriculum import Schedule, draw_n_loops
 
@@ -42,7 +43,7 @@ class ModelArguments:
     n_head: int = described(8, "Attention heads.")
     n_embd: int = described(256, "Width, a multiple of n_head.")
     n_loops: int = described(20, "Loops at the end of training and by default afterwards (the paper's b).")
-    input_injection: str = described("add", "How the prompt enters every loop: add, multiply, none, ...")
+    input_injection: str = described("add", f"How the prompt enters every loop: {', '.join(INJECTIONS)}.")
     initializer_range: float = described(0.02, "Standard deviation of the blocks' initial weights.")
     attn_implementation: str = described("auto", "eager, sdpa, ...; auto: eager on a CPU, sdpa on a GPU.")
     initial_model: str | None = described(None, "Folder or Hub repository of a model that the run starts from.")
@@ -93,8 +94,12 @@ class LoopArguments:
             raise ValueError(f"`loop_window` must be in 1 ... `n_loops` = {n_loops}, got {self.loop_window}.")
         if self.n_loops_min is not None and not 1 <= self.n_loops_min <= start:
             raise ValueError(f"`n_loops_min` must be in 1 ... the first loop count {start}, got {self.n_loops_min}.")
-        if config.input_injection == "none" and self.loop_window not in (None, n_loops):
-            raise ValueError("`loop_window` must be left out with `input_injection: none`, which trains all loops.")
+        enters_every_loop = INJECTIONS[config.input_injection].enters_every_loop
+        if not enters_every_loop and self.loop_window not in (None, n_loops):
+            raise ValueError(
+                f"`loop_window` must be left out with `input_injection: {config.input_injection}`, which trains all "
+                f"loops, got {self.loop_window}."
+            )
 
 
 @dataclass

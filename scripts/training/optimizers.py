@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from modeling_looped_gpt2.plan_looped_gpt2 import PARTS
 from scripts.common.devices import has_bfloat16
 from scripts.training.argument_groups import OptimizationArguments
 
@@ -41,7 +42,7 @@ class Muon(torch.optim.Muon):
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
     """The blocks of a model: those of the prelude, of the loop and of the coda."""
-    return [*model.transformer.prelude, *model.transformer.h, *model.transformer.coda]
+    return [block for part in PARTS for block in getattr(model.transformer, part)]
 
 
 def build_optimizers(

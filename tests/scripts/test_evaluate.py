@@ -52,6 +52,18 @@ def evaluate_small(run, model_folder, output_dir, *flags):
     return json.loads((output_dir / "metrics.json").read_text())
 
 
+def test_settings_of_the_task_can_be_given(run, model_folder, tmp_path, capsys):
+    plain, noiseless, strange = (tmp_path / name for name in ("plain", "noiseless", "strange"))
+    assert evaluate_small(run, model_folder, plain)["settings"]["limit"] == "ridge at the true noise"
+    given = evaluate_small(run, model_folder, noiseless, "--task_settings", "{noise_std: 0}")
+    assert given["settings"]["limit"] == "minimum-norm least squares"
+    assert given["limit"]["error"][-1] < 1e-9 < given["error_by_example"]["model"]["error"][-1]
+    for settings, message in (("{depth: 2}", "got `depth`"), ("[2]", "`task_settings`"), ("{noise_std: [1]}", "another type")):
+        with pytest.raises(SystemExit, match=message):
+            evaluate_small(run, model_folder, strange, "--task_settings", settings)
+    assert not strange.exists()
+
+
 def test_metrics_hold_what_the_model_and_the_baselines_do(run, model_folder, tmp_path, capsys):
     metrics = evaluate_small(run, model_folder, tmp_path / "new")
     assert metrics["settings"].items() >= {"n_points": 6, "n_loops": 4, "max_loops": 20, "normaliser": 3.0}.items()
