@@ -67,7 +67,7 @@ def loop_table(metrics: Metrics) -> dict[str, Any]:
     last_point, trained = metrics.error_by_loop["last_point"], metrics.settings.n_loops
     counts = sorted({1, max(1, trained // 2), trained, min(2 * trained, len(last_point)), len(last_point)})
     errors = {name: [metrics.error_by_loop[name][n - 1] for n in counts] for name in ("last_point", "mean")}
-    ratio = last_point[-1] / last_point[trained - 1]
+    ratio = last_point[-1] / last_point[trained - 1] if last_point[trained - 1] else None  # all answers are right
     return {"counts": counts, "trained": last_point[trained - 1], "most": last_point[-1], "ratio": ratio, **errors}
 
 

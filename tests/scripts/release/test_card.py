@@ -241,6 +241,11 @@ def test_a_repository_name_cannot_be_anything_else(repo_id, evaluated):
 # records of older versions, and records that hold what no division or power can take
 
 
+def test_a_model_without_an_error_has_a_card(evaluated, change):
+    change("metrics.json", lambda metrics: metrics["error_by_loop"].update(last_point=[0.5, 0.0, 0.0, 0.0]))
+    assert "At 4 loops the error with 4 examples is 0." in render_card(evaluated, REPO)
+
+
 def test_what_older_versions_did_not_record_is_left_out(evaluated, change):
     card = render_card(evaluated, REPO)
     change("recipe.yaml", lambda recipe: [recipe.pop(name) for name in ("optimizer", "warmup_steps", "seed")])
