@@ -30,11 +30,11 @@ __all__ = list(_CLASSES)
 
 def __getattr__(name: str):
     """
-    Import the model at the first use of a class: what it builds on takes transformers seconds to import.
+    Import the model at the first use of a class: the GPT-2 of transformers takes seconds to import.
 
     `save_pretrained` then writes the model's code and the `auto_map` that finds it beside the weights, so every saved
     folder loads through `AutoModel.from_pretrained(folder, trust_remote_code=True)` where this package is not
-    installed. The classes are not registered with `AutoModel` itself: it keeps one model a configuration class, and
+    installed. The classes are not registered with `AutoModel` itself: it knows one model per configuration class, and
     here the checkpoint decides whether that is the backbone or a head.
     """
     if name not in _CLASSES:

@@ -1,4 +1,4 @@
-"""What the arguments of the backbone must be, and what follows from them alone; errors come before any loop runs."""
+"""Checks of the backbone's arguments, and what follows from them alone; errors come before any loop runs."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +11,7 @@ from transformers.utils import TransformersKwargs
 
 # arguments that transformers hands to any model, down to its attention
 SHARED_ARGUMENTS = TransformersKwargs.__optional_keys__
-# what is looked at block by block, and so needs all rows to run all blocks
+# outputs with an entry per block, which need all rows to run all blocks
 BLOCK_OUTPUTS = ("output_hidden_states", "output_attentions")
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -23,7 +23,7 @@ def check_names(names: Iterable[str], forward: Callable, owner: str):
             known = {*inspect.signature(forward).parameters, *SHARED_ARGUMENTS} - {"kwargs"}
             close = get_close_matches(name, sorted(known), 1)
             hint = f", did you mean `{close[0]}`?" if close else "."
-            raise TypeError(f"`{name}` is no argument of {owner}.forward{hint}")
+            raise TypeError(f"`{name}` is not an argument of {owner}.forward{hint}")
 
 
 def check_loops(
@@ -33,7 +33,7 @@ def check_loops(
     batch_size: int | None = None,
     shows_loops: bool = False,
 ) -> tuple[int, int]:
-    """Return the most loops that a row runs and the window; the batch size is checked where it is given."""
+    """Return the largest number of loops of a row, and the window; the batch size is checked where it is given."""
     if isinstance(n_loops, torch.Tensor):
         least, most = _check_loops_per_row(n_loops, batch_size)
     elif not _is_integer(n_loops) or n_loops < 1:
@@ -55,7 +55,7 @@ def check_loops(
 
 
 def _check_loops_per_row(n_loops: torch.Tensor, batch_size: int | None) -> tuple[int, int]:
-    """The fewest and the most loops of a row."""
+    """Return the smallest and the largest number of loops of a row."""
     shape = tuple(n_loops.shape)
     if n_loops.dtype not in INTEGERS or len(shape) != 1 or 0 in shape or batch_size not in (None, shape[0]):
         rows = "" if batch_size is None else f" = {batch_size}"
@@ -76,7 +76,7 @@ def check_looks_at_loops(
     shows_loops: bool,
     kwargs: Mapping[str, object],
 ):
-    """Refuse what cannot be looked at where rows end after different loops."""
+    """Refuse outputs that have no meaning where rows end after different loops, and a bad `exit_tolerance`."""
     if exit_tolerance is not None:
         is_number = isinstance(exit_tolerance, Real) and not isinstance(exit_tolerance, bool)
         if not is_number or not 0 < exit_tolerance < float("inf"):
@@ -89,12 +89,12 @@ def check_looks_at_loops(
         for name, given in outputs.items():
             if given:
                 raise ValueError(
-                    f"`{name}` cannot be had with {argument}: rows end after different loops. Leave one out."
+                    f"`{name}` cannot be used with {argument}: rows end after different loops. Leave one out."
                 )
 
 
 def check_indices(name: str, indices: torch.LongTensor, n_rows: int):
-    """Refuse what is no index of an embedding of `n_rows`; looks at values where that costs no wait for a GPU."""
+    """Refuse anything but indices `(B, T)` below `n_rows`; values are checked on the CPU only: a GPU would wait."""
     if not isinstance(indices, torch.Tensor) or indices.ndim != 2 or indices.dtype not in (torch.int, torch.long):
         got = f"{indices.dtype} of shape {tuple(indices.shape)}" if isinstance(indices, torch.Tensor) else indices
         raise ValueError(f"`{name}` must be a `torch.LongTensor` of two dimensions, got {got!s:.80}.")
@@ -105,7 +105,7 @@ def check_indices(name: str, indices: torch.LongTensor, n_rows: int):
 
 
 def check_mask(attention_mask: torch.Tensor | None, batch_size: int, n_seen: int | torch.Tensor, n_tokens: int):
-    """Refuse a mask that is not of the tokens of the cache, `n_seen`, and of the call."""
+    """Refuse a mask without one entry for each token of the cache (`n_seen` of them) and of the call."""
     # a static cache keeps its length in a tensor; masks of four dimensions are the caller's own
     shape = getattr(attention_mask, "shape", ())
     if attention_mask is None or len(shape) == 4 or not isinstance(n_seen, int):
@@ -119,7 +119,7 @@ def check_mask(attention_mask: torch.Tensor | None, batch_size: int, n_seen: int
 
 
 def check_positions(position_ids: torch.LongTensor | None, batch_size: int, n_tokens: int, n_positions: int):
-    """Refuse positions that are not of the tokens of the call."""
+    """Refuse positions without one entry for each token of the call."""
     if position_ids is None:
         return
     check_indices("position_ids", position_ids, n_positions)
@@ -131,7 +131,7 @@ def check_positions(position_ids: torch.LongTensor | None, batch_size: int, n_to
 
 
 def next_positions(inputs_embeds: torch.Tensor, n_seen: int | torch.Tensor, n_positions: int) -> torch.LongTensor:
-    """Positions `(1, T)` of T tokens behind the `n_seen` of a cache; refuses those that the model does not have."""
+    """Return the positions `(1, T)` of T tokens after the `n_seen` of a cache; refuse more than the model has."""
     n_tokens = inputs_embeds.shape[1]
     # a static cache keeps its length in a tensor, which a check would have to wait for
     if isinstance(n_seen, int) and n_seen + n_tokens > n_positions:
@@ -142,7 +142,7 @@ def next_positions(inputs_embeds: torch.Tensor, n_seen: int | torch.Tensor, n_po
 def last_tokens(
     inputs_embeds: torch.Tensor, mask: torch.Tensor | None, n_seen: int | torch.Tensor
 ) -> torch.LongTensor:
-    """Places `(B,)` of each row's last token that the mask shows, of the T tokens behind `n_seen` of a cache."""
+    """Return for each row the index `(B,)` of the last token that the mask shows, among those after the cache's."""
     batch_size, n_tokens = inputs_embeds.shape[:2]
     last = torch.full((batch_size,), n_tokens - 1, device=inputs_embeds.device)
     if mask is None:
@@ -160,7 +160,7 @@ def last_tokens(
     if is_square:  # a token that is shown sees itself
         shown = shown[:, 0].diagonal(dim1=-2, dim2=-1)
         threshold = torch.finfo(mask.dtype).min / 2 if mask.is_floating_point() else 0
-    # in a row of padding alone, which nothing looks at, that is the last token of all
+    # in a row of padding alone, whose result nobody reads, this is the last token
     return last - (shown > threshold).int().flip(-1).argmax(-1)
 
 

@@ -20,7 +20,7 @@ class CacheByEitherName:
     """
     An output whose cache can be read as `cache`, its name since transformers 5.24, under older versions too.
 
-    To be derived from after an output class of transformers, whose own field of that name then comes first.
+    Name it after an output class of transformers among the bases: where that class has such a field, the field wins.
     """
 
     @property
@@ -29,7 +29,7 @@ class CacheByEitherName:
 
 
 def one_cache(cache: Cache | None, past_key_values: Cache | None) -> Cache | None:
-    """Return the cache that goes by one of two names; the older is deprecated where transformers deprecates it."""
+    """Return the cache given under either name; the older name is deprecated where transformers deprecates it."""
     if past_key_values is None:
         return cache
     if cache is not None:
@@ -41,7 +41,7 @@ def one_cache(cache: Cache | None, past_key_values: Cache | None) -> Cache | Non
 
 class Slot:
     """
-    The slot of one step, as the cache that a stock GPT-2 block updates: the block knows its own place alone.
+    The slot of one step, given to a stock GPT-2 block in the place of the cache: a block does not know its loop.
 
     Args:
         cache ([`~transformers.Cache`]):
@@ -95,7 +95,7 @@ class RunningRows:
             Keys and values of the new tokens of all rows, as the loop before left them, by the place of a step in its
             loop; updated here.
         place (`int`):
-            That of this step.
+            The place of this step in its loop.
     """
 
     def __init__(self, slot: Slot, rows: torch.LongTensor, latest: dict, place: int):
@@ -120,7 +120,7 @@ class RunningRows:
 def slots_of(
     cache: Cache | None, steps: Sequence[Step], rows: torch.LongTensor | None = None, latest: dict | None = None
 ) -> list[Slot | RunningRows | None]:
-    """Return what stands for the cache in each of `steps`, of all rows or of `rows` (see [`RunningRows`])."""
+    """Return what the block of each of `steps` gets as its cache, for all rows or `rows` (see [`RunningRows`])."""
     if cache is None:
         return [None] * len(steps)
     slots = [Slot(cache, step) for step in steps]
@@ -130,7 +130,7 @@ def slots_of(
 
 
 def fill(cache: Cache, loops: Sequence[Sequence[Step]], latest: dict[int, tuple[torch.Tensor, torch.Tensor]]):
-    """Leave the latest keys and values of every step of a loop in the slots of `loops`, which no row runs."""
+    """Write the latest keys and values of every step of a loop into the slots of `loops`, which no row has run."""
     for steps in loops:
         for place, step in enumerate(steps):
             if step.keeps:
@@ -138,7 +138,7 @@ def fill(cache: Cache, loops: Sequence[Sequence[Step]], latest: dict[int, tuple[
 
 
 def check_cache(cache: Cache | None, plan: Plan, loops_per_slot: int):
-    """Refuse what is no cache for calls of `plan`."""
+    """Refuse anything but a cache that fits calls of `plan`."""
     if cache is None:
         return
     if not hasattr(cache, "layers"):

@@ -45,7 +45,7 @@ class LoopedGPT2Config(GPT2Config):
         n_outputs (`int`, defaults to 1):
             Numbers in a value y of the regression head, in 1 ... `n_dims`.
         n_positions (`int`, defaults to 202):
-            Longest sequence in tokens, >= 1. An in-context prompt takes two tokens an example.
+            Longest sequence in tokens, >= 1. An in-context prompt takes two tokens per example.
         vocab_size (`int`, *optional*):
             Tokens of the vocabulary, >= 1. `None`: the model reads embeddings only and owns no token embedding.
         n_embd (`int`, defaults to 256), n_head (`int`, defaults to 8):
@@ -53,11 +53,11 @@ class LoopedGPT2Config(GPT2Config):
         resid_pdrop, embd_pdrop, attn_pdrop (`float`, default to 0.0):
             Dropout probabilities in [0, 1), active in training only.
         activation_function (`str`, defaults to `"gelu_pytorch_tanh"`):
-            Activation of the MLPs, a name of transformers'. The default is the function that GPT-2 calls `"gelu_new"`,
-            computed in one pass instead of eight.
+            Activation of the MLPs, by its name in transformers. The default is the function that GPT-2 calls
+            `"gelu_new"`, computed in one pass instead of eight.
         read_in_initializer_range (`float`, defaults to 0.25):
-            Standard deviation of the initial read-in weights, > 0. Far above GPT-2's 0.02 because the injected
-            prompt has to be heard beside a layer-normalised state of unit variance.
+            Standard deviation of the initial read-in weights, > 0. Far above GPT-2's 0.02, so that the injected
+            prompt is not negligible beside a layer-normalised state of unit variance.
         position_initializer_range (`float`, defaults to 0.1):
             Standard deviation of the initial position embeddings, > 0.
 
@@ -127,7 +127,7 @@ class LoopedGPT2Config(GPT2Config):
 
     @classmethod
     def _misspelt(cls, names: Iterable[str]) -> str | None:
-        """What to say of the first name that is almost that of a field."""
+        """Return a message about the first name that is almost that of a field, `None` where there is none."""
         fields = {item.name for item in dataclasses.fields(cls)}
         fields -= {item.name for item in dataclasses.fields(PreTrainedConfig)}
         # all names of special tokens are alike, and there are more of them than fields
@@ -135,7 +135,7 @@ class LoopedGPT2Config(GPT2Config):
         for name in names:
             close = get_close_matches(name, fields, 1, cutoff=0.8)
             if close and not hasattr(cls, name):
-                return f"`{name}` is no field of {cls.__name__}, did you mean `{close[0]}`?"
+                return f"`{name}` is not a field of {cls.__name__}, did you mean `{close[0]}`?"
         return None
 
     @classmethod
@@ -201,9 +201,9 @@ class LoopedGPT2Config(GPT2Config):
 
         Args:
             config ([`~transformers.GPT2Config`]):
-                Of any GPT-2.
+                The configuration of any GPT-2.
             changes:
-                Fields of this class that are to differ, e.g. `n_prelude=2, n_layer=8, n_coda=2, n_loops=4`.
+                Other values for fields of this class, e.g. `n_prelude=2, n_layer=8, n_coda=2, n_loops=4`.
         """
         fields = {item.name for item in dataclasses.fields(GPT2Config)} - {"architectures", "transformers_version"}
         settings = {name: getattr(config, name) for name in fields if hasattr(config, name)}
@@ -227,7 +227,9 @@ class LoopedGPT2Config(GPT2Config):
         if self.input_injection not in INJECTIONS:
             raise ValueError(f"`input_injection` must be one of {tuple(INJECTIONS)}, got {self.input_injection!r}.")
         if self.activation_function not in ACT2FN:
-            raise ValueError(f"`activation_function` must be one of transformers', got {self.activation_function!r}.")
+            raise ValueError(
+                f"`activation_function` must be the name of one in transformers, got {self.activation_function!r}."
+            )
         for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be in [0, 1), got {getattr(self, name)}.")

@@ -1,4 +1,4 @@
-"""What the estimators make of numbers in any container before a model sees them: checks and standardisation."""
+"""How the estimators check and standardise numbers, in any container, before a model sees them."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 
-# standard deviations at which a feature ends: of the standard normal ones that the models are trained on, one in 1.7
-# million lies beyond
+# a feature is clipped at so many standard deviations: of the standard normal numbers that the models are trained on,
+# one in 1.7 million lies beyond
 MAX_DEVIATION = 5.0
-# standard deviations beyond which a feature is unlike the examples and says nothing: of no distribution more than one
-# value in 400 lies beyond (Chebyshev)
+# a feature further away than so many is unlike the examples and counts as 0: at most one value in 400 lies beyond,
+# whatever the distribution (Chebyshev)
 UNLIKE_DEVIATION = 20.0
 
 
@@ -29,7 +29,7 @@ class Standardizer:
     def __init__(self, values: np.ndarray):
         self.exponent = np.frexp(np.abs(values).max(axis=0))[1]
         values = np.ldexp(values, -self.exponent)
-        self.mean = values[0] + (values - values[0]).mean(axis=0)  # that of equal values is exact
+        self.mean = values[0] + (values - values[0]).mean(axis=0)  # exact where all values are equal
         std = values.std(axis=0)
         self.std = np.where(std > 1e-12, std, 0.0)
 
@@ -54,7 +54,7 @@ def unpack(name: str, values: Any) -> Any:
     """Numbers in a container that scikit-learn reads, from one that it would misread; `name` is X or y in errors."""
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
-        return values.double().numpy() if values.is_floating_point() else values.numpy()  # bfloat16 is none of numpy's
+        return values.double().numpy() if values.is_floating_point() else values.numpy()  # numpy has no bfloat16
     if hasattr(values, "to_pandas") and not hasattr(values, "to_numpy"):  # of pyarrow or datasets
         values = values.to_pandas()
     if np.ma.is_masked(values):
@@ -73,7 +73,7 @@ def unpack_features(X: Any) -> Any:
 
 
 def _check_columns(frame: Any):
-    """Refuse a pandas frame with columns of no numbers or with missing values."""
+    """Refuse a pandas frame with columns that are not numeric or have missing values."""
     no_numbers = [column for column, values in frame.items() if not _is_numeric(values)]
     if no_numbers:
         raise ValueError(

@@ -1,7 +1,7 @@
 """scikit-learn estimators that fit by showing examples to a looped GPT-2; no weight changes.
 
-They live beside the model because they are installed with it, and are no part of it: no file of the model imports
-this one, so no checkpoint carries it, and only who imports it needs scikit-learn.
+They are installed with the model but are not part of it: no file of the model imports this one, so no checkpoint
+contains it, and only its users need scikit-learn.
 """
 
 import copy
@@ -26,7 +26,7 @@ from .modeling_looped_gpt2_classification import LoopedGPT2ForInContextClassific
 from .modeling_looped_gpt2_regression import LoopedGPT2ForInContextRegression
 
 
-# contexts times queries that are computed together: many make matrix products fast, but few bound the memory, and the
+# contexts times queries that are computed together: many make matrix products fast; few need little memory, and the
 # queries to one context attend to each other, which costs the square of their number
 ANSWERS_AT_A_TIME = 1024
 # contexts times queries that are worth a progress bar
@@ -39,7 +39,7 @@ class _InContextEstimator(BaseEstimator):
     model_class: type[LoopedGPT2InContextPreTrainedModel]
 
     def _validate(self, X: Any, *y: Any, **options) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """X in float64 and y, where it is given, after scikit-learn's checks and those of what it would misread."""
+        """Return X in float64, and y where it is given, after scikit-learn's checks and those that it lacks."""
         data = [unpack_features(X), *(unpack("y", values) for values in y)]
         try:
             # a wider float becomes infinite and is refused as such; scikit-learn's own sum over X may overflow
@@ -64,7 +64,7 @@ class _InContextEstimator(BaseEstimator):
             self.context_ = self.model_.encode_context(*contexts, n_loops=self.n_loops)
 
     def _ask(self, X: Any) -> Iterator[torch.Tensor]:
-        """Answers of every context `(n_contexts, n_queries, ...)` in float64, piece by piece."""
+        """Yield the answers of every context `(n_contexts, n_rows, ...)` in float64, for some rows of X at a time."""
         X = self._validate(X, reset=False)
         n_rows = max(1, ANSWERS_AT_A_TIME // self.n_contexts_)
         takes_long = self.n_contexts_ * len(X) > MANY_ANSWERS
@@ -84,7 +84,7 @@ class _InContextEstimator(BaseEstimator):
             model, names = self.model, _class_names(self.model)
         elif isinstance(self.model, str | os.PathLike):
             path = Path(self.model)
-            if not path.exists() and len(path.parts) > 1 and path.parent.is_dir():  # the Hub is not meant
+            if not path.exists() and len(path.parts) > 1 and path.parent.is_dir():  # cannot be meant as a repository
                 raise ValueError(f"`model` must be a folder, a Hub repository or a model: there is no folder {path}.")
             hub_arguments = {"revision": self.revision} if self.revision else {}
             model = self.model_class.from_pretrained(self.model, **hub_arguments)
@@ -110,14 +110,14 @@ class _InContextEstimator(BaseEstimator):
         return own_model
 
     def __getstate__(self) -> dict:
-        """What is pickled: a class from a checkpoint's own code would not be found in another process."""
+        """Pickle a model in the class of this package: another process does not find that of a checkpoint's code."""
         state = dict(super().__getstate__())
         if isinstance(self.model, torch.nn.Module) and self.model_class.__name__ in _class_names(self.model):
             state["model"] = self._in_own_class(self.model)
         return state
 
     def _deal(self, n: int) -> np.ndarray:
-        """Indices `(contexts, examples in each)`: all examples in their order where they fit into one context."""
+        """Deal n examples into contexts; returns indices `(n_contexts, n_examples)`, in order where one is enough."""
         max_examples = (self.model_.config.n_positions - 1) // 2
         if n <= max_examples:
             return np.arange(n)[None]
@@ -138,8 +138,8 @@ class InContextRegressor(RegressorMixin, _InContextEstimator):
     In-context regression with scikit-learn's interface: `fit` encodes the examples once, `predict` asks all queries.
 
     Features are standardised, and padded with zeros to the model's `n_dims`; y is brought to the scale the model was
-    trained on and back. More examples than the model has positions for are shuffled and dealt into contexts of equal
-    size, whose predictions are averaged: every example is used, up to `max_contexts` of them.
+    trained on and back. More examples than the model has positions for are shuffled and dealt into at most
+    `max_contexts` contexts of equal size, whose predictions are averaged.
 
     No feature can destroy an answer by itself. One that is constant in the examples says nothing. A value more than 5
     standard deviations from the examples' mean counts as 5, which is as far as the models see in training, and one
@@ -147,15 +147,15 @@ class InContextRegressor(RegressorMixin, _InContextEstimator):
 
     Args:
         model (`str`, `Path` or [`LoopedGPT2ForInContextRegression`]):
-            Folder or Hub repository of a model, or the model itself, of which a copy is used. The code of the
-            repository is not run: the classes of this package load it.
+            Folder or Hub repository of a model, or the model itself, which is copied. The code of the repository is
+            not run: the classes of this package load it.
         n_loops (`int`, *optional*, defaults to the model's):
             Loops, >= 1.
         y_std (`float`, *optional*, defaults to the square root of the number of features):
             Standard deviation to which y is scaled, in 1e-6 ... 1e6. The default is that of linear functions of
             standardised features with standard normal weights; sparse ones of the paper have 3 ** 0.5, trees 1.
         max_contexts (`int`, defaults to 16):
-            Most contexts that are encoded, >= 1. Examples beyond `max_contexts` full ones are left out at random.
+            Largest number of contexts, >= 1. Examples beyond so many full contexts are left out at random.
         revision (`str`, *optional*):
             Branch, tag or commit of a Hub repository.
         device (`str`, *optional*, defaults to where the model is, the CPU for one that is loaded):
@@ -163,15 +163,15 @@ class InContextRegressor(RegressorMixin, _InContextEstimator):
         random_state (`int`, `RandomState`, *optional*):
             Decides the shuffle, where there is one.
         verbose (`bool`, defaults to `True`):
-            Show the progress of `predict` on stderr, where that is a terminal and more than 4,096 queries, counted
-            once per context, are asked.
+            Show the progress of `predict` on stderr, where that is a terminal and queries times contexts are more than
+            4,096.
 
     Attributes:
         model_ ([`LoopedGPT2ForInContextRegression`]):
             The model, in the class of this package whatever was given: a fitted estimator can be pickled and loaded
             wherever the package is installed.
         context_ ([`~transformers.DynamicCache`]):
-            The encoded examples, one row a context.
+            The encoded examples, one row per context.
         n_contexts_ (`int`), n_examples_ (`int`):
             Contexts, and examples in each.
         n_features_in_ (`int`), feature_names_in_ (`ndarray`):
@@ -269,11 +269,11 @@ class InContextClassifier(ClassifierMixin, _InContextEstimator):
     """
     In-context classification with scikit-learn's interface, as [`InContextRegressor`] does regression.
 
-    Several contexts answer by the mean of their probabilities.
+    The probabilities of several contexts are averaged.
 
     Args:
         model (`str`, `Path` or [`LoopedGPT2ForInContextClassification`]):
-            Folder or Hub repository of a model, or the model itself, of which a copy is used.
+            Folder or Hub repository of a model, or the model itself, which is copied.
         n_loops, max_contexts, revision, device, random_state, verbose:
             As in [`InContextRegressor`].
 
@@ -332,7 +332,7 @@ class InContextClassifier(ClassifierMixin, _InContextEstimator):
 
     def predict_proba(self, X) -> np.ndarray:
         """
-        Probabilities of the classes at every row of X.
+        Return the probabilities of the classes at every row of X.
 
         Args:
             X (array-like of shape `(n_queries, n_features)`):
@@ -349,7 +349,7 @@ class InContextClassifier(ClassifierMixin, _InContextEstimator):
         return torch.cat([part[..., :n_classes].softmax(dim=-1).mean(dim=0) for part in self._ask(X)]).numpy()
 
     def predict(self, X) -> np.ndarray:
-        """The most probable label at every row of X `(n_queries, n_features)`, `(n_queries,)`."""
+        """Return the most probable label, `(n_queries,)`, at every row of X `(n_queries, n_features)`."""
         check_is_fitted(self)
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 

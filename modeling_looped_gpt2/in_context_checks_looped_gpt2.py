@@ -1,4 +1,4 @@
-"""What an in-context head refuses: shapes, dtypes and numbers that it cannot answer from."""
+"""Checks of the input and the numbers of an in-context head."""
 
 import torch
 from transformers.cache_utils import Cache
@@ -35,14 +35,14 @@ class InContextChecks:
         """Refuse examples that do not fit behind `n_seen` tokens and before a query."""
         self._check_points(xs, ys, (self.config.n_positions - n_seen - 1) // 2)
         self._check_shape("ys", ys, xs)
-        self._check_ys(ys)  # its last is seen here
+        self._check_ys(ys)  # the last one too: a query sees it
 
     def _check_points(self, xs: torch.Tensor, ys: torch.Tensor, max_points: int):
         self._check_values("xs", xs)
         batch_size, n_points = xs.shape[:2]
         if n_points > max_points:
             raise ValueError(
-                f"`xs` must hold 1 to {max_points} points (`n_positions` = {self.config.n_positions} tokens, two an "
+                f"`xs` must hold 1 to {max_points} points (`n_positions` = {self.config.n_positions} tokens, two per "
                 f"example and one for the query), got {n_points}."
             )
         self._check_tensor("ys", ys)
@@ -64,7 +64,7 @@ class InContextChecks:
             raise ValueError(f"`{name}` must be a torch.Tensor, got {type(values).__name__}: use `torch.as_tensor`.")
 
     def _check_values(self, name: str, xs: torch.Tensor):
-        """Refuse what is no xs `(B, P, D)`."""
+        """Refuse anything but finite xs `(B, P, D)`."""
         self._check_tensor(name, xs)
         n_dims = self.config.n_dims
         if xs.ndim != 3 or xs.shape[-1] != n_dims or 0 in xs.shape:
@@ -87,13 +87,13 @@ class InContextChecks:
         )
 
     def _check_embeds(self, embeds: torch.Tensor) -> torch.Tensor:
-        """Return embedded values; refuse those whose square overflows: a layer norm would make nothing of them."""
+        """Return embedded values; refuse those whose square overflows: a layer norm would turn them into 0."""
         if self._looks_at_values():
             self._check_finite(embeds.float().square().sum(dim=-1))
         return embeds
 
     def _check_finite(self, numbers: torch.Tensor) -> torch.Tensor:
-        """Return what the model has computed; refuse what has overflowed on its way."""
+        """Return numbers that the model has computed; refuse those that have overflowed."""
         if self._looks_at_values() and not numbers.isfinite().all():
             raise ValueError(
                 f"The numbers overflow: `xs` or `ys` are too large for a model in {self.dtype}, or its weights are "

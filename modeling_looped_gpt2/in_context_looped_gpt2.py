@@ -1,4 +1,4 @@
-"""What all in-context heads share: prompts that are answered at every x, and contexts that are encoded once."""
+"""The base of all in-context heads: prompts that are answered at every x, and contexts that are encoded once."""
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ from .masks_looped_gpt2 import make_mask, see_context, see_examples_before
 from .modeling_looped_gpt2 import LoopedGPT2PreTrainedModel
 
 
-# queries that are run together: attention among them costs their square, and none of it is looked at
+# queries that run together: attention among them costs the square of their number, and its result is masked out
 QUERIES_AT_A_TIME = 256
 
 
@@ -68,7 +68,7 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
         output_loop_hidden_states: bool,
         **kwargs,
     ) -> ModelOutput:
-        """What `forward` does in every head, given its arguments; what is left in `kwargs` goes to the backbone."""
+        """Do what `forward` does in every head, with its arguments; `kwargs` go to the backbone."""
         self._check_names(kwargs)
         self._check_prompt(xs, ys, labels)
         looks_at_loops = {
@@ -106,7 +106,7 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
         )
 
     def _embed_prompt(self, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
-        """The tokens x_1 y_1 ... x_P `(B, 2 P - 1, E)`: the last y has no one to see it."""
+        """The tokens x_1 y_1 ... x_P `(B, 2 P - 1, E)`: no token comes after the last y and sees it."""
         return self._embed_examples(xs, ys[:, : xs.shape[1] - 1])
 
     def encode_context(
@@ -117,10 +117,10 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
         context: Cache | None = None,
     ) -> Cache:
         r"""
-        Run examples once and keep their keys and values, for any number of queries and of examples to come.
+        Run examples once and keep their keys and values, for later queries and examples.
 
-        Examples do not see what comes after them, so a context is the same whatever is asked of it, and one more
-        example costs two tokens. B batch, P examples, D `config.n_dims`.
+        Examples do not see what comes after them, so a context does not depend on the queries, and one more example
+        costs two tokens. B batch, P examples, D `config.n_dims`.
 
         Args:
             xs (`torch.FloatTensor` of shape `(B, P, D)`), ys (`torch.Tensor` of shape `(B, P, ...)`):
@@ -128,7 +128,7 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
             n_loops (`int`, *optional*, defaults to that of `context` or else to `config.n_loops`):
                 Loops of the context and of every query to it, >= 1.
             context ([`~transformers.Cache`], *optional*):
-                A context of as many loops that the examples are added to, in place.
+                A context of the same number of loops; the examples are added to it in place.
 
         Returns:
             [`~transformers.DynamicCache`]: the context, a stock cache: loop l and block i own slot `l * n_layer + i`.
@@ -156,7 +156,7 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
         try:
             self._check_finite(outputs.last_hidden_state)
         except ValueError:
-            outputs.cache.crop(-2 * xs.shape[1])  # leaves a context that was to grow as it was
+            outputs.cache.crop(-2 * xs.shape[1])  # a context that was given stays as it was
             raise
         return outputs.cache
 
@@ -174,12 +174,12 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
             context ([`~transformers.Cache`]):
                 What `encode_context` returned for the same B; it stays as it is.
             output_loop_predictions (`bool`, defaults to `False`):
-                Answer after every loop instead of the last alone, for little more time. Not for a model with a coda.
+                Answer after every loop, not only after the last, for little more time. Not for a model with a coda.
 
         Returns:
             `torch.FloatTensor` of shape `(B, Q, ...)`: what `forward` gives for the last point after as many loops as
             the context was encoded with, predictions of a regression model and logits of a classification model.
-            After each of L loops: `(B, L, Q, ...)`, of which the last are those.
+            With `output_loop_predictions` `(B, L, Q, ...)`, the answers after each of L loops.
 
         Raises:
             `ValueError`: a shape, dtype or value is not as above.
@@ -220,10 +220,10 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
         n_loops: int | torch.LongTensor | None = None,
     ) -> torch.FloatTensor:
         r"""
-        Answer at another x in the place of each: query i is answered from the examples before x_i.
+        Answer one query at every point of a prompt: query i takes the place of x_i and sees the examples before it.
 
-        All queries run behind the prompt at once. Each takes the position of the x in whose place it is asked, and
-        sees the examples before it and itself. B batch, P points, D `config.n_dims`.
+        All queries run at once, after the tokens of the prompt. Query i has the position of x_i, and sees the i - 1
+        examples before x_i and itself. B batch, P points, D `config.n_dims`.
 
         Args:
             xs (`torch.FloatTensor` of shape `(B, P, D)`), ys (`torch.Tensor` of shape `(B, P, ...)`):
@@ -261,7 +261,7 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
 
 def interleave(x_tokens: torch.Tensor, y_tokens: torch.Tensor) -> torch.Tensor:
     """
-    Tokens x_1 y_1 ... x_P y_P of those of xs and ys.
+    Return the tokens x_1 y_1 ... x_P y_P, given those of xs and those of ys.
 
     Args:
         x_tokens (`torch.Tensor` of shape `(B, P, E)`):

@@ -83,8 +83,8 @@ class LoopedGPT2PreTrainedModel(GPT2PreTrainedModel):
 
     @classmethod
     def is_custom_code(cls) -> bool:
-        # for fear of in-place writes over loaded weights, transformers skips `_init_weights` for all modules of custom
-        # code that hold other modules only, such as GPT2MLP; ours writes through `transformers.initialization` alone
+        # to protect loaded weights from in-place writes, transformers skips `_init_weights` for all modules of custom
+        # code that hold only other modules, such as GPT2MLP; ours writes through `transformers.initialization` alone
         return False
 
     @torch.no_grad()
@@ -99,7 +99,7 @@ class LoopedGPT2PreTrainedModel(GPT2PreTrainedModel):
 
 
 class Call(NamedTuple):
-    """What all loops of one call of the backbone share; tensors have B rows, or one that stands for all."""
+    """What all loops of one call of the backbone share; tensors have B rows, or one row for all."""
 
     plan: Plan
     cache: Cache | None  # to be filled
@@ -110,8 +110,8 @@ class Call(NamedTuple):
     latest: dict  # keys and values of rows that have ended, see `RunningRows`
     kwargs: dict
 
-    def of_rows(self, rows: torch.LongTensor | None) -> "Call":
-        """The same for some rows of the batch, in order."""
+    def select_rows(self, rows: torch.LongTensor | None) -> "Call":
+        """Return the call for these rows of the batch, all for `None`; `rows` are in ascending order."""
         batch_size = len(self.prompt)
         if rows is None or len(rows) == batch_size:
             return self
@@ -190,9 +190,9 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
             use_cache (`bool`, *optional*, defaults to `config.use_cache`):
                 Return a cache for the tokens to come; not where gradients flow and each row has its own `loop_window`.
             n_loops (`int` or `torch.LongTensor` of shape `(B,)`, *optional*, defaults to `config.n_loops`):
-                Loops of this call, or of each row, >= 1; may be far more than the model was trained with. Each row is
-                as it is alone with its number of loops, and is no longer computed once it has run them. A cache of
-                such calls is one for the largest number, and goes on with the same numbers.
+                Loops of this call, or of each row, >= 1; may be far more than the model was trained with. Each row
+                gets what a call with its number of loops alone gives, and is no longer computed once it has run them.
+                The cache of such a call has the slots of the largest number; later calls must give the same numbers.
             loop_window (`int`, *optional*, defaults to `n_loops`):
                 Last loops of each row that carry a gradient, in 1 ... the smallest `n_loops` (the paper's T). The
                 loops before them run without gradient (truncated backpropagation). The forward values do not depend
@@ -240,9 +240,9 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         given_positions = position_ids
         if position_ids is None:
             position_ids = next_positions(inputs_embeds, n_seen, self.config.n_positions)
-        # positions are looked through for packed sequences, which would make a GPU wait: only those that are given
+        # transformers looks for packed sequences in positions, and a GPU has to wait for that: only in given ones
         causal_mask = make_mask(self.config, inputs_embeds, attention_mask, cache, given_positions)
-        rules = []  # that end the loops of one row before those of another
+        rules = []  # each ends the loops of some rows before those of others
         if exit_tolerance is not None or isinstance(n_loops, torch.Tensor):
             n_loops = torch.as_tensor(n_loops, device=inputs_embeds.device).expand(batch_size)
             rules.append(PerRow(n_loops))
@@ -287,7 +287,7 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
     def _run_plan(
         self, call: Call, n_loops: int | torch.LongTensor, loop_window: int, shows_window: bool, rules: list[StopRule]
     ) -> tuple[list[torch.Tensor], torch.LongTensor | None]:
-        """Run all steps: final states of each loop of the window, or of the last alone, and the loops of each row."""
+        """Run all steps; returns the final states of the window's loops, or the last's alone, and each row's loops."""
         if self.prelude:
             prompt = self.drop(call.prompt + call.position_embeds)
             prompt = self._run(call.plan.prelude, prompt, call, slots_of(call.cache, call.plan.prelude))
@@ -307,10 +307,10 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
     def _loop(
         self, call: Call, state: torch.Tensor, number: int, rows: torch.LongTensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """One loop of some rows, all for `None`: what its blocks make of the state, and that layer-normalised."""
+        """Run one loop of some rows, all for `None`; returns the output of its blocks, and that layer-normalised."""
         steps = call.plan.loops[number]
         slots = slots_of(call.cache, steps, rows, call.latest)
-        call = call.of_rows(rows)
+        call = call.select_rows(rows)
         hidden_states = self.injection(state, call.prompt)
         if call.position_embeds is not None:
             hidden_states = self.drop(hidden_states + call.position_embeds)
@@ -318,7 +318,7 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         return output, self.ln_f(output)
 
     def _finish(self, call: Call, output: torch.Tensor, state: torch.Tensor, is_last: bool) -> torch.Tensor:
-        """What the coda makes of a loop's output, layer-normalised; without a coda the loop's own state."""
+        """Return the coda's output for a loop's output, layer-normalised; without a coda the loop's own state."""
         if not self.coda:
             return state
         slots = slots_of(call.cache if is_last else None, call.plan.coda)

@@ -1,4 +1,4 @@
-"""The looped GPT-2 as a language model, with the number of loops as a choice of every call."""
+"""The looped GPT-2 as a language model; every call can choose its number of loops."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -170,7 +170,7 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
         source = self.generation_config if generation_config.is_assistant else generation_config
         for name in vars(source).keys() - vars(GenerationConfig()).keys() - set(LOOP_ARGUMENTS):
             if close := get_close_matches(name, LOOP_ARGUMENTS, 1):
-                raise ValueError(f"`{name}` of the `GenerationConfig` is no argument, did you mean `{close[0]}`?")
+                raise ValueError(f"`{name}` of the `GenerationConfig` is not an argument, did you mean `{close[0]}`?")
         for name in LOOP_ARGUMENTS:
             if model_kwargs.get(name) is None:
                 model_kwargs.pop(name, None)
@@ -194,14 +194,14 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
         is_first_iteration: bool = False,
         **kwargs,
     ) -> dict[str, Any]:
-        """As in transformers; refuses texts that have grown past the positions that the model has."""
+        """As in transformers; refuses texts that have grown longer than the model has positions."""
         named = {"attention_mask": attention_mask, "inputs_embeds": inputs_embeds}
         inputs = super().prepare_inputs_for_generation(
             input_ids, *args, **named, is_first_iteration=is_first_iteration, **kwargs
         )
         positions = inputs.get("position_ids")
         length = input_ids.shape[1] if attention_mask is None else attention_mask.shape[-1]
-        # positions are looked at when they can have run out, not for every token: a GPU would have to wait
+        # positions are checked only when they may have run out, not for every token: a GPU would have to wait
         looks = positions is not None and (is_first_iteration or length > self.config.n_positions)
         if looks and positions.max() >= self.config.n_positions:
             raise ValueError(
@@ -211,7 +211,7 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
         return inputs
 
     def _prepare_cache_for_generation(self, generation_config: GenerationConfig, model_kwargs: dict, *args, **kwargs):
-        """Have transformers build the cache for the loops of this call; it knows those of `self.config` only."""
+        """Let transformers build the cache for the loops of this call; it knows those of `self.config` only."""
         implementation = generation_config.cache_implementation or ""
         if implementation.startswith("offloaded") and self.device.type == "cpu":
             raise ValueError(
@@ -228,7 +228,7 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
             self.config = config
 
     def init_continuous_batching(self, *args, **kwargs):
-        """Refuse: paged attention finds a block's keys by its index in the stack, where all loops would meet."""
+        """Refuse: paged attention finds a block's keys by its index in the stack, so all loops would share them."""
         raise NotImplementedError(
             "Continuous batching keeps one place for the keys of a block, and a looped block needs one for each loop: "
             "use `generate` on a padded batch instead."
@@ -248,7 +248,7 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
 
         Args:
             cache ([`~transformers.Cache`]):
-                Of this model's output or of `generate(..., return_dict_in_generate=True)`.
+                That of this model's output or of `generate(..., return_dict_in_generate=True)`.
         """
         return cache_bytes(cache)
 
@@ -277,8 +277,8 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
                 Fields of [`LoopedGPT2Config`] that change no shape, e.g. `n_loops=4`; one loop by default.
 
         Raises:
-            `ValueError`: the model is no GPT-2, an index is no block of it, a block is left out or in two places, the
-                loop is empty, or a change is of a shape.
+            `ValueError`: the model is not a GPT-2, an index is not that of a block, a block is left out or in two
+                places, the loop is empty, or a change would change a shape.
 
         Example:
 
@@ -306,7 +306,7 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
 
 
 def _as_gpt2(model: GPT2LMHeadModel | str | os.PathLike) -> GPT2LMHeadModel:
-    """The model, or the one of that name; of another type it could have weights that a GPT-2 has no place for."""
+    """Return the model, or load the one of that name; refuse other types, whose weights a GPT-2 may not have."""
     is_name = isinstance(model, str | os.PathLike)
     model_type = type(model).__name__
     if is_name:
@@ -322,7 +322,7 @@ def _as_gpt2(model: GPT2LMHeadModel | str | os.PathLike) -> GPT2LMHeadModel:
 def _blocks_of_parts(
     n_blocks: int, prelude: Sequence[int], loop: Sequence[int] | None, coda: Sequence[int]
 ) -> dict[str, list[int]]:
-    """The blocks of a GPT-2 in each of the three parts, in which every block has one place."""
+    """Return the blocks of a GPT-2 in each of the three parts; every block must have one place in them."""
     blocks = range(n_blocks)
     parts = {"prelude": prelude, "loop": blocks if loop is None else loop, "coda": coda}
     for name, indices in parts.items():

@@ -46,7 +46,7 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2InContextPreTrainedModel):
     """
     Looped GPT-2 that classifies from the examples in its prompt.
 
-    A prompt x_1 y_1 x_2 y_2 ... is read in as one token a value, x linearly and the class y by an embedding, and the
+    A prompt x_1 y_1 x_2 y_2 ... is read in as one token per value, x linearly and the class y by an embedding, and the
     scores of y_i are read out at the token of x_i.
 
     Args:
@@ -72,7 +72,7 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2InContextPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         super()._init_weights(module)
-        if module is self:  # both kinds of token are to be heard beside the layer-normalised state
+        if module is self:  # neither kind of token must be negligible beside the layer-normalised state
             init.normal_(self.read_in.weight, mean=0.0, std=self.config.read_in_initializer_range)
             init.normal_(self.embed_class.weight, mean=0.0, std=self.config.read_in_initializer_range)
 

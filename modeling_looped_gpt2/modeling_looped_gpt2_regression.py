@@ -22,7 +22,7 @@ class LoopedGPT2InContextRegressionOutput(ModelOutput):
     """
     Output of [`LoopedGPT2ForInContextRegression`]. B batch, P points, L loops of the window; y has no fixed unit.
 
-    Where `config.n_outputs` = K > 1, predictions have a last dimension more: `(B, P, K)` and `(B, L, P, K)`.
+    Where `config.n_outputs` = K > 1, predictions have one more dimension: `(B, P, K)` and `(B, L, P, K)`.
 
     Args:
         loss (`torch.Tensor` of shape `()`, float32, returned when `labels` is given):
@@ -53,9 +53,9 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
     """
     Looped GPT-2 that learns functions from the examples in its prompt.
 
-    A prompt x_1 y_1 x_2 y_2 ... is read in as one token a value (y padded with zeros to `n_dims`), and the prediction
-    of y_i is read out at the token of x_i, so one pass predicts after every number of examples. A y is a number, or a
-    vector of `config.n_outputs` where that is > 1.
+    A prompt x_1 y_1 x_2 y_2 ... is read in as one token per value (y padded with zeros to `n_dims`), and the
+    prediction of y_i is read out at the token of x_i, so one pass predicts after every number of examples. A y is a
+    number, or a vector of `config.n_outputs` numbers where that is > 1.
 
     Source: Garg et al., "What Can Transformers Learn In-Context?" (NeurIPS 2022); Yang et al. (ICLR 2024).
     """

@@ -1,4 +1,4 @@
-"""The pipeline `in-context-regression`: examples and queries in, predictions and the loops they took out."""
+"""The pipeline `in-context-regression`: from examples and queries to predictions and the loops that each took."""
 
 import reprlib
 from collections.abc import Iterable, Iterator, Sized
@@ -39,7 +39,7 @@ class InContextRegressionPipeline(Pipeline):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        n_outputs = getattr(self.model.config, "n_outputs", 1)  # the code of an older checkpoint knows of no other
+        n_outputs = getattr(self.model.config, "n_outputs", 1)  # an older checkpoint's code has no such field
         if n_outputs > 1:
             raise ValueError(
                 f"`model` must predict a single number, got one of `n_outputs` = {n_outputs}: ask its `predict`."
@@ -66,7 +66,7 @@ class InContextRegressionPipeline(Pipeline):
                 Requests computed together where they follow one another with equal numbers of examples.
 
         Returns:
-            For every request a `dict` of two lists, one entry a query: `"predictions"` (`float`) and `"n_loops_used"`
+            For every request a `dict` of two lists, one entry per query: `"predictions"` (`float`), `"n_loops_used"`
             (`int`). A list or tuple of requests gives a list of them, a generator or `Dataset` an iterator.
 
         Raises:
@@ -85,7 +85,7 @@ class InContextRegressionPipeline(Pipeline):
     def _sanitize_parameters(self, n_loops: int | None = None, exit_tolerance: float | None = None, **unknown: Any):
         if unknown:
             names = "`n_loops`, `exit_tolerance` and `batch_size`"
-            raise TypeError(f"`{next(iter(unknown))}` is no argument of the pipeline: it takes {names}.")
+            raise TypeError(f"`{next(iter(unknown))}` is not an argument of the pipeline: it takes {names}.")
         given = {"n_loops": n_loops, "exit_tolerance": exit_tolerance}
         return {}, {name: value for name, value in given.items() if value is not None}, {}
 
@@ -164,7 +164,7 @@ class InContextRegressionPipeline(Pipeline):
 
 
 def _group(requests: Iterable[dict], batch_size: int) -> Iterator[list[dict]]:
-    """Neighbours with equal numbers of examples, at most `batch_size` together."""
+    """Yield groups of at most `batch_size` requests in a row that have equally many examples and features."""
     group = []
     for request in requests:
         if group and (len(group) == batch_size or request["xs"].shape != group[0]["xs"].shape):
@@ -176,7 +176,7 @@ def _group(requests: Iterable[dict], batch_size: int) -> Iterator[list[dict]]:
 
 
 def _as_frame(values: Any) -> Any:
-    """Tables and columns of pyarrow and `datasets` as those of pandas."""
+    """Return tables and columns of pyarrow and `datasets` as those of pandas, anything else as it is."""
     return values.to_pandas() if hasattr(values, "to_pandas") and not hasattr(values, "to_numpy") else values
 
 

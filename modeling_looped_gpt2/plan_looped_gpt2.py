@@ -33,7 +33,7 @@ class Step(NamedTuple):
 @dataclass(frozen=True)
 class Plan:
     """
-    The steps of one call, in the order in which they run. It holds names and numbers alone, no model.
+    The steps of one call, in the order in which they run. It holds only names and numbers, no model.
 
     Args:
         prelude (`tuple[Step, ...]`), coda (`tuple[Step, ...]`):

@@ -1,10 +1,10 @@
 """
-How loops follow each other. A solver knows a loop as a function alone, and no block, cache or prompt:
+How loops follow each other. To a solver a loop is a function, without blocks, cache or prompt:
 
     loop(state, number, rows) -> (output, next state)
 
-for the loop of that number, from 0, and the running rows `rows` (R,) of the batch, `None` for all. The first dimension
-of states is that of the running rows.
+`number` counts the loops from 0; `rows` (R,) are the rows of the batch that still run, `None` for all. The first
+dimension of states is that of the running rows.
 """
 
 from collections import deque
@@ -14,9 +14,9 @@ import torch
 
 
 Loop = Callable[[torch.Tensor, int, torch.LongTensor | None], tuple[torch.Tensor, torch.Tensor]]
-# what the model makes of a loop that is shown: (output, state, whether it is the last loop) -> a tensor
+# turns the output of a loop into a result of the model: (output, state, whether it is the last loop) -> a tensor
 Finish = Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
-# says of every running row whether it is done: (state before the loop, state after it, number, rows) -> (R,)
+# tells for every running row whether it is done: (state before the loop, state after it, number, rows) -> (R,)
 StopRule = Callable[[torch.Tensor, torch.Tensor, int, torch.LongTensor], torch.BoolTensor]
 
 
@@ -26,7 +26,7 @@ def unroll(
     """
     Run `n_loops` loops, those before the last `loop_window` without gradient.
 
-    Returns what the last loop is finished to, or with `shows_window` what each loop of the window is, in their order.
+    Returns the finished output of the last loop, or with `shows_window` of each loop of the window, in order.
     """
     finished = []
     for number in range(n_loops):
@@ -45,8 +45,8 @@ def run_until(
     """
     Run each row until any of the rules says that it is done; rows that are done are no longer computed.
 
-    Returns the output of the last `n_shown` loops of each row, its own last loop at the end, and the number of loops
-    `(B,)` that each row ran, which must be at least `n_shown`.
+    Returns the outputs of each row's own last `n_shown` loops, in order, and the number of loops `(B,)` that each row
+    ran. The rules must let each row run at least `n_shown` loops.
     """
     rows = torch.arange(len(state), device=state.device)
     n_loops_used = torch.zeros_like(rows)
@@ -71,7 +71,7 @@ def truncated(loop: Loop, starts: torch.LongTensor) -> Loop:
     """
     Return the loop without gradient for each row before its loop of number `starts` `(B,)`.
 
-    Rows that carry a gradient run apart from those that do not, so that none costs more than it does alone.
+    Rows with and without gradient run apart, so that those without cost no memory for one.
     """
 
     def run(state: torch.Tensor, number: int, rows: torch.LongTensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -95,7 +95,7 @@ def test_it_has_all_that_the_heads_share(model, prompts):
 
 
 def test_its_arguments_are_named_in_errors(model, prompts):
-    with pytest.raises(TypeError, match=r"`output_loop_quantile` is no .* did you mean `output_loop_quantiles`"):
+    with pytest.raises(TypeError, match=r"`output_loop_quantile` is not .* did you mean `output_loop_quantiles`"):
         model(**prompts, output_loop_quantile=True)
     message = "`labels`, `output_loop_quantiles` and `output_loop_hidden_states` look at all loops"
     with pytest.raises(ValueError, match=message):

@@ -225,8 +225,8 @@ BAD = {
     "text": ({"exit_tolerance": "0.1"}, "`exit_tolerance` must be a finite number > 0, got '0.1'"),
     "loops": ({"exit_tolerance": 0.1, "output_loop_predictions": True}, "leave out `exit_tolerance`"),
     "loop states": ({"exit_tolerance": 0.1, "output_loop_hidden_states": True}, "leave out `exit_tolerance`"),
-    "window": ({"exit_tolerance": 0.1, "loop_window": 2}, "`loop_window` cannot be had with `exit_tolerance`"),
-    "states": ({"exit_tolerance": 0.1, "output_hidden_states": True}, "`output_hidden_states` cannot be had"),
+    "window": ({"exit_tolerance": 0.1, "loop_window": 2}, "`loop_window` cannot be used with `exit_tolerance`"),
+    "states": ({"exit_tolerance": 0.1, "output_hidden_states": True}, "`output_hidden_states` cannot be used"),
 }
 
 

@@ -40,7 +40,7 @@ def make_call(make_lm, make_model, make_config, prompts, batch):
 )
 def test_a_misspelt_name_is_refused_with_the_one_that_was_meant(make_call, kind, name, close):
     model, inputs = make_call(kind)
-    expected = f"`{name}` is no argument of {type(model).__name__}.forward, did you mean `{close}`"
+    expected = f"`{name}` is not an argument of {type(model).__name__}.forward, did you mean `{close}`"
     for mode in (model.eval(), model.train()):
         with pytest.raises(TypeError, match=expected):
             mode(**inputs, **{name: 100})
@@ -64,7 +64,7 @@ def test_a_misspelt_name_is_refused_with_the_one_that_was_meant(make_call, kind,
 )
 def test_what_a_model_does_not_do_is_refused(make_call, kind, name, value):
     model, inputs = make_call(kind)
-    with pytest.raises(TypeError, match=f"`{name}` is no argument of {type(model).__name__}.forward"):
+    with pytest.raises(TypeError, match=f"`{name}` is not an argument of {type(model).__name__}.forward"):
         model(**inputs, **{name: value})
 
 
@@ -120,7 +120,7 @@ def test_contexts_refuse_what_they_do_not_know(make_model, prompts):
     ],
 )
 def test_a_misspelt_field_is_refused(name, close, tmp_path):
-    expected = f"`{name}` is no field of LoopedGPT2Config, did you mean `{close}`"
+    expected = f"`{name}` is not a field of LoopedGPT2Config, did you mean `{close}`"
     with pytest.raises(ValueError, match=expected):
         LoopedGPT2Config(**{name: 1})
     LoopedGPT2Config().save_pretrained(tmp_path)
@@ -133,7 +133,7 @@ def test_a_misspelt_field_is_refused(name, close, tmp_path):
 
 def test_a_misspelt_field_is_refused_when_a_model_is_loaded(make_lm, tmp_path):
     make_lm().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="`n_loop` is no field of LoopedGPT2Config, did you mean `n_loops`"):
+    with pytest.raises(ValueError, match="`n_loop` is not a field of LoopedGPT2Config, did you mean `n_loops`"):
         LoopedGPT2LMHeadModel.from_pretrained(tmp_path, n_loop=3)
     assert LoopedGPT2LMHeadModel.from_pretrained(tmp_path, n_loops=3).config.n_loops == 3
 
@@ -150,7 +150,7 @@ def test_fields_of_other_versions_are_kept(tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr("modeling_looped_gpt2.configuration_looped_gpt2.logger.warning", said.append)
     loaded = LoopedGPT2Config.from_pretrained(tmp_path)
-    assert said == ["`n_loopz` is no field of LoopedGPT2Config, did you mean `n_loops`?"]
+    assert said == ["`n_loopz` is not a field of LoopedGPT2Config, did you mean `n_loops`?"]
     assert loaded.n_loops == 3
     assert loaded.note == "mine"
     assert LoopedGPT2Config(**loaded.to_dict()).note == "mine"

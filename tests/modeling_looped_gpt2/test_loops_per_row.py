@@ -226,7 +226,7 @@ def test_bad_numbers_are_refused_by_name(make_lm, make_model, texts, prompts, na
 @pytest.mark.parametrize("name", ["output_hidden_states", "output_attentions"])
 def test_what_is_looked_at_block_by_block_is_refused(make_lm, texts, name):
     model = make_lm(attn_implementation="eager")
-    with pytest.raises(ValueError, match=f"`{name}` cannot be had with `n_loops` per row: rows end after different"):
+    with pytest.raises(ValueError, match=f"`{name}` cannot be used with `n_loops` per row: rows end after different"):
         model(**texts, n_loops=COUNTS, **{name: True})
 
 

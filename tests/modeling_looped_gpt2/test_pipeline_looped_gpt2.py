@@ -254,7 +254,7 @@ def test_answers_that_are_not_finite_are_refused(regress):
         ({"n_loops": 0}, ValueError, "`n_loops` must be an integer >= 1, got 0"),
         ({"n_loops": "2"}, ValueError, "`n_loops`"),
         ({"exit_tolerance": 0}, ValueError, "`exit_tolerance` must be a finite number > 0"),
-        ({"n_loop": 3}, TypeError, "`n_loop` is no argument of the pipeline: it takes `n_loops`"),
+        ({"n_loop": 3}, TypeError, "`n_loop` is not an argument of the pipeline: it takes `n_loops`"),
         ({"batch_size": 0}, ValueError, "`batch_size` must be an integer >= 1, got 0"),
         ({"batch_size": "2"}, ValueError, "`batch_size` must be an integer >= 1, got '2'"),
         ({"loops": 3}, TypeError, "loops"),
