@@ -1,4 +1,4 @@
-"""What all tasks share, and what all classes of functions do.
+"""The bases of all tasks and of all classes of functions.
 
 Example: `LinearRegression(n_dims=5, n_points=11).sample(64, torch.Generator().manual_seed(0))` gives 64 prompts.
 """
@@ -29,24 +29,24 @@ class NamedPredictor(NamedTuple):
 @dataclass(frozen=True)
 class Task:
     """
-    What a model learns: prompts, what their answers are scored by, and all that is known about them.
+    What a model learns: how prompts are drawn, how answers are scored, and what to compare a model with.
 
-    A subclass is a frozen dataclass, one file, and an entry of [`tasks.TASKS`]. Its fields are the settings that a
-    recipe gives.
+    A subclass is a frozen dataclass in a file of its own, and an entry of [`tasks.TASKS`]. Its fields are the settings
+    that a recipe can give.
 
     Class attributes:
         name (`str`):
             What recipes and records call it.
         description (`str`):
-            What is learned, in the plural and without an article: "linear functions".
+            What is learned, as a plural without an article: "linear functions".
         objective (`str`):
             How a model is trained on its prompts, an entry of `scripts.training.objectives.OBJECTIVES`.
         score_name (`str`):
             What [`~Task.score`] measures; less is better.
         place_name (`str`):
             What the places of a score count: "in-context examples".
-        figures (`Mapping[str, list[int]]`, defaults to none):
-            The figures that papers report: by their heading, the places that each is a mean over.
+        headline_places (`Mapping[str, list[int]]`, defaults to none):
+            The errors that papers report: by heading, the places that each is a mean over.
         components (`Mapping[str, Task]`, defaults to none):
             The tasks that a mixture is made of, by name; those of an instance.
     """
@@ -56,37 +56,37 @@ class Task:
     objective: ClassVar[str]
     score_name: ClassVar[str]
     place_name: ClassVar[str]
-    figures: ClassVar[Mapping[str, list[int]]] = {}
+    headline_places: ClassVar[Mapping[str, list[int]]] = {}
     components: ClassVar[Mapping[str, "Task"]] = {}
 
     @classmethod
     def known_fields(cls, settings: Mapping[str, Any]) -> dict[str, Field]:
-        """The settings that a recipe can give, by name, where it gives these; read by [`tasks.task_fields`]."""
+        """All settings that a recipe can give, by name, if it gives `settings`; called by [`tasks.task_fields`]."""
         return {field.name: field for field in fields(cls)}
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> "Task":
-        """The task of these settings, all of them known; called by [`tasks.make_task`]."""
+        """The task with these settings, all of them known fields; called by [`tasks.make_task`]."""
         return cls(**settings)
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The sizes of a prompt that a schedule can let grow, each at its end, by the names that `sample` takes."""
+        """The largest sizes of a prompt, which schedules can grow to, by the names that `sample` takes."""
         raise NotImplementedError(f"{type(self).__name__} must define `sizes`.")
 
     @property
     def model_fields(self) -> dict[str, int]:
-        """Fields of the model's configuration that the task fixes, such as `n_dims` and `n_positions`."""
+        """Fields of the model's configuration that the task decides, such as `n_dims` and `n_positions`."""
         raise NotImplementedError(f"{type(self).__name__} must define `model_fields`.")
 
     @property
     def normaliser(self) -> float:
-        """What the score is divided by, in its own unit; 1 where it has none."""
+        """The number that a score is divided by; 1 where there is none."""
         return 1.0
 
     @property
     def n_hints(self) -> int:
-        """Numbers of a hint per point, for training alone; 0 where a task has none."""
+        """Numbers of a hint, one hint per point, for training alone; 0 where a task has no hints."""
         return 0
 
     @property
@@ -96,17 +96,17 @@ class Task:
 
     @property
     def limit(self) -> NamedPredictor | None:
-        """The predictor whose expected error on prompts of full sizes no other can undercut; `None` if unknown."""
+        """The predictor with the lowest possible expected error on prompts of full sizes; `None` if unknown."""
         return None
 
     @property
     def shifts(self) -> Mapping[str, Any]:
-        """Other distributions of prompts, by name, each a [`~tasks.shifts.Shift`]."""
+        """Other distributions of prompts to test on, by name, each a [`~tasks.shifts.Shift`]."""
         return {}
 
     @property
     def published(self) -> dict[str, dict[str, list[float | None]]]:
-        """Published curves of prompts of this size, by name."""
+        """Published curves for prompts of this size, by name."""
         return {}
 
     @property
@@ -119,7 +119,7 @@ class Task:
         raise NotImplementedError(f"{type(self).__name__} must define `check_sizes`.")
 
     def n_tokens(self, **sizes: int) -> int:
-        """Tokens that a model reads of a prompt of these [`~Task.sizes`], by default as many as its `n_positions`."""
+        """Tokens that a model reads per prompt of these [`~Task.sizes`], by default `model_fields["n_positions"]`."""
         return self.model_fields["n_positions"]
 
     def sample(self, n_prompts: int, generator: torch.Generator, with_hints: bool = False, **sizes: int) -> Prompts:
@@ -132,12 +132,12 @@ class Task:
             generator (`torch.Generator`):
                 Source of all randomness.
             with_hints (`bool`, defaults to `False`):
-                Also return `hints`, which changes nothing else.
+                Also return `hints`; the other columns do not change.
             sizes (`int`, default to [`~Task.sizes`]):
                 Sizes of a prompt.
 
         Returns:
-            The arguments of the model's `forward`, a row per prompt.
+            The arguments of the model's `forward`, one row per prompt.
 
         Raises:
             `ValueError`: a number is out of its range, or the task has no hints.
@@ -146,7 +146,7 @@ class Task:
 
     def score(self, answers: np.ndarray, prompts: Prompts) -> np.ndarray:
         """
-        Score what a model answers.
+        Score the answers of a model.
 
         Args:
             answers (`np.ndarray` of shape `(n_prompts, ...)`):
@@ -195,7 +195,7 @@ class FunctionClass(Task):
 
     @property
     def n_outputs(self) -> int:
-        """Numbers of a value of f: 1, or K where values are vectors, which makes ys and labels `(B, P, K)`."""
+        """Numbers in a value of f: 1, or K where values are vectors; ys and labels are then `(B, P, K)`."""
         return 1
 
     @property
@@ -205,7 +205,7 @@ class FunctionClass(Task):
 
     @property
     def normaliser(self) -> float:
-        """Mean squared value of f(x), of all outputs together, in units of y²: the error of predicting 0."""
+        """Mean squared value of f(x), summed over outputs, in units of y²: the squared error of predicting 0."""
         raise NotImplementedError(f"{type(self).__name__} must define `normaliser`.")
 
     @property
@@ -230,7 +230,7 @@ class FunctionClass(Task):
                 raise ValueError(f"`n_dims_active` must be <= `n_dims` = {self.n_dims}, got {n_dims_active}.")
 
     def n_tokens(self, **sizes: int) -> int:
-        return 2 * sizes["n_points"] - 1  # the last y has no one to see it
+        return 2 * sizes["n_points"] - 1  # no token comes after the last y, so it is not read
 
     def draw_functions(
         self, n_prompts: int, n_dims_active: int, generator: torch.Generator
@@ -238,19 +238,19 @@ class FunctionClass(Task):
         """
         Draw a function per prompt; returns the map from xs `(B, P, D)` to their values `(B, P)`, or `(B, P, K)`.
 
-        With hints the map has a method `hints` from xs to `(B, P, n_hints)`: what the function would tell about a
+        With hints the map has a method `hints` from xs to `(B, P, n_hints)`: what else the function tells about a
         point. Source: Abu-Mostafa, "Learning from hints in neural networks" (Journal of Complexity, 1990).
         """
         raise NotImplementedError(f"{type(self).__name__} must define `draw_functions`.")
 
     def draw_xs(self, n_prompts: int, n_points: int, n_dims_active: int, generator: torch.Generator) -> torch.Tensor:
-        """Draw inputs `(B, P, D)`, zero beyond the active dimensions: standard normal ones."""
+        """Draw inputs `(B, P, D)`, here standard normal ones; zero beyond the active dimensions."""
         xs = draw_normal((n_prompts, n_points, self.n_dims), generator)
         xs[..., n_dims_active:] = 0
         return xs
 
     def observe(self, labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return the ys that a prompt shows for its noiseless values `labels`, of one shape."""
+        """Return the ys that a prompt shows for its noiseless values `labels`, in the same shape."""
         return labels
 
     def sample(
@@ -262,12 +262,12 @@ class FunctionClass(Task):
         n_dims_active: int | None = None,
     ) -> Prompts:
         """
-        Draw prompts, each of a function of its own, as [`Task.sample`] says.
+        Draw prompts as [`Task.sample`] says, one function per prompt.
 
         Args:
             n_prompts (`int`), generator (`torch.Generator`), with_hints (`bool`, defaults to `False`):
                 As there.
-            n_points (`int`, *optional*, defaults to that of the class):
+            n_points (`int`, *optional*, defaults to that of the task):
                 Points of a prompt, >= 1.
             n_dims_active (`int`, *optional*, defaults to `n_dims`):
                 Dimensions in use, in 1 ... `n_dims`; the others are zero in every x (curriculum of Garg et al., 2022).

@@ -1,4 +1,4 @@
-"""Compiled functions of one prompt, run for many prompts on all cores."""
+"""Run compiled functions of prompts on all cores."""
 
 import os
 from collections.abc import Callable
@@ -14,7 +14,7 @@ def n_cores() -> int:
 
 def map_prompts(kernel: Callable[..., np.ndarray], *arrays: np.ndarray, settings: tuple = ()) -> np.ndarray:
     """
-    Split arrays of one row per prompt among threads, which a kernel compiled with `nogil=True` runs side by side.
+    Split arrays with one row per prompt among threads; a kernel compiled with `nogil=True` runs in all at once.
 
     Returns the concatenation of `kernel(*rows_of_the_arrays, *settings)`, in the order of the prompts.
     """

@@ -1,4 +1,4 @@
-"""Schedules of the curriculum, each a pure function of the step: nothing to save, nothing to drift."""
+"""Schedules of the curriculum, each a pure function of the step, so a checkpoint need not hold their state."""
 
 from dataclasses import dataclass
 
@@ -14,9 +14,9 @@ class Schedule:
         start (`int`), end (`int`):
             First and last value, 1 <= start <= end.
         increment (`int`, defaults to 1):
-            Growth at a time, >= 1.
+            What is added each time, >= 1.
         interval (`int`, defaults to 1):
-            Steps between two growths, >= 1.
+            Steps between two additions, >= 1.
         hold (`int`, defaults to 0):
             Steps at `start` before the first interval begins, >= 0.
 

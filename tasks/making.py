@@ -1,4 +1,4 @@
-"""The table of all tasks, and how one is made by its name."""
+"""The table of all tasks, and how a task is made from its name."""
 
 from collections.abc import Mapping
 from dataclasses import Field
@@ -12,13 +12,13 @@ TASKS: dict[str, type[Task]] = {}  # by name; `tasks/__init__.py` fills it
 
 def task_fields(name: str, settings: Mapping[str, Any]) -> dict[str, Field]:
     """
-    What [`make_task`] can be given for the task `name`, as dataclass fields by name.
+    Return the settings that [`make_task`] takes for the task `name`, as dataclass fields by name.
 
     Args:
         name (`str`):
             An entry of [`TASKS`].
         settings (`Mapping[str, Any]`):
-            Those that are given: what a mixture can be given depends on its `components`.
+            The settings that are given: those that a mixture takes depend on its `components`.
 
     Raises:
         `ValueError`: there is no task of that name, or the components of a mixture cannot be read.

@@ -1,4 +1,4 @@
-"""Errors of predictions and their uncertainty, as plain functions of numpy arrays; nothing here averages unasked."""
+"""Errors of predictions and their uncertainty, as plain functions of numpy arrays."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ def normalised_squared_error(predictions: np.ndarray, labels: np.ndarray, normal
         predictions, labels (`np.ndarray` of equal shape):
             In units of y.
         normaliser (`float`):
-            Mean squared label of the function class, > 0, in units of y² (`Task.normaliser`).
+            Mean squared label of the function class, > 0, in units of y² (`FunctionClass.normaliser`).
 
     Returns:
         `np.ndarray` of the same shape, float64, unitless.
@@ -38,18 +38,18 @@ def bootstrap_interval(
 
     Args:
         values (`np.ndarray` of shape `(n_prompts, ...)`):
-            One value per prompt and place, n_prompts >= 1; NaN where a prompt lacks the place. A mean is over the
-            prompts that have it, and a resample in which none has it says nothing of it.
+            One value per prompt and place, n_prompts >= 1; NaN where a prompt lacks the place. The mean of a place is
+            over the prompts that have it; a resample in which no prompt has it is left out there.
         confidence (`float`, defaults to 0.9):
-            Mass inside the interval, in (0, 1); the paper's figures use 0.9 and 1,000 resamples.
+            Probability inside the interval, in (0, 1); the paper's figures use 0.9 and 1,000 resamples.
         n_resamples (`int`, defaults to 1000), seed (`int`, defaults to 0):
-            Resamples and their seed: two calls give the same bits.
+            Number of resamples, and their seed: two calls give the same bits.
 
     Returns:
         Low and high end, each of shape `values.shape[1:]`.
 
     Raises:
-        `ValueError`: no prompt is given or none has some place, a value is infinite, or a setting is out of its range.
+        `ValueError`: there is no prompt, a place that no prompt has, an infinite value or a setting out of its range.
     """
     values = _array("values", values, may_lack=True)
     if values.ndim == 0 or values.shape[0] == 0:
@@ -78,10 +78,10 @@ def curve_of(errors: np.ndarray) -> dict[str, list[float]]:
     """
     Mean over prompts of errors `(n_prompts, n_places)` with its 90% bootstrap interval.
 
-    A prompt that lacks a place, NaN there, is left out of its mean; [`bootstrap_interval`] says what is refused.
+    A prompt that lacks a place (NaN) is left out of its mean. Raises as [`bootstrap_interval`].
 
     Returns:
-        `dict`: `"error"`, `"low"` and `"high"`, a number per place each.
+        `dict`: `"error"`, `"low"` and `"high"`, each a list with one number per place.
     """
     low, high = bootstrap_interval(errors)
     return {"error": np.nanmean(errors, axis=0).tolist(), "low": low.tolist(), "high": high.tolist()}

@@ -1,4 +1,4 @@
-"""Mixtures: every prompt is drawn of one of several tasks."""
+"""Mixtures: every prompt comes from one of several tasks."""
 
 import math
 from collections.abc import Mapping
@@ -16,18 +16,18 @@ from .making import make_task, task_fields
 @dataclass(frozen=True)
 class Mixture(Task):
     """
-    Prompts that are each of one of several tasks, drawn with a probability proportional to its weight.
+    Several tasks at once: each prompt comes from one of them, with a probability proportional to its weight.
 
     A model is measured on each component by itself, so a mixture has no baselines and no limit of its own.
 
     Args:
         components (`Mapping[str, Task]`):
-            The tasks, by name: no mixtures, of one objective, with prompts of the same sizes and columns.
+            The tasks, by name: no mixtures, and alike in objective, sizes and columns.
         weights (`Mapping[str, float]`):
             The weight of each, finite and > 0.
 
     Example: `make_task("mixture", n_dims=5, components={"linear_regression": 2, "decision_tree": {"weight": 1,
-    "depth": 2}})` draws two linear functions for every tree of depth 2, all in 5 dimensions.
+    "depth": 2}})` draws on average two linear functions per tree of depth 2, all in 5 dimensions.
     """
 
     name = "mixture"
@@ -51,7 +51,7 @@ class Mixture(Task):
         self._check_alike()
 
     def _check_alike(self):
-        """Raise `ValueError` unless every component is like the first in all that a batch and its score depend on."""
+        """Raise `ValueError` unless the components agree in everything that a batch and its score depend on."""
         first, *others = self.components
         expected = _traits(self.components[first])
         for other in others:
@@ -64,7 +64,7 @@ class Mixture(Task):
 
     @classmethod
     def known_fields(cls, settings: Mapping[str, Any]) -> dict[str, Field]:
-        """`components`, and what all of them take."""
+        """The field `components`, and the settings that all of them take."""
         first, *others = (task_fields(name, own) for name, (_, own) in _read_components(settings).items())
         shared = {name: known for name, known in first.items() if all(name in other for other in others)}
         return {"components": super().known_fields(settings)["components"], **shared}
@@ -72,9 +72,9 @@ class Mixture(Task):
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> "Mixture":
         """
-        The mixture of `components`: by name a weight, or a mapping of `weight` and settings of the component alone.
+        The mixture of `components`: for each name a weight, or a mapping with `weight` and settings of this one alone.
 
-        All other settings are those of every component.
+        All other settings hold for every component.
         """
         components = _read_components(settings)
         shared = {name: value for name, value in settings.items() if name != "components"}
@@ -85,7 +85,7 @@ class Mixture(Task):
 
     @property
     def _first(self) -> Task:
-        """A component to ask for what all share."""
+        """The first component, which has what all of them share."""
         return next(iter(self.components.values()))
 
     @property
@@ -115,13 +115,13 @@ class Mixture(Task):
 
     @property
     def normaliser(self) -> float:
-        """The mean of those of the components by weight, so that predicting 0 has an expected error of 1."""
+        """The weighted mean of the components' normalisers, so that predicting 0 has an expected error of 1."""
         normalisers = [task.normaliser for task in self.components.values()]
         return float(np.average(normalisers, weights=self._relative_weights))
 
     @property
     def n_hints(self) -> int:
-        """That of the components where all have equally many, else 0."""
+        """The number of the components where it is the same for all, else 0."""
         counts = {task.n_hints for task in self.components.values()}
         return counts.pop() if len(counts) == 1 else 0
 
@@ -151,15 +151,15 @@ class Mixture(Task):
 
     def score(self, answers: np.ndarray, prompts: Prompts) -> np.ndarray:
         """
-        Score as the components do, which may differ in nothing but their normalisers, divided by the mean one.
+        Score as the components do, but with the mean normaliser: it is all that their scores may differ in.
 
-        A prompt does not tell which component it is of: a column that did would reach the model's `forward`.
+        A batch does not say which component a prompt comes from: such a column would reach the model's `forward`.
         """
         return self._first.score(answers, prompts) * (self._first.normaliser / self.normaliser)
 
 
 def _read_components(settings: Mapping[str, Any]) -> dict[str, tuple[Any, dict[str, Any]]]:
-    """The weight of every component that a recipe gives, and the settings of its own, by name."""
+    """Return for every component that a recipe gives, by name, its weight and its own settings."""
     entries = settings.get("components")
     if not isinstance(entries, Mapping) or not entries:
         raise ValueError(
@@ -167,7 +167,7 @@ def _read_components(settings: Mapping[str, Any]) -> dict[str, tuple[Any, dict[s
             f"decision_tree: {{weight: 1, depth: 2}}}}, got {entries!r}."
         )
     components = {}
-    # by name: the order decides what is drawn, and a recipe that is written again may have another
+    # sorted by name: the order decides which prompts are drawn, and may change when a recipe is written again
     for name, entry in sorted(entries.items(), key=lambda item: str(item[0])):
         own = dict(entry) if isinstance(entry, Mapping) else {"weight": entry}
         if "weight" not in own:
@@ -177,7 +177,7 @@ def _read_components(settings: Mapping[str, Any]) -> dict[str, tuple[Any, dict[s
 
 
 def _traits(task: Task) -> dict[str, Any]:
-    """All that a batch, its loss and its score depend on, by what it is called."""
+    """Return everything that a batch, its loss and its score depend on, by its name in messages."""
     prompts = task.sample(1, torch.Generator().manual_seed(0))
     columns = {name: (str(values.dtype), tuple(values.shape[1:])) for name, values in prompts.items()}
     names = ("objective", "score_name", "place_name", "sizes", "model_fields")

@@ -1,4 +1,4 @@
-"""Predictions kept on disk under a fingerprint of all they depend on, so that an interrupted evaluation goes on."""
+"""Predictions kept on disk under a fingerprint of all they depend on, so that an interrupted evaluation can go on."""
 
 import functools
 import hashlib
@@ -18,7 +18,7 @@ from .baselines.prefixes import Predictor, PredictorFamily, predict_prefixes
 from .common import Prompts
 
 
-CHUNK = 128  # prompts of a baseline's entry: a run that is killed loses no more than these
+CHUNK = 128  # prompts per entry of a baseline: a run that is killed loses at most so many
 LIBRARIES = ("torch", "numpy", "numba", "scikit-learn")
 
 
@@ -26,9 +26,9 @@ class PredictionCache:
     """
     A folder of predictions.
 
-    An entry is a file named after the SHA-256 of the prompts' bytes, the predictor with its settings, the code
-    of this package and the versions of the libraries, and begins with the checksum of its content. One that does
-    not match it is computed again. Entries are written whole or not at all, so several processes may share a folder.
+    An entry is a file. Its name is a SHA-256 of the prompts' bytes, the predictor with its settings, the code of this
+    package and the versions of the libraries. It begins with a checksum of its content; a damaged entry is computed
+    again. Entries are written whole or not at all, so several processes may share a folder.
 
     Args:
         folder (`str` or `Path`):
@@ -38,41 +38,43 @@ class PredictionCache:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
 
-    def predict(self, predictor: Predictor, prompts: Prompts, step: Callable[[], object] = lambda: None) -> np.ndarray:
+    def predict(
+        self, predictor: Predictor, prompts: Prompts, on_chunk: Callable[[], object] = lambda: None
+    ) -> np.ndarray:
         """
-        What `predict_prefixes` returns for `prompts["xs"]`, `["ys"]` and, where there are some, `["queries"]`.
+        Return what `predict_prefixes` returns for `prompts["xs"]`, `["ys"]` and, where there are some, `["queries"]`.
 
-        Calls `step` after each of the [`n_chunks`] chunks of prompts.
+        Calls `on_chunk` after each of the [`n_chunks`] chunks of prompts.
         """
 
         def answer(chunk: Prompts) -> np.ndarray:
             return predict_prefixes(predictor, chunk["xs"], chunk["ys"], chunk["queries"]).cpu().numpy()
 
         columns = {name: prompts[name] for name in ("xs", "ys", "queries") if name in prompts}
-        return self.recall(answer, _describe(predictor), columns, step)
+        return self.recall(answer, _identity(predictor), columns, on_chunk)
 
     def recall(
         self,
         answer: Callable[[Prompts], np.ndarray],
         about: Any,
         prompts: Prompts,
-        step: Callable[[], object] = lambda: None,
+        on_chunk: Callable[[], object] = lambda: None,
         size: int = CHUNK,
     ) -> np.ndarray:
         """
-        What `answer` returns for the prompts, computed for those chunks alone that are not kept.
+        Return what `answer` returns for the prompts; only chunks that are not in the folder are computed.
 
         Args:
             answer (`Callable`):
-                From a chunk of the prompts, `"queries"` among them, to an array of one row per prompt.
+                From a chunk of the prompts, with `"queries"`, to an array with one row per prompt.
             about (anything `json` can write):
-                All that the answers depend on besides the prompts, this package and the libraries.
+                Everything that the answers depend on besides the prompts, this package and the libraries.
             prompts (`dict`):
-                All columns that the answers depend on, a row a prompt; `queries` default to `xs`.
-            step (`Callable`, *optional*):
-                Called after each of the [`n_chunks`] chunks.
+                All columns that the answers depend on, one row per prompt; `queries` default to `xs`.
+            on_chunk (`Callable`, *optional*):
+                Called after each of the [`n_chunks`] chunks, for a progress bar.
             size (`int`, defaults to 128):
-                Prompts of a chunk, >= 1.
+                Prompts per chunk, >= 1.
         """
         answers = []
         for chunk in chunks(prompts, size):
@@ -82,17 +84,17 @@ class PredictionCache:
                 values = answer(chunk)
                 _write(path, values)
             answers.append(values)
-            step()
+            on_chunk()
         return np.concatenate(answers)
 
 
 def n_chunks(n_prompts: int, size: int = CHUNK) -> int:
-    """Chunks of at most `size` prompts that so many are predicted in."""
+    """Return the number of chunks of at most `size` prompts that `n_prompts` are split into."""
     return -(-n_prompts // size)
 
 
 def chunks(prompts: Prompts, size: int = CHUNK) -> Iterator[Prompts]:
-    """The prompts in parts of at most `size`, `"queries"` defaulting to `"xs"`, where prompts have some."""
+    """Yield the prompts in chunks of at most `size`; where prompts have `"xs"`, `"queries"` default to them."""
     if "xs" in prompts:
         prompts = {"queries": prompts["xs"]} | prompts
     for start in range(0, len(next(iter(prompts.values()))), size):
@@ -100,16 +102,17 @@ def chunks(prompts: Prompts, size: int = CHUNK) -> Iterator[Prompts]:
 
 
 def code_digest(of: Any) -> str:
-    """SHA-256 of the Python files of the folder that holds the code of this function or class, and of those below."""
+    """SHA-256 of all Python files in and below the folder with the code of this function or class."""
     digest = hashlib.sha256()
     for path in sorted(Path(inspect.getfile(of)).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-def _describe(predictor: Predictor) -> list:
+def _identity(predictor: Predictor) -> list:
+    """The name of a predictor's function, its settings and the labels of a family."""
     if isinstance(predictor, PredictorFamily):
-        return [*_describe(predictor.predictor), predictor.labels]
+        return [*_identity(predictor.predictor), predictor.labels]
     settings = {}
     while isinstance(predictor, functools.partial):
         settings, predictor = predictor.keywords | settings, predictor.func

@@ -11,14 +11,14 @@ def published() -> dict[str, Any]:
     """
     All of `published.json`.
 
-    `tasks[name]["curves"]` and `shifts["curves"]` hold `"error"` by number of examples, `"low"` and `"high"` of the
-    90% interval where they were printed and `"digitisation_error"` where a picture was measured; `probing` the
-    errors of figure 8, `openml` the accuracies on tables. Every part names its `"source"`.
+    `tasks[name]["curves"]` and `shifts["curves"]` hold curves by name: `"error"` by number of examples, `"low"` and
+    `"high"` of the 90% interval where they were printed, and `"digitisation_error"` where the errors were read from a
+    picture. `probing` holds the errors of figure 8, `openml` accuracies on tables. Every part names its `"source"`.
     """
     return json.loads(Path(__file__).with_name("published.json").read_text())
 
 
 def published_curves(task: str, n_dims: int) -> dict[str, dict[str, list[float | None]]]:
-    """Published curves of the function class of that name; empty where the papers have none of this dimension."""
+    """Published curves of a function class by its name; empty where the papers have none in `n_dims` dimensions."""
     entry = published()["tasks"].get(task)
     return entry["curves"] if entry and n_dims == 20 else {}

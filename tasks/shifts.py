@@ -1,4 +1,4 @@
-"""Prompts from another distribution than the training's: the protocols of Garg et al. (2022), section 4.
+"""Prompts from other distributions than in training: the protocols of Garg et al. (2022), section 4.
 
 Each shift is a function from prompts to prompts. Prompts hold `xs (B, P, D)`, `ys (B, P)`, `queries (B, P, D)` and
 `labels (B, P)`: prediction i is asked at query i after the points before i and scored against label i.
@@ -24,7 +24,7 @@ Function = Callable[[torch.Tensor], torch.Tensor]
 
 
 def evaluate_function(function: Function, xs: torch.Tensor, queries: torch.Tensor | None = None) -> Prompts:
-    """The prompts of `function` on these inputs, asked at `queries` or, without any, at the inputs themselves."""
+    """Return the prompts of `function` on inputs `xs`, asked at `queries`, by default at the inputs themselves."""
     queries = xs if queries is None else queries
     return {"xs": xs, "ys": function(xs), "queries": queries, "labels": function(queries)}
 
@@ -51,7 +51,7 @@ def _rotate_and_scale(
 
 
 def add_noise(prompts: Prompts, function: Function, generator: torch.Generator) -> Prompts:
-    """Values with N(0, 1) noise, brought back to a mean square of `n_dims`; they are also what is scored against."""
+    """Values with N(0, 1) noise, scaled to a mean square of `n_dims`; predictions are scored against them too."""
     ys = prompts["ys"] + draw_normal(tuple(prompts["ys"].shape), generator)
     ys = ys * prompts["xs"].shape[2] ** 0.5 / ys.std()
     return prompts | {"ys": ys, "labels": ys}
@@ -66,9 +66,9 @@ def draw_quadrants(prompts: Prompts, function: Function, generator: torch.Genera
 
 def ask_orthogonal_queries(prompts: Prompts, function: Function, generator: torch.Generator) -> Prompts:
     """
-    Queries orthogonal to all examples before them, their length kept: predicting 0 is the best there is.
+    Queries orthogonal to all examples before them, of unchanged length: no prediction is better than 0.
 
-    Only as many points as dimensions are left, for more examples leave no such query.
+    Prompts are cut to as many points as dimensions: with more examples there is no such query.
     """
     xs = prompts["xs"][:, : prompts["xs"].shape[2]]
     queries = xs.clone()
@@ -102,11 +102,11 @@ def scale_ys(prompts: Prompts, function: Function, generator: torch.Generator, s
 @dataclass(frozen=True)
 class Shift:
     """
-    A distribution of prompts of a linear class that is not the training's.
+    Another distribution of prompts of a linear function class than in training.
 
     Args:
         change (`Callable`):
-            From prompts, the function that they are of and a generator to the shifted prompts.
+            From prompts, their function and a generator to the shifted prompts.
         limit (`Predictor`, defaults to [`~tasks.baselines.classical.predict_least_squares`]):
             The best predictor under the shift: least squares of smallest norm for any inputs.
     """
@@ -115,7 +115,7 @@ class Shift:
     limit: Predictor = predict_least_squares
 
     def sample(self, task: FunctionClass, n_prompts: int, generator: torch.Generator, n_points: int) -> Prompts:
-        """Draw noiseless prompts `xs`, `ys`, `queries` and `labels` of the class `task` under the shift."""
+        """Draw prompts `xs`, `ys`, `queries` and `labels` of functions of the class `task` under the shift."""
         function = task.draw_functions(n_prompts, task.n_dims, generator)
         xs = task.draw_xs(n_prompts, n_points, task.n_dims, generator)
         return self.change(evaluate_function(function, xs), function, generator)
@@ -124,7 +124,7 @@ class Shift:
 SHIFTS: dict[str, Shift] = {
     "skewed": Shift(skew_covariance),
     "half_subspace": Shift(keep_half_subspace),
-    # scaled noise and values leave the penalty at 1
+    # values and noise are scaled alike, so the best penalty stays 1
     "noisy": Shift(add_noise, partial(predict_ridge, alpha=1.0)),
     "random_quadrants": Shift(draw_quadrants),
     "orthogonal_query": Shift(ask_orthogonal_queries),

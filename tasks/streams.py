@@ -18,20 +18,20 @@ class Stream:
 
     Args:
         task ([`Task`]):
-            What prompts are drawn of.
+            The task that prompts are drawn from.
         batch_size (`int`):
-            Prompts of a batch over all processes, >= 1.
+            Prompts per batch over all processes, >= 1.
         schedules (`Mapping[str, Schedule]`):
-            Sizes of a prompt at every step, by the names of [`Task.sizes`]; one that has none is as there.
+            Schedules of sizes, by the names of [`Task.sizes`]; a size without one stays as the task has it.
         seed (`int`):
             >= 0. Different seeds give unrelated prompts.
         split (`str`, defaults to `"train"`):
             Streams of different splits share no prompt, whatever their seeds.
         n_distinct_prompts (`int`, *optional*):
-            Prompts that come again and again, a multiple of `batch_size`: batch i is batch i modulo their number of
-            batches, at the sizes of its own step. Default: no prompt comes twice.
+            Prompts that are repeated without end, a multiple of `batch_size`: with n batches of them, batch i is drawn
+            as batch i modulo n, with the sizes of step i. Default: no prompt is repeated.
         with_hints (`bool`, defaults to `False`):
-            Whether batches bring the hints of the task too.
+            Whether batches hold the hints of the task too.
     """
 
     task: Task
@@ -57,7 +57,8 @@ class Stream:
             self.task.check_hints()
         for name in self.schedules:
             if name not in self.task.sizes:
-                raise ValueError(f"`schedules` of {self.task.name} are of {', '.join(self.task.sizes)}, got `{name}`.")
+                known = ", ".join(self.task.sizes)
+                raise ValueError(f"`schedules` of {self.task.name} must be of {known}, got `{name}`.")
         ends = {name: schedule.end for name, schedule in self.schedules.items()}
         for sizes in (self.sizes_at(0), self.task.sizes | ends):
             self.task.check_sizes(**sizes)
@@ -67,7 +68,7 @@ class Stream:
         return self.task.sizes | {name: schedule.at(index) for name, schedule in self.schedules.items()}
 
     def batch(self, index: int) -> dict[str, torch.Tensor]:
-        """Batch `index` (>= 0) of all processes, as [`Task.sample`] returns it."""
+        """Batch `index` (>= 0), the rows of all processes together, as [`Task.sample`] returns it."""
         n_batches = self.n_distinct_prompts and self.n_distinct_prompts // self.batch_size
         return self.task.sample(
             self.batch_size,
@@ -87,7 +88,7 @@ class Stream:
             start (`int`, defaults to 0):
                 First batch; starting at a million costs no more than at zero.
             rank (`int`, defaults to 0), world_size (`int`, defaults to 1):
-                This process and the number of processes, which must divide `batch_size`.
+                This process, counted from 0, and the number of processes, which must divide `batch_size`.
         """
         if self.batch_size % world_size:
             raise ValueError(
@@ -101,7 +102,7 @@ def _batches_of_process(stream: Stream, start: int, rank: int, world_size: int) 
     rows = slice(rank * stream.batch_size // world_size, (rank + 1) * stream.batch_size // world_size)
     index = start
     while True:
-        # memory of its own for every element, which pinning asks for and an expanded tensor has not
+        # pinned memory needs contiguous tensors, and hints may be expanded ones
         yield {name: values[rows].contiguous() for name, values in stream.batch(index).items()}
         index += 1
 

@@ -1,4 +1,4 @@
-"""The tables of all released checkpoints: errors beside limit, solver and the paper's models, and cost."""
+"""The tables of all released checkpoints: errors beside limit, solver and the paper's models, and what they cost."""
 
 from pathlib import Path
 from statistics import fmean
@@ -35,7 +35,7 @@ def error_cells(metrics: Metrics, published: dict[str, dict[str, list[float]]], 
 
 
 def paper_recipe(task: str, **overrides: Any) -> Arguments:
-    """The paper's run for a function class."""
+    """The arguments of the paper's run for a function class."""
     recipe = ROOT / "scripts" / "recipes" / f"{task}_paper.yaml"
     flags = [word for name, value in overrides.items() for word in (f"--{name}", str(value))]
     return parse_arguments(["--recipe", str(recipe), "--output_dir", "unused", *flags])
@@ -55,7 +55,7 @@ def cost_cells(folder: Path, task: str, n_parameters: int) -> list[str]:
     return [*cells, f"**{n_parameters / 1e6:.2f} M, {cost['flops']:.1e}**"]
 
 
-def table(heads: list[str], rows: list[list[str]]) -> str:
+def markdown_table(heads: list[str], rows: list[list[str]]) -> str:
     """A Markdown table."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -70,17 +70,17 @@ def headline(cards: Path) -> str:
     """
     errors, costs = [], []
     for task, kind in TASKS.items():
-        figures, folder = kind.figures if issubclass(kind, FunctionClass) else None, cards / task
-        if not (figures and folder.exists()):
+        columns, folder = kind.headline_places if issubclass(kind, FunctionClass) else None, cards / task
+        if not (columns and folder.exists()):
             continue
         metrics, name = Metrics.read(folder / METRICS_FILE), task.replace("_", " ")
         try:
             published = make_task(task, n_dims=metrics.settings.n_dims).published
-            errors += [[name, key, *error_cells(metrics, published, examples)] for key, examples in figures.items()]
+            errors += [[name, key, *error_cells(metrics, published, places)] for key, places in columns.items()]
         except (AttributeError, LookupError, ValueError) as error:
             raise ValueError(
                 f"{folder / METRICS_FILE} has no error or limit to show beside the paper's ({error!r}): it must be of "
-                f"{task} in 20 dimensions, with a solver and {1 + max(max(figures.values()))} points."
+                f"{task} in 20 dimensions, with a solver and {1 + max(max(columns.values()))} points."
             ) from None
         costs.append([name, *cost_cells(folder, task, metrics.settings.n_parameters)])
-    return table(["", "examples", *ERRORS], errors) + "\n\n" + table(["", *MODELS], costs)
+    return markdown_table(["", "examples", *ERRORS], errors) + "\n\n" + markdown_table(["", *MODELS], costs)

@@ -24,8 +24,8 @@ def predict_boosted_trees(
     """
     Predict by gradient boosting of the squared error: what `xgboost.XGBRegressor(tree_method="exact")` predicts.
 
-    A library spends most of its time on setting up a model, of which this needs one per prefix. One tree with
-    `learning_rate=1, l2=0` is a greedy regression tree (CART).
+    XGBoost itself spends most of its time on setting up a model, and one model per prefix is needed here. One tree
+    with `learning_rate=1, l2=0` is a greedy regression tree (CART).
 
     Args:
         xs (`torch.Tensor` of shape `(B, n, D)`), ys (`torch.Tensor` of shape `(B, n)`):

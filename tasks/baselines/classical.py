@@ -1,4 +1,4 @@
-"""Classical predictors, functions of the examples seen so far."""
+"""Classical predictors: functions of the examples and of a query."""
 
 import warnings
 
@@ -54,8 +54,9 @@ def predict_lasso(
     """
     Predict w·x, w the minimiser of |y - Xw|² / 2n + alpha |w|₁, for every alpha: `(B, len(alphas))`.
 
-    One path of scikit-learn's coordinate descent per prompt, over all cores, to a hundredth of its default tolerance:
-    a path at the default takes the answer of one alpha for that of the next. Source: Garg et al. (2022), section 3.
+    Runs one path of scikit-learn's coordinate descent per prompt, on all cores, with a hundredth of its default
+    tolerance: with the default, a path can stop at the answer of the alpha before. Source: Garg et al. (2022),
+    section 3.
     """
     from joblib import Parallel, delayed
 
@@ -105,7 +106,7 @@ def predict_relu_network(xs: torch.Tensor, ys: torch.Tensor, query: torch.Tensor
     return predict(xs, ys, query, **settings)
 
 
-# those that can learn of any class
+# baselines for every class of functions
 GENERIC_BASELINES: dict[str, Predictor] = {
     "zero": predict_zero,
     "averaging": predict_averaging,

@@ -14,7 +14,7 @@ Predictor = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 @dataclass(frozen=True)
 class PredictorFamily:
     """
-    A predictor of several settings that share their work, to be given wherever a predictor is.
+    A predictor with several settings that share their work; it can stand wherever a predictor can.
 
     Args:
         predictor (`Callable`):
@@ -33,13 +33,13 @@ class PredictorFamily:
 
 def name_predictions(name: str, predictor: Predictor, predictions: np.ndarray) -> dict[str, np.ndarray]:
     """
-    Predictions of the predictor called `name`, by the name of the curve that each makes.
+    Return the predictions of the predictor called `name`, by the name of the curve that each gives.
 
     Args:
         name (`str`), predictor (`Predictor`):
             An entry of [`~tasks.common.Task.baselines`].
         predictions (`np.ndarray` of shape `(B, P, ...)`):
-            What [`predict_prefixes`] returns of it.
+            What [`predict_prefixes`] returns for it.
 
     Returns:
         `{name: predictions}`, or one entry per setting of a [`PredictorFamily`], such as `"Lasso, alpha 0.01"`.
@@ -59,13 +59,13 @@ def predict_prefixes(
         predictor (`Predictor`):
             A baseline or the limit of a task, or any function of the same form.
         xs (`torch.Tensor` of shape `(B, P, D)`), ys (`torch.Tensor` of shape `(B, P)` or `(B, P - 1)`):
-            Prompts. Of vectors, ys `(B, P, K)` or `(B, P - 1, K)`, every output is predicted on its own.
+            Prompts. Where values are vectors, ys `(B, P, K)` or `(B, P - 1, K)`, each output is predicted separately.
         queries (`torch.Tensor` of shape `(B, P, D)`, *optional*, defaults to `xs`):
             Where to predict; query i is answered from the points before i.
 
     Returns:
-        `torch.Tensor` of shape `(B, P)` or `(B, P, K)`, float64, with one axis more, the last, of a
-        [`PredictorFamily`]: prediction i depends on the points before i and on query i only.
+        `torch.Tensor` of shape `(B, P)` or `(B, P, K)`, float64; a [`PredictorFamily`] adds an axis of its settings at
+        the end. Prediction i depends on the points before i and on query i only.
 
     Raises:
         `ValueError`: the shapes do not belong together, or a value is not finite.
@@ -87,7 +87,7 @@ def _check_prompts(xs: torch.Tensor, ys: torch.Tensor, queries: torch.Tensor):
     shapes = (n_prompts, n_points), (n_prompts, n_points - 1)
     if ys.shape[:2] not in shapes or ys.ndim > 3 or 0 in ys.shape[2:]:
         raise ValueError(
-            f"`ys` must have shape {shapes[0]} or {shapes[1]}, and one axis more of vectors, got {tuple(ys.shape)}."
+            f"`ys` must have shape {shapes[0]} or {shapes[1]}, and one more axis for vectors, got {tuple(ys.shape)}."
         )
     if queries.shape != xs.shape:
         raise ValueError(f"`queries` must have the shape of `xs`, {tuple(xs.shape)}, got {tuple(queries.shape)}.")

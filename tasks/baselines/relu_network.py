@@ -22,9 +22,9 @@ def predict_relu_network(
     """
     Predict by a network Linear-ReLU-Linear trained from torch's default initial weights on the squared error.
 
-    A network lives in the processor's first cache while it trains, which is what makes a thousand steps for each of a
-    hundred thousand networks affordable. The initial weights and the minibatches depend on n and on the prompt's place
-    in the batch alone; as in the source, all prompts see the same minibatches.
+    A network stays in the processor's first cache while it trains, so that a thousand steps for each of a hundred
+    thousand networks are affordable. The initial weights and the minibatches depend only on n and on the prompt's
+    place in the batch; as in the source, all prompts see the same minibatches.
 
     Args:
         xs (`torch.Tensor` of shape `(B, n, D)`), ys (`torch.Tensor` of shape `(B, n)`):

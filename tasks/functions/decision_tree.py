@@ -26,12 +26,12 @@ class DecisionTree(FunctionClass):
 
     Args:
         depth (`int`, defaults to 4):
-            Questions asked of every x, >= 1.
+            Questions per x, from the root to a leaf, >= 1.
     """
 
     name = "decision_tree"
     description = "decision trees"
-    figures: ClassVar = {"80 to 100": list(range(80, 101))}
+    headline_places: ClassVar = {"80 to 100": list(range(80, 101))}
     depth: int = 4
 
     def __post_init__(self):
@@ -95,8 +95,8 @@ class DrawnTrees:
 
     def hints(self, xs: torch.Tensor) -> torch.Tensor:
         """
-        The box that every x shares with all points of its leaf, `(n_prompts, n_points, n_dims)`: the sign of the
-        coordinates that were asked for on its way, 0 elsewhere.
+        The box of every x's leaf, `(n_prompts, n_points, n_dims)`: the signs of the coordinates that were asked for on
+        the way to the leaf, 0 elsewhere.
         """
         _, asked = self._walk(xs)
         signs = 2.0 * (xs > 0) - 1

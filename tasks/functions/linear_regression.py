@@ -1,4 +1,4 @@
-"""Linear functions y = w·x, w ~ N(0, I), and the same seen through noise (Garg et al., 2022; Yang et al., 2024)."""
+"""Linear functions y = w·x, w ~ N(0, I), without and with noise (Garg et al., 2022; Yang et al., 2024)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class LinearRegression(FunctionClass):
 
     name = "linear_regression"
     description = "linear functions"
-    figures: ClassVar = {"20": [20], "40": [40]}
+    headline_places: ClassVar = {"20": [20], "40": [40]}
 
     @property
     def normaliser(self) -> float:
@@ -49,7 +49,7 @@ class LinearRegression(FunctionClass):
 
     def draw_functions(self, n_prompts: int, n_dims_active: int, generator: torch.Generator) -> LinearFunctions:
         weights = draw_normal((n_prompts, self.n_dims), generator)
-        weights[:, n_dims_active:] = 0  # x is zero there, so that no value tells them
+        weights[:, n_dims_active:] = 0  # x is zero there, so no value depends on them
         return LinearFunctions(weights)
 
 
@@ -65,7 +65,7 @@ class NoisyLinearRegression(LinearRegression):
 
     name = "noisy_linear_regression"
     description = "linear functions seen through noise"
-    figures: ClassVar = {}
+    headline_places: ClassVar = {}
     noise_std: float = 0.1
 
     def __post_init__(self):

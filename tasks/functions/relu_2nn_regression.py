@@ -24,7 +24,7 @@ class Relu2nnRegression(FunctionClass):
 
     name = "relu_2nn_regression"
     description = "two-layer ReLU networks"
-    figures: ClassVar = {"80 to 100": list(range(80, 101))}
+    headline_places: ClassVar = {"80 to 100": list(range(80, 101))}
     hidden_size: int = 100
 
     def __post_init__(self):

@@ -28,7 +28,7 @@ class SparseLinearRegression(FunctionClass):
 
     name = "sparse_linear_regression"
     description = "sparse linear functions"
-    figures: ClassVar = {"10": [10], "40": [40]}
+    headline_places: ClassVar = {"10": [10], "40": [40]}
     sparsity: int = 3
 
     def __post_init__(self):

@@ -1,1 +1,1 @@
-"""The best possible predictor of each class that has one."""
+"""The best possible predictors, one per class of functions where it is known."""

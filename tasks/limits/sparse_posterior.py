@@ -16,7 +16,7 @@ def predict_sparse_posterior(
     xs: torch.Tensor, ys: torch.Tensor, query: torch.Tensor, sparsity: int = 3
 ) -> torch.Tensor:
     """
-    Predict the posterior mean of y for w ~ N(0, I) on `sparsity` coordinates, every choice of them as likely.
+    Predict the posterior mean of y for w ~ N(0, I) on `sparsity` coordinates, all choices equally likely.
 
     Each support's answer is its minimum-norm least squares, weighted by the density it gives the ys. From one example
     more than `sparsity` on, only the true support explains them and the answer is exact.

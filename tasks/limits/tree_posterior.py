@@ -12,12 +12,12 @@ MAX_DEPTH = 5  # the 2**depth leaf values must fit into the bits of a 64-bit int
 
 def predict_tree_posterior(xs: torch.Tensor, ys: torch.Tensor, query: torch.Tensor, depth: int = 4) -> torch.Tensor:
     """
-    Predict the mean of y at the query over all trees that agree with the examples, each as likely as before.
+    Predict the mean of y at the query over all trees that agree with the examples, weighted by their prior.
 
-    Leaf values are drawn from a continuum, so two examples share a leaf if and only if they share their y, and all
-    structures that put them so are equally likely. What is left is to count: the share of structures of depth d that
-    put a set of values into leaves of their own, Z(values, d), is a mean over the coordinate asked at the root of
-    Z(positive side, d - 1) Z(other side, d - 1), zero where the question would tear examples of one value apart.
+    Leaf values are continuous, so two examples share a leaf if and only if they share their y, and all structures that
+    place them so are equally likely. What is left is to count. Let Z(values, d) be the share of structures of depth d
+    that give each of a set of values a leaf of its own. It is the mean, over the coordinate asked at the root, of
+    Z(positive side, d - 1) Z(other side, d - 1), or of zero where the question separates examples of one value.
 
     Args:
         xs (`torch.Tensor` of shape `(B, n, D)`), ys (`torch.Tensor` of shape `(B, n)`):
@@ -48,7 +48,7 @@ def predict_tree_posterior(xs: torch.Tensor, ys: torch.Tensor, query: torch.Tens
 
 
 def _number_values(ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The different ys of each prompt, ascending, `(B, n)` with room left, and the number of each y, `(B, n)`."""
+    """The distinct ys of each prompt, ascending, `(B, n)` filled up with 0, and for each y its number, `(B, n)`."""
     order = ys.argsort(axis=1)
     ascending = np.take_along_axis(ys, order, axis=1)
     numbers = np.cumsum(np.diff(ascending, axis=1, prepend=ascending[:, :1]) != 0, axis=1)
@@ -75,7 +75,7 @@ def _posterior_means(positive, query, values, value_of, depth):
 
 @numba.njit(cache=True)
 def _sides(positive, value_of):
-    """For every coordinate the set of values, as bits, whose examples are all positive and that of those all not."""
+    """For every coordinate two sets of values, as bits: those whose examples are all positive, and all not."""
     n_dims = positive.shape[1]
     above, below = np.empty(n_dims, np.int64), np.empty(n_dims, np.int64)
     for coordinate in range(n_dims):

@@ -1,1 +1,1 @@
-"""Problems of tokens."""
+"""Tasks whose prompts are tokens."""

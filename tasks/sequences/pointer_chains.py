@@ -11,7 +11,7 @@ from ..common import Prompts, Task, check_at_least_one
 @dataclass(frozen=True)
 class PointerChains(Task):
     """
-    Where every node points, and the question where the chain of every node ends.
+    A prompt tells where every node points, and asks where the chain of every node ends.
 
     The N nodes, tokens 0 ... N - 1, form chains of random order in which each node points to the next and the last to
     itself. A prompt lists all pairs (node, pointer) in random order and then all nodes, in another, as queries. The
@@ -61,7 +61,7 @@ class PointerChains(Task):
         Draw prompts, as [`Task.sample`] says.
 
         Returns:
-            int64 of shape `(B, 3 N)`: `input_ids`, and `labels`, of the last N the answers, -100 elsewhere.
+            int64 of shape `(B, 3 N)`: `input_ids`, and `labels`, the answers at the last N places and -100 elsewhere.
         """
         max_hops = self.max_hops if max_hops is None else max_hops
         check_at_least_one(n_prompts=n_prompts)
@@ -88,7 +88,7 @@ class PointerChains(Task):
         return {"input_ids": input_ids, "labels": labels}
 
     def follow(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The node that the chain of each query ends with, and the pointers from the query to it: `(B, N)` each."""
+        """Return the last node of each query's chain, and the number of pointers to it: `(B, N)` each."""
         pairs, nodes = input_ids[:, : 2 * self.n_nodes].unflatten(1, (-1, 2)), input_ids[:, 2 * self.n_nodes :]
         pointers = torch.empty_like(nodes).scatter(1, pairs[..., 0], pairs[..., 1])
         hops = torch.zeros_like(nodes)
@@ -99,7 +99,7 @@ class PointerChains(Task):
         return nodes, hops
 
     def score(self, answers: np.ndarray, prompts: Prompts) -> np.ndarray:
-        """Shares of wrong answers to the queries 0, 1, ... `max_hops` pointers from them, `(B, max_hops + 1)`."""
+        """Shares of wrong answers, `(B, max_hops + 1)`: entry h is over the queries h pointers from their answer."""
         hops = self.follow(prompts["input_ids"])[1].numpy()
         is_wrong = (answers != prompts["labels"].numpy())[:, -self.n_nodes :]
         has_hops = hops[..., None] == np.arange(self.max_hops + 1)  # (B, N, max_hops + 1)

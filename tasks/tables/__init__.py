@@ -1,1 +1,1 @@
-"""Tables whose rows are examples."""
+"""Tasks whose prompts are rows of a table."""

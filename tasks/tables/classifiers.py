@@ -1,10 +1,10 @@
-"""Classical classifiers, of the form of every [`~tasks.baselines.prefixes.Predictor`]: classes in, classes out."""
+"""Classical classifiers: each is a [`~tasks.baselines.prefixes.Predictor`] whose ys and predictions are classes."""
 
 import torch
 
 
 def predict_logistic_regression(xs: torch.Tensor, ys: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
-    """Predict by scikit-learn's logistic regression, fitted to every prompt; the only class where there is one."""
+    """Predict by scikit-learn's logistic regression, fitted per prompt; the only class where there is only one."""
     from sklearn.linear_model import LogisticRegression
 
     classes = [

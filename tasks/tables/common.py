@@ -1,4 +1,4 @@
-"""What all tasks of tables share: prompts of labelled rows, and the class of one row more as the question."""
+"""The base of all tasks of tables: a prompt is labelled rows, and asks for the class of one more."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from .classifiers import predict_logistic_regression, predict_majority_of_3_near
 @dataclass(frozen=True)
 class TableTask(Task):
     """
-    A table whose rows are of classes; a prompt is rows of one table with their classes, each class equally likely.
+    Tables whose rows have classes; a prompt is rows of one table with their classes, each class equally likely.
 
     Columns are standardised; those that a table lacks are zero. A subclass defines `sample_rows`.
 
     Args:
         n_dims (`int`, defaults to 20):
-            Most columns D of a table that a prompt shows, >= 1.
+            Largest number of columns D that a prompt shows, >= 1.
         n_points (`int`, defaults to 41):
             Rows P of a prompt, >= 1.
         n_labels (`int`, defaults to 2):
@@ -76,7 +76,7 @@ class TableTask(Task):
         n_columns: int | None = None,
     ) -> Prompts:
         """
-        Draw prompts, each of a table of its own, as [`Task.sample`] says.
+        Draw prompts as [`Task.sample`] says, one table per prompt.
 
         Returns:
             `xs` of shape `(B, P, D)`, float32, and `ys` and `labels`, the same classes, of shape `(B, P)`, int64.

@@ -1,4 +1,4 @@
-"""Random tables: Gaussian clouds, hardly to wholly apart, whose columns are correlated."""
+"""Random tables: classes are Gaussian clouds, more or less far apart, with correlated columns."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from ..common import draw_normal
 from .common import TableTask
 
 
-MOST_SPARE_CLASSES = 3  # that a table has and a prompt does not show
+MOST_SPARE_CLASSES = 3  # classes that a table has and a prompt does not show
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,8 @@ class RandomTables(TableTask):
     """
     Tables of 1 ... `n_columns` columns and up to three classes more than a prompt shows.
 
-    The classes that are not shown count where columns are standardised, so that those of a prompt do not always lie on
-    both sides of zero. A row is its class's centre plus normal noise that mixes the columns.
+    Columns are standardised over all classes, shown or not, so that the classes of a prompt do not always lie on both
+    sides of zero. A row is the centre of its class plus normal noise that mixes the columns.
     """
 
     name = "random_tables"

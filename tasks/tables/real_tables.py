@@ -1,4 +1,4 @@
-"""Real tables, those that come with scikit-learn or the paper's of OpenML: all of them, one, or all but one."""
+"""Real tables, those of scikit-learn or the paper's of OpenML: all of them, one, or all but one."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +16,7 @@ RowsAndClasses = tuple[np.ndarray, np.ndarray]  # (R, C) and (R,)
 
 
 class Table(NamedTuple):
-    """Standardised columns `(R, C)`, float32, none of them constant, and the numbers of the rows of each class."""
+    """Standardised columns `(R, C)`, float32, none of them constant, and the indices of each class's rows."""
 
     columns: torch.Tensor
     rows_of_class: tuple[torch.Tensor, ...]
@@ -74,15 +74,15 @@ def standardise(rows: np.ndarray, classes: np.ndarray) -> Table:
 @dataclass(frozen=True)
 class RealTables(TableTask):
     """
-    Real tables, each as likely, of which a prompt shows some columns in random order and sign.
+    Real tables, all equally likely; a prompt shows some columns of one, in random order and with random signs.
 
     A row is shown twice only where its class has no other left.
 
     Args:
         source (`str`, defaults to `"scikit-learn"`):
-            Whose tables, an entry of [`SOURCES`]; `"openml"` fetches the paper's over the network.
+            Where the tables come from, an entry of [`SOURCES`]; `"openml"` fetches the paper's over the network.
         only (`str`, *optional*), left_out (`str`, *optional*):
-            The one table that prompts are of, or the one that none is of. Default: prompts are of all tables.
+            The only table to draw prompts from, or the only one not to. Default: all tables are used.
 
     Source: Yang et al. (ICLR 2024), appendix on OpenML.
     """
@@ -111,7 +111,7 @@ class RealTables(TableTask):
 
     @property
     def tables(self) -> dict[str, Table]:
-        """The tables that prompts are of, by name."""
+        """The tables that prompts are drawn from, by name."""
         tables = load_tables(self.source)
         return {name: tables[name] for name in tables if name != self.left_out and self.only in (None, name)}
 

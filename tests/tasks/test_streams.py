@@ -133,7 +133,7 @@ def test_bad_settings_are_refused():
         make_stream(seed=-1)
     with pytest.raises(ValueError, match="`n_dims_active` must be <= `n_dims` = 6, got 7"):
         make_stream(schedules={"n_dims_active": Schedule(1, 7)})
-    with pytest.raises(ValueError, match=r"`schedules` of linear_regression are of n_points, n_dims_.*, got `dims`"):
+    with pytest.raises(ValueError, match=r"`schedules` of linear_regression must be of n_points, .*, got `dims`"):
         make_stream(schedules={"dims": Schedule(1, 7)})
 
 

@@ -39,7 +39,7 @@ def test_the_table_shows_what_the_records_hold(records):
     )
 
 
-def test_a_task_without_a_folder_or_without_figures_has_no_row(tmp_path, monkeypatch):
+def test_a_task_without_a_folder_or_without_headline_places_has_no_row(tmp_path, monkeypatch):
     monkeypatch.setitem(TASKS, "tokens", Task)
     (tmp_path / "tokens").mkdir()
     (tmp_path / "noisy_linear_regression").mkdir()

@@ -41,7 +41,7 @@ def test_a_family_answers_as_its_members_do_each_under_a_name_of_its_own(prompts
 BAD_PROMPTS = {
     "empty": ((0, 3, 2), (0, 3), "`xs` must have shape .*, none of them 0, got"),
     "two axes": ((3, 2), (3, 2), "`xs` must have shape"),
-    "ys": ((4, 3, 2), (4, 5), r"`ys` must have shape \(4, 3\) or \(4, 2\), and one axis more of vec.*, got \(4, 5\)"),
+    "ys": ((4, 3, 2), (4, 5), r"`ys` must have shape \(4, 3\) or \(4, 2\), and one more axis for vec.*, got \(4, 5\)"),
     "no outputs": ((4, 3, 2), (4, 3, 0), r"`ys` must have shape .*, got \(4, 3, 0\)"),
     "too many axes": ((4, 3, 2), (4, 3, 2, 1), r"`ys` must have shape .*, got \(4, 3, 2, 1\)"),
 }
