@@ -2,11 +2,11 @@
 
     python scripts/benchmark.py --output_dir runs/benchmark
 
-Both run in one process with the same allocator settings and threads, in turns; each row is the median of the repeats
-with their range, the floating-point operations, the share of the matmul peak that this machine reached in the same run
-and the peak of the memory that tensors took. `--against module:function` adds a callable of your own: it is called
-with (xs, ys, n_loops, loop_window) and does one training step. `--model DIR` measures what adaptive loops save on a
-trained model. Writes benchmark.json and scaling.png.
+All run in one process with the same allocator settings and threads, in turns. A row holds the median of the repeats
+and their range, the floating-point operations, the share of the matmul peak measured in the same run, and the peak of
+the memory that tensors took. `--against module:function` adds a function of yours: it is called with (xs, ys, n_loops,
+loop_window) and does one training step. `--model DIR` measures what adaptive loops save on a trained model. Writes
+benchmark.json and scaling.png.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def load_step(name: str) -> Callable:
-    """The function that `--against` names as module:function."""
+    """Import the function that `--against` names as module:function; raises `ValueError` where that fails."""
     module, _, function = name.partition(":")
     sys.path.insert(0, ".")
     try:
@@ -72,7 +72,7 @@ def load_step(name: str) -> Callable:
 
 
 def run(workload: Workload, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Time and print every row but those of a trained model; the parts of benchmark.json."""
+    """Time and print all rows but those of a trained model; returns the entries of benchmark.json."""
     device, repeats = workload.device, arguments.repeats
     peaks = {"float32": matmul_peak(device, torch.float32), "training": matmul_peak(device, workload.precision)}
     training = workload.training_steps(arguments.compile, arguments.against)

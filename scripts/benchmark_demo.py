@@ -1,9 +1,9 @@
-"""Measure the processor time that demo.py's answer to a click takes.
+"""Measure the processor time that demo.py takes to answer a click.
 
     python scripts/benchmark_demo.py --model model_cards/linear_regression
 
 A click adds a point: the model answers the whole grid after every loop, and both pictures are drawn and written as
-PNG. What Gradio and the browser add is left out.
+PNG. The time of Gradio and of the browser is not counted.
 """
 
 import argparse
@@ -28,11 +28,11 @@ PIXEL = (300, 200)  # inside the picture
 def answer_click(
     model: LoopedGPT2ForInContextRegression, task: FunctionClass, curves: drawing.Curves
 ) -> drawing.Curves:
-    """Do what the server does for a click at `PIXEL` into the picture of `curves`; returns the new curves."""
+    """Do what the server does after a click at `PIXEL` in the picture of `curves`; returns the new curves."""
     n_loops = model.config.n_loops
     points = drawing.click_points(curves, n_loops, PIXEL)
     answer = drawing.compute(model, task, drawing.read_points(points.tolist(), model, task), None)
-    for draw in (drawing.draw_curve, drawing.draw_errors):
+    for draw in (drawing.plot_curve, drawing.plot_errors):
         imsave(io.BytesIO(), drawing.pixels(draw(answer, n_loops)), format="png")
     drawing.describe(answer, n_loops)
     return answer
@@ -50,7 +50,7 @@ def main():
     torch.set_num_threads(1)  # as the page has it
     try:
         model = load_model(arguments.model)
-        task = drawing.class_of(model, arguments.task, recipe={})
+        task = drawing.function_class_for(model, arguments.task, settings={})
         n_points = min(N_POINTS, drawing.max_points(model) - 1)
         points, truth = drawing.draw_points(model, task, drawing.dims_to_choose(task)[0], n_points, 0.0, 0)
     except (OSError, ValueError) as error:

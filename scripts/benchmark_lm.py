@@ -1,8 +1,8 @@
-"""Tokens a second of generation: looped, beside a stock GPT-2 of as many blocks, with and without a cache.
+"""Measure tokens per second of generation: looped, beside a stock GPT-2 of as many blocks, with and without a cache.
 
     python scripts/benchmark_lm.py --output_dir runs/benchmark_lm
 
-All run in one process, in turns; each figure is the median of the repeats. The parameters are those outside the
+All run in one process, in turns; each number is the median of the repeats. The parameters are those outside the
 embeddings. Writes benchmark_lm.json.
 """
 
@@ -30,7 +30,7 @@ COUNTS = {"n_tokens": 256, "n_loops": 12, "n_embd": 256, "vocab_size": 1024, "ba
 
 
 def speedup(reference: list[float], seconds: list[float]) -> float:
-    """Median of the ratios turn by turn: neighbours in a turn see the same machine."""
+    """Median of the ratios turn by turn: both of a turn run within a short time, on an equally busy machine."""
     return statistics.median(before / after for before, after in zip(reference, seconds, strict=True))
 
 
@@ -55,7 +55,7 @@ def main():
     device = prepare_device()
     looped, stock = build_models(arguments, device)
     runs = cases(looped, stock, arguments)
-    cache_bytes = {name: run(arguments.n_tokens) for name, run in runs.items()}  # which warms up
+    cache_bytes = {name: run(arguments.n_tokens) for name, run in runs.items()}  # this also warms up
     steps = {name: partial(run, arguments.n_tokens) for name, run in runs.items()}
     seconds = time_in_turns(steps, device, tqdm(range(arguments.repeats), desc="repeats"))
     n_tokens = arguments.n_tokens * arguments.batch_size

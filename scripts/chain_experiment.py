@@ -1,11 +1,11 @@
-"""Where depth matters: follow pointers to the end of their chain, with loops that grow with the chain.
+"""Show where depth matters: follow pointers to the end of their chain, with loops that grow with the chain.
 
     python scripts/chain_experiment.py --output_dir runs/chains
 
-Trains two models from nothing by train.py on chains of up to `max_hops` pointers: a looped one, whose loops grow with
-the longest chain, and a standard transformer, whose blocks do not. Then asks for chains of up to twice as many
-pointers with every number of loops. Takes about twenty minutes of one CPU core; writes metrics.json, chains.png and
-the looped model. Started again, the command goes on where it was.
+Trains two models from scratch by train.py on chains of up to `max_hops` pointers: a looped one, whose loops grow with
+the longest chain, and a standard transformer, whose blocks do not. Then tests both on chains of up to twice as many
+pointers, the looped one with every number of loops. Takes about twenty minutes on one CPU core; writes metrics.json,
+chains.png and the looped model. The same command goes on after an interruption.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from scripts.common.counts import parse_counts
 from scripts.common.devices import prepare_device
 from scripts.common.output_folder import claim_own
 from scripts.common.records import METRICS_FILE, WEIGHTS_FILE, write_atomically
-from scripts.studies.chains import compare_depths, plot_depths, runs_of
+from scripts.studies.chains import compare_depths, make_runs, plot_depths
 from scripts.studies.runs import train
 from scripts.training.run_folder import RunError
 
@@ -34,11 +34,11 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main():
-    """Train both, ask both, write, plot."""
+    """Train and test both models, write, plot."""
     arguments = parse_arguments()
     output_dir = arguments.output_dir
     settings = {name: value for name, value in vars(arguments).items() if name != "output_dir"}
-    runs = runs_of(arguments)
+    runs = make_runs(arguments)
     try:
         claim_own(output_dir, METRICS_FILE, settings, FILES)
         device = prepare_device()

@@ -1,9 +1,9 @@
-"""A page on which a looped model settles, loop by loop, on a function seen through a few points.
+"""Serve a page on which a looped model approaches, loop by loop, a function seen through a few points.
 
     python scripts/demo.py --model runs/quickstart
 
-Click or type points, or sample a function of the class, and move the loops. As a Space of the Hub: this repository
-with `app_file: scripts/demo.py` and the model in the variable LOOPED_GPT2_MODEL.
+Click or type points, or sample a function of the class, and change the number of loops. In a Space of the Hub: this
+repository with `app_file: scripts/demo.py`, and the model in the variable LOOPED_GPT2_MODEL.
 """
 
 import argparse
@@ -13,8 +13,8 @@ import sys
 import torch
 
 from scripts.common.model_loading import load_model
-from scripts.demo_page.curves import class_of, max_points
-from scripts.evaluation.predictions import recipe_of
+from scripts.demo_page.curves import function_class_for, max_points
+from scripts.evaluation.subject import recipe_of, settings_of
 from tasks import TASKS
 
 
@@ -47,12 +47,12 @@ def serve(name: str, task_name: str | None, port: int | None):
         raise ValueError(f"{name} holds no recipe.yaml, which names the function class: give `--task`.")
     if not max_points(model):
         raise ValueError(f"{name} must have `n_positions` >= 3, a point and a query, got {model.config.n_positions}.")
-    task = class_of(model, task_name or trained, recipe)
+    task = function_class_for(model, task_name, settings_of(recipe, task_name))
     title = f"`{name}`, trained with {model.config.n_loops} loops"
     title += f" on functions of the class `{trained}`." if trained else "."
     if task.name != trained:
         title += f" The functions on this page are of the class `{task.name}`."
-    torch.set_num_threads(1)  # a visitor each: threads of one answer would wait for those of another
+    torch.set_num_threads(1)  # visitors are answered at the same time: more threads each would wait for each other
     page.serve(page.build_page(model, task, title), max_points(model), port)
 
 

@@ -1,12 +1,11 @@
-"""Measure a model between the solvers people use and the limit no one can pass, and write metrics.json.
+"""Measure a model beside classical solvers and the best possible predictor, and write metrics.json.
 
     python scripts/evaluate.py --model runs/linear --task linear_regression --n_prompts 1280 --output_dir runs/linear
 
-All predictors answer the same fresh prompts. What metrics.json holds is told by `Metrics` in
-scripts/evaluation/metrics.py.
+All predictors answer the same fresh prompts. `Metrics` in scripts/evaluation/metrics.py says what metrics.json holds.
 
-All predictions are kept in --cache_dir: an interrupted run goes on, and the baselines serve the next model too.
-Pictures and a report.html of other numbers are removed: they are drawn again by scripts/plot.py and scripts/report.py.
+All predictions are kept in --cache_dir: an interrupted run can go on, and the next model reuses the baselines.
+Pictures and a report.html of other numbers are removed: draw them again by scripts/plot.py and scripts/report.py.
 """
 
 import argparse
@@ -25,7 +24,7 @@ from scripts.common.records import METRICS_FILE, RecordError
 from scripts.evaluation.measuring import Sizes, draw_prompts, measure
 from scripts.evaluation.metrics import Metrics
 from scripts.evaluation.predictions import Answers
-from scripts.evaluation.printed_tables import tables
+from scripts.evaluation.printed_tables import table_lines
 from scripts.evaluation.subject import build_task, recipe_of, settings_of, task_for
 from scripts.training.objectives import OBJECTIVES
 from tasks import TASKS
@@ -36,7 +35,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read and check the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     add_model_arguments(parser)
-    parser.add_argument("--task", required=True, choices=TASKS, help="What the prompts are of.")
+    parser.add_argument("--task", required=True, choices=TASKS, help="Task that prompts are drawn from.")
     parser.add_argument(
         "--task_settings", metavar="MAPPING", help="Its settings, e.g. '{noise_std: 0.5}'. Default: the training's."
     )
@@ -50,13 +49,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--n_loop_prompts",
         type=int,
-        help="Prompts of the error by loop, the first so many. Default: all, as for every other error.",
+        help="Number of prompts, the first ones, for the error by loop. Default: all.",
     )
     parser.add_argument(
-        "--n_shift_prompts", type=int, default=256, help="Prompts of a shift; the papers: 1280; 0: none. Default: 256."
+        "--n_shift_prompts", type=int, default=256, help="Prompts per shift, 0: none; the papers: 1280. Default: 256."
     )
     parser.add_argument("--seed", type=int, default=1, help="Seed of the prompts. Default: 1.")
-    parser.add_argument("--batch_size", type=int, default=64, help="Prompts at a time. Default: 64.")
+    parser.add_argument("--batch_size", type=int, default=64, help="Prompts per batch. Default: 64.")
     parser.add_argument(
         "--cache_dir",
         type=Path,
@@ -75,7 +74,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def say_where_trained(arguments: argparse.Namespace, recipe: dict[str, Any]):
-    """Say on the standard error when the model's recipe names another task than that of the prompts."""
+    """Print a note on stderr where the model's recipe names another task than that of the prompts."""
     trained_on = recipe.get("task") or arguments.task
     if trained_on != arguments.task:
         print(
@@ -85,7 +84,7 @@ def say_where_trained(arguments: argparse.Namespace, recipe: dict[str, Any]):
 
 
 def sizes_for(model: PreTrainedModel, arguments: argparse.Namespace) -> Sizes:
-    """The sizes that were asked for, else those of the model; raises `ValueError` where it cannot be measured so."""
+    """Return the sizes that were asked for, else the model's; raises `ValueError` where loops are too few."""
     n_loops = arguments.n_loops or model.config.n_loops
     max_loops = arguments.max_loops or 5 * n_loops
     if max_loops < n_loops:
@@ -95,7 +94,7 @@ def sizes_for(model: PreTrainedModel, arguments: argparse.Namespace) -> Sizes:
 
 
 def write(metrics: Metrics, output_dir: Path):
-    """Write metrics.json, and remove what was drawn from one of other numbers."""
+    """Write metrics.json; if its numbers are new, remove what was drawn from the old ones."""
     path = output_dir / METRICS_FILE
     try:
         is_new = Metrics.read(path) != metrics
@@ -128,7 +127,7 @@ def main():
         write(metrics, arguments.output_dir)
     except (ValueError, OSError) as error:
         sys.exit(f"evaluate.py: error: {error}")
-    print("", *tables(metrics), sep="\n")
+    print("", *table_lines(metrics), sep="\n")
     print(f"\nwritten to {arguments.output_dir / METRICS_FILE}")
 
 

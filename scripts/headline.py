@@ -21,7 +21,7 @@ def main():
         "--model_cards",
         type=Path,
         default=ROOT / "model_cards",
-        help="Folder of the checkpoints, one a function class. Default: that of this project.",
+        help="Folder of the checkpoints, one per function class. Default: that of this project.",
     )
     arguments = parser.parse_args()
     try:

@@ -1,10 +1,10 @@
-"""Write what a checkpoint's Hub repository holds: weights, records, pictures, the card, and links to the code.
+"""Write the files of a checkpoint's Hub repository: weights, records, pictures, the card, and links to the code.
 
     python scripts/model_card.py --model runs/linear --repo_id ORG/NAME --output_dir runs/linear_release
 
 The card is rendered from recorded data alone: `metrics.json` of scripts/evaluate.py, and `recipe.yaml`,
-`environment.json` and `log.jsonl` of scripts/train.py. The model's code stays where it is: the folder links to it, so
-that it loads in place, and a push puts the files there. A folder that holds another model is refused.
+`environment.json` and `log.jsonl` of scripts/train.py. The folder holds links to the model's code, so that it loads in
+this repository; a push uploads the files themselves. A folder that holds another model is refused.
 """
 
 import argparse

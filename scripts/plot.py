@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scripts.common.output_folder import claim_beside
 from scripts.evaluation.metrics import Metrics
-from scripts.evaluation.pictures import draw
+from scripts.evaluation.pictures import plot_metrics
 
 
 def main():
@@ -21,7 +21,7 @@ def main():
     try:
         metrics = Metrics.read(arguments.metrics)
         claim_beside(arguments.output_dir, metrics.settings.weights_sha256)
-        paths = draw(metrics, arguments.output_dir)
+        paths = plot_metrics(metrics, arguments.output_dir)
     except (OSError, ValueError) as error:
         sys.exit(f"plot.py: error: {error}")
     print(*paths, sep="\n")

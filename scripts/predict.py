@@ -16,7 +16,7 @@ KIND = "LoopedGPT2ForInContextRegression"
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Read the command line; refuse what names no model, and code that nobody has said to trust."""
+    """Read the command line; refuse a name that no model can have, and a run without `--trust_remote_code`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--model", required=True, help="Folder or Hub repository of an in-context regression model.")
     parser.add_argument("--revision", help="Branch, tag or commit of the repository. Default: main.")

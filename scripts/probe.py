@@ -1,12 +1,12 @@
-"""Ask what a model's states know after every block: the least-squares weights and X^T y (figure 8 of Yang et al.).
+"""Probe a model's states after every block for the least-squares weights and X^T y (figure 8 of Yang et al.).
 
     python scripts/probe.py --model runs/linear --output_dir runs/linear
 
 A probe is a learned average over the tokens and a 2-layer network, trained for each state and each number of examples
-to give the target; its squared error on fresh prompts, a mean over coordinates, is what the state does not tell. The
-control is a probe trained on prompts whose weights are all 1, so it cannot have learned to read any. `probe.json`
-holds the numbers, `probe.png` and `.svg` the picture. The paper's size is `--n_prompts 1280 --n_steps 10000
---n_prefixes 41`; its probes see all prompts at every step and the states as they are.
+to predict the target. Reported is its squared error on fresh prompts, a mean over coordinates. The control is a probe
+that is trained on prompts whose weights are all 1, so it cannot learn to read weights. `probe.json` holds the numbers,
+`probe.png` and `.svg` the picture. The paper's size is `--n_prompts 1280 --n_steps 10000 --n_prefixes 41`; its probes
+take all prompts at every step, and states that are not standardised.
 """
 
 import argparse
@@ -31,8 +31,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--n_loops", type=int, help="Loops of the model. Default: its trained count.")
     counts = {
-        "n_prompts": (5120, "Training prompts of a probe. Default: 5120; the paper: 1280."),
-        "n_steps": (1500, f"Steps of a probe, of {BATCH_SIZE} prompts each. Default: 1500; the paper: 10000."),
+        "n_prompts": (5120, "Training prompts per probe. Default: 5120; the paper: 1280."),
+        "n_steps": (1500, f"Training steps per probe, {BATCH_SIZE} prompts each. Default: 1500; the paper: 10000."),
         "n_prefixes": (4, "Numbers of examples that are probed. Default: 4; the paper: 41."),
     }
     for name, (default, text) in counts.items():

@@ -2,9 +2,8 @@
 
     python scripts/push_to_hub.py --model runs/linear --repo_id ORG/NAME
 
-Every push that changes something is a release with a tag of its own: v1, v2, ... A second push of the same uploads
-nothing. Files of the repository that are not of the model are never touched. `--dry_run DIR` writes the repository's
-content into a folder instead.
+Every push that changes something is a release with a new tag: v1, v2, ... Pushing the same content again uploads
+nothing. Other files in the repository are never touched. `--dry_run DIR` writes the files into a folder instead.
 """
 
 import argparse

@@ -10,7 +10,7 @@ from pathlib import Path
 from scripts.common.output_folder import claim_beside
 from scripts.common.records import write_atomically
 from scripts.evaluation.metrics import Metrics
-from scripts.evaluation.page import page
+from scripts.evaluation.page import render_page
 
 
 def main():
@@ -22,7 +22,7 @@ def main():
     try:
         metrics = Metrics.read(arguments.metrics)
         claim_beside(arguments.output_dir, metrics.settings.weights_sha256)
-        write_atomically(arguments.output_dir / "report.html", page(metrics))
+        write_atomically(arguments.output_dir / "report.html", render_page(metrics))
     except (OSError, ValueError) as error:
         sys.exit(f"report.py: error: {error}")
     print(arguments.output_dir / "report.html")

@@ -1,10 +1,10 @@
-"""Record what every stage of a training reached, for the model's card to show error against compute.
+"""Record what every stage of a training reached, so that the model's card can show error against compute.
 
     python scripts/stages.py --model runs/decision_tree --others runs/tree runs/tree_2
 
-Every folder holds a model of scripts/train.py that scripts/evaluate.py measured, all on the same prompts: those that
-the model came from, and any that went on from it and was not released. The record, `stages.json`, is written beside
-the model.
+Every folder holds a model of scripts/train.py that scripts/evaluate.py measured, all on the same prompts. `--others`
+are the stages before the model, and later ones that were not released. The record, `stages.json`, is written into the
+model's folder.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def main():
         type=Path,
         nargs="+",
         required=True,
-        help="Folders of the evaluated models that it came from, or that went on from it and were not released.",
+        help="Folders of the evaluated models of earlier stages, and of later ones that were not released.",
     )
     arguments = parser.parse_args()
     path = arguments.model / STAGES_FILE

@@ -1,10 +1,10 @@
-"""Run one of the paper's studies: train a model a variant, measure all on the same prompts, draw them together.
+"""Run one of the paper's studies: train one model per variant, measure all on the same prompts, plot them together.
 
     python scripts/study.py injection --output_dir runs/injection
 
-The default size, scripts/recipes/study.yaml, takes minutes a variant on a laptop; `--full` takes the paper's settings
-(500,000 steps a variant). Any field of a recipe can follow and holds for every variant: `--max_steps 2000 --n_dims 3`.
-Started again, the command goes on where it was; `study.json` holds the numbers, `study.png` and `.svg` the picture.
+The default size, scripts/recipes/study.yaml, takes minutes per variant on a laptop; `--full` uses the paper's size
+(500,000 steps per variant). Any field of a recipe can be given too and holds for every variant: `--max_steps 2000`.
+The same command goes on after an interruption. `study.json` holds the numbers, `study.png` and `.svg` the picture.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 from scripts.common.devices import prepare_device
 from scripts.common.output_folder import claim_own
 from scripts.common.records import write_atomically
-from scripts.studies.comparison import N_PROMPTS, errors_of, plot_variants, print_variants
+from scripts.studies.comparison import N_PROMPTS, measure_variant, plot_variants, print_variants
 from scripts.studies.runs import StudyRun, train
 from scripts.studies.variants import FULL, SMALL, STUDIES
 from scripts.training.run_folder import RunError
@@ -28,14 +28,14 @@ def main():
     )
     parser.add_argument("study", choices=STUDIES, help="What is varied.")
     parser.add_argument("--output_dir", type=Path, required=True, help="Folder of the models, numbers and picture.")
-    parser.add_argument("--full", action="store_true", help="The paper's size: 500,000 steps a variant.")
+    parser.add_argument("--full", action="store_true", help="The paper's size: 500,000 steps per variant.")
     options, more = parser.parse_known_args()
     if any(word.split("=")[0] == "--recipe" for word in more):
         parser.error("`recipe` is that of the study: give fields of it, e.g. --max_steps 2000")
 
     study, output_dir = STUDIES[options.study], options.output_dir
     runs = {  # all, before the first is trained
-        name: StudyRun.of(FULL if options.full else SMALL, output_dir / f"variant_{number}", overrides, more)
+        name: StudyRun.from_recipe(FULL if options.full else SMALL, output_dir / f"variant_{number}", overrides, more)
         for number, (name, overrides) in enumerate(study(options.full).items())
     }
     settings = {"study": options.study, "full": options.full, "n_prompts": N_PROMPTS}
@@ -46,7 +46,7 @@ def main():
         for name, run in runs.items():
             print(f"{options.study}: {name}", flush=True)
             train(run)
-            variants[name] = errors_of(run, device)
+            variants[name] = measure_variant(run, device)
             record = {"settings": settings, "variants": variants}
             write_atomically(output_dir / "study.json", json.dumps(record, indent=1))
             plot_variants(study.__doc__.rstrip("."), variants, output_dir)

@@ -1,17 +1,17 @@
-"""Leave one table out: train a classifier in context on random and the other tables, then show it that one's examples.
+"""Leave one table out: train an in-context classifier on random and the other tables, and test it on that one.
 
     python scripts/tables.py --output_dir runs/tables
 
-Every prompt shows `--n_points - 1` labelled rows of one table and asks for the class of one more: two of its classes,
-at most `--n_dims` of its columns, standardised, in random order and sign. Four tables alone teach little, so a model
-is first trained on random tables, once for all, and then for `--n_tuning_steps` on the tables that are not left out,
-half of the prompts random ones still; train.py does both, and the same command goes on where it was. The model is
-measured before and after, beside logistic regression and 3 nearest neighbours, on the same prompts of the table left
-out. The tables come with scikit-learn; `--openml` takes the ten data sets of the paper's experiment from OpenML, for
-which a network is needed. `tables.json` holds the accuracies.
+Every prompt shows `--n_points - 1` labelled rows of one table and asks for the class of one more row. It has two of
+the table's classes and at most `--n_dims` of its columns, standardised, in random order and with random signs. Four
+tables alone teach little. So one model is first trained on random tables, and then tuned, for each table left out, for
+`--n_tuning_steps` on the other tables; half of these prompts are still random tables. train.py does both, and the same
+command goes on after an interruption. The model is measured before and after the tuning, beside logistic regression
+and 3 nearest neighbours, on the same prompts of the table left out. The tables come with scikit-learn; `--openml`
+downloads the ten data sets of the paper from OpenML. `tables.json` holds the accuracies.
 
-Source: Yang et al. (ICLR 2024), appendix on OpenML. There the examples at test time come from 5% of the table left out
-and several accuracies are below chance; here all its rows are drawn from, and the classes are balanced.
+Source: Yang et al. (ICLR 2024), appendix on OpenML. There the examples at test time come from 5% of the table left
+out, and several accuracies are below chance; here they come from all its rows, and the classes are balanced.
 """
 
 import argparse

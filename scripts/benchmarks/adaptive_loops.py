@@ -1,4 +1,4 @@
-"""What adaptive loops save on a trained model, and what they cost in error."""
+"""The time that adaptive loops save on a trained model, and the error that they add."""
 
 import statistics
 

@@ -30,7 +30,7 @@ def build_models(sizes: argparse.Namespace, device: torch.device) -> tuple[Loope
 def cases(
     looped: LoopedGPT2LMHeadModel, stock: GPT2LMHeadModel, sizes: argparse.Namespace
 ) -> dict[str, Callable[[int], int]]:
-    """Calls that generate so many tokens and return the bytes of their cache, 0 without one."""
+    """Return functions by name: each generates the given number of tokens and returns the bytes of its cache."""
     prompt = torch.ones(sizes.batch_size, PROMPT_TOKENS, dtype=torch.long, device=looped.device)
 
     def case(model: GPT2LMHeadModel | LoopedGPT2LMHeadModel, **settings) -> Callable[[int], int]:
@@ -54,7 +54,7 @@ def cases(
         "stock GPT-2": case(stock),
         "looped": case(looped),
         f"looped, {fewer} loops": case(looped, n_loops=fewer),
-        f"looped, {fewer} loops a slot": case(looped, loops_per_slot=fewer),
+        f"looped, {fewer} loops per slot": case(looped, loops_per_slot=fewer),
         "looped, one slot for all": case(looped, loops_per_slot=sizes.n_loops),
         "looped, no cache": case(looped, use_cache=False),
     }

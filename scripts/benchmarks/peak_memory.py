@@ -10,10 +10,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 class PeakMemory(TorchDispatchMode):
     """
-    Context manager that counts the bytes of all storages that operations inside it read or write while they live.
+    Context manager that sums the bytes of all live storages that operations inside it read or write.
 
-    `peak` holds the largest sum. What a kernel takes for itself is not seen, and neither is what the allocator keeps:
-    the figure does not depend on either.
+    `peak` holds the largest sum. Memory that a kernel takes for itself or the allocator keeps is not counted.
     """
 
     def __init__(self):

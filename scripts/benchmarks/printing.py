@@ -1,4 +1,4 @@
-"""Rows of a benchmark as text."""
+"""Print the rows of a benchmark."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,7 +6,7 @@ from scripts.benchmarks.timing import Rows
 
 
 def print_rows(heads: Sequence[str], rows: Iterable[Sequence[str]]):
-    """Print rows below their heads, each column to the right and as wide as its widest cell."""
+    """Print rows below their heads, each column aligned to the right and as wide as its widest cell."""
     cells = [heads, *rows]
     widths = [2 + max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
@@ -14,7 +14,7 @@ def print_rows(heads: Sequence[str], rows: Iterable[Sequence[str]]):
 
 
 def print_steps(rows: dict[str, Rows], peaks: dict[str, float]):
-    """Print every step with its share of the peak of its own precision."""
+    """Print the timing of every step, with its share of the peak rate in its precision."""
 
     def cells(what: str, who: str, row: dict) -> list[str]:
         is_training = what == "training step" and who in ("LoopedGPT2", "compiled")

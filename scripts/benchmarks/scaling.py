@@ -20,7 +20,7 @@ SCALING = {"n_loops": (5, 15, 30), "n_points": (11, 41, 81), "batch_size": (16, 
 
 
 def benchmark_scaling(sizes: argparse.Namespace, device: torch.device) -> dict[str, dict[int, Rows]]:
-    """A training step of ours and of the naive loop at growing loops, points and batch sizes, once each."""
+    """Time a training step of ours and of the naive loop at growing loops, points and batch sizes, once each."""
     scaling: dict[str, dict[int, Rows]] = {name: {} for name in SCALING}
     for name, value in tqdm([(name, value) for name, values in SCALING.items() for value in values], desc="scaling"):
         steps = Workload(argparse.Namespace(**(vars(sizes) | {name: value})), device).training_steps()
@@ -38,7 +38,7 @@ def plot_scaling(scaling: dict[str, dict[int, Rows]], path: Path):
         axes.set_xlabel(name)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("seconds a training step")
+    panels[0].set_ylabel("seconds per training step")
     panels[0].set_ylim(bottom=0)
     panels[0].legend(frameon=False)
     figure.savefig(path, dpi=150)

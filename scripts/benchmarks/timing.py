@@ -1,4 +1,4 @@
-"""What steps take: seconds, in turns on one machine, floating-point operations and memory."""
+"""Measure steps: seconds, taken in turns, floating-point operations and memory."""
 
 import statistics
 import time
@@ -15,7 +15,7 @@ Step = Callable[[], Any]
 Rows = dict[str, dict[str, Any]]
 
 # a row is repeated until this many seconds have passed, and at least once
-SECONDS_A_ROW = 60
+SECONDS_PER_ROW = 60
 # torch's counter does not know the fused attention of the CPU
 CPU_ATTENTION = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
@@ -26,7 +26,7 @@ CPU_ATTENTION = {
 
 
 def timed(step: Step, device: torch.device) -> float:
-    """Seconds of one call, the device's queue included."""
+    """Seconds of one call, until the device has finished it."""
     if device.type == "cuda":
         torch.cuda.synchronize()
     started = time.perf_counter()
@@ -51,21 +51,21 @@ def time_in_turns(
 
 
 def count_operations(step: Step) -> dict[str, int]:
-    """Floating-point operations of a call by torch's counter, and the most bytes its tensors took at one moment."""
+    """Count a call's floating-point operations by torch's counter, and the most bytes of its tensors at one moment."""
     with FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as operations:
         step()
-    with PeakMemory() as memory:  # on its own: the counter of operations keeps what checkpointing would free
+    with PeakMemory() as memory:  # in a second call: the counter of operations keeps what checkpointing would free
         step()
     return {"flop": operations.get_total_flops(), "peak_bytes": memory.peak}
 
 
 def benchmark_steps(steps: dict[str, Step], device: torch.device, repeats: int) -> Rows:
-    """Count the operations and memory of every step, which warms it up, then time all in turns; seconds and bytes."""
+    """Count operations and bytes of every step, which also warms it up, then time all in turns, in seconds."""
     rows: Rows = {name: count_operations(step) for name, step in steps.items() if name != "compiled"}
-    if "compiled" in steps:  # which hides its operations from the counters
+    if "compiled" in steps:  # the counters do not see its operations
         rows["compiled"] = {"flop": rows["LoopedGPT2"]["flop"], "peak_bytes": None}
         timed(steps["compiled"], device)
-    for name, seconds in time_in_turns(steps, device, range(repeats), SECONDS_A_ROW * len(steps)).items():
+    for name, seconds in time_in_turns(steps, device, range(repeats), SECONDS_PER_ROW * len(steps)).items():
         span = {"median": statistics.median(seconds), "min": min(seconds), "max": max(seconds)}
         rows[name] |= span | {"repeats": len(seconds)}
     return rows

@@ -1,4 +1,4 @@
-"""What the benchmark times: steps of the project and the same work done by stock parts alone."""
+"""What the benchmark times: steps of the project, and the same work done with stock parts only."""
 
 import argparse
 from collections.abc import Callable
@@ -24,7 +24,7 @@ N_HEAD = 8
 
 
 class NaiveLoop(nn.Module):
-    """The looped model of stock parts alone: `GPT2Model` called in a Python loop, everything at its default."""
+    """The looped model from stock parts only: `GPT2Model` called in a Python loop, with its default settings."""
 
     def __init__(self, config: LoopedGPT2Config):
         super().__init__()
@@ -51,7 +51,7 @@ class NaiveLoop(nn.Module):
 
 class Workload:
     """
-    One size: the prompts of a batch and the steps to be timed on them.
+    The prompts of a batch of one size, and the steps that are timed on them.
 
     Args:
         sizes (`argparse.Namespace`):
@@ -77,7 +77,7 @@ class Workload:
         return prompts["xs"].to(self.device), prompts["ys"].to(self.device)
 
     def training_steps(self, compile_mode: str | None = None, against: Callable | None = None) -> dict[str, Step]:
-        """A training step of the project, of the naive loop in float32 and of the callable given."""
+        """Training steps of the project, of the naive loop in float32 and of the callable `against`."""
         loops = (self.sizes.n_loops, min(self.sizes.loop_window, self.sizes.n_loops))
         steps = {"LoopedGPT2": self._training_step(self.model, *loops)}
         if compile_mode:
@@ -112,14 +112,14 @@ class Workload:
         return step
 
     def predictions(self) -> dict[str, Step]:
-        """A prediction at all points of the batch, in float32."""
+        """Predictions at all points of the batch, in float32."""
         return {
             "LoopedGPT2": lambda: self.model(self.xs, self.ys, n_loops=self.sizes.n_loops),
             "naive": lambda: self.naive(self.xs, self.ys, self.sizes.n_loops, 1),
         }
 
     def queries(self) -> dict[str, Step]:
-        """Many queries to the examples of one prompt, by a context and by a whole prompt for each."""
+        """Many queries to the examples of one prompt, with a context and with a whole prompt per query."""
         n_loops, n_queries = self.sizes.n_loops, self.sizes.n_queries
         queries = torch.randn(1, n_queries, self.sizes.n_dims, device=self.device)
         xs, ys = self.xs[:1], self.ys[:1]
@@ -135,7 +135,7 @@ class Workload:
         return {"LoopedGPT2": by_context, "naive": by_prompts}
 
     def added_example(self) -> dict[str, Step]:
-        """One more example and one query a prompt, by contexts that have the others and by whole prompts."""
+        """One more example and one query per prompt, with contexts of the other examples and with whole prompts."""
         n_loops, xs, ys = self.sizes.n_loops, self.xs, self.ys
         context = self.model.encode_context(xs[:, :-2], ys[:, :-2], n_loops=n_loops)
 
@@ -147,7 +147,7 @@ class Workload:
         return {"LoopedGPT2": by_context, "naive": lambda: self.naive(xs, ys, n_loops, 1)}
 
     def generation(self) -> dict[str, Step]:
-        """Tokens after a short text, both with a cache, by the loop and by stock GPT-2 with a block for each."""
+        """Tokens after a short text, with caches: by the looped model and by a stock GPT-2 with one block per loop."""
         sizes = {"n_tokens": N_NEW_TOKENS, "n_loops": self.sizes.n_loops, "n_embd": self.sizes.n_embd}
         sizes = argparse.Namespace(**sizes, vocab_size=1024, batch_size=1)
         runs = cases(*build_models(sizes, self.device), sizes)

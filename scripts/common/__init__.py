@@ -1,1 +1,1 @@
-"""What all programs stand on: records, fields of a command line, models, folders, the machine."""
+"""Shared by all programs: records, fields of a command line, loading of models, output folders, the machine."""

@@ -8,9 +8,9 @@ def parse_counts(
     parser: argparse.ArgumentParser, counts: Mapping[str, int], least: Mapping[str, int] | None = None
 ) -> argparse.Namespace:
     """
-    Read the command line with a flag for every one of `counts`, by name its default.
+    Read the command line with a flag for each of `counts`, a mapping of names to defaults.
 
-    Ends the program with status 2 and a message that names the flag of a count below its `least`, 1 unless given.
+    Ends the program with status 2 and a message that names the flag where a count is below its `least` (default 1).
     """
     for name, default in counts.items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"Default: {default}.")

@@ -1,4 +1,4 @@
-"""What depends on the machine: its number formats, its fastest attention, how its memory is kept."""
+"""What depends on the machine: number formats, the fastest attention, cores, memory."""
 
 import ctypes
 import os
@@ -30,7 +30,7 @@ def fastest_attention(device: torch.device) -> str:
 
 
 def choices_for(device: torch.device) -> dict[str, str]:
-    """What the fields of a run that are "auto" stand for on `device`."""
+    """Return the values that "auto" stands for on `device`, by field of a run."""
     return {
         "mixed_precision": "bf16" if has_bfloat16(device) else "no",
         "attn_implementation": fastest_attention(device),
@@ -47,8 +47,7 @@ def use_all_cores(n_local_processes: int):
     """
     Share the processor's cores among the processes of this machine.
 
-    `OMP_NUM_THREADS` holds where it is set, but for the 1 that `accelerate launch` and `torchrun` set themselves
-    unless told otherwise.
+    `OMP_NUM_THREADS` decides where it is set, except for the 1 that `accelerate launch` and `torchrun` set by default.
     """
     asked = os.environ.get("OMP_NUM_THREADS")
     if asked and not (asked == "1" and os.environ.keys() & LAUNCHED):
@@ -60,7 +59,7 @@ def use_all_cores(n_local_processes: int):
 
 
 def total_memory() -> int:
-    """Bytes of memory of this machine, its accelerators not counted."""
+    """Bytes of memory of this machine, without that of accelerators."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
@@ -81,7 +80,7 @@ def keep_freed_memory():
 
 
 def prepare_device() -> torch.device:
-    """The device of a program of one process, its memory and cores set up: the GPU, or the CPU where there is none."""
+    """Set up memory and cores for a program of one process; returns the GPU, or the CPU where there is none."""
     keep_freed_memory()
     if torch.cuda.is_available():
         return torch.device("cuda")
@@ -91,9 +90,9 @@ def prepare_device() -> torch.device:
 
 def stop_with_launcher():
     """
-    Have the kernel send SIGTERM to this process when `accelerate launch` ends, so that the run is saved and stops.
+    Let the kernel send SIGTERM to this process when `accelerate launch` ends, so that the run is saved and stops.
 
-    The launcher of a single process does not pass signals on, and would leave it behind. Linux only.
+    The launcher of a single process does not pass signals on, so the process would go on without it. Linux only.
     """
     if sys.platform == "linux" and "ACCELERATE_MIXED_PRECISION" in os.environ:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

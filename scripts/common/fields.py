@@ -23,17 +23,17 @@ def described(default: Any, text: str, **shown: str) -> Any:
     """
     A dataclass field with its `--help` line.
 
-    With `metavar=MAPPING`, of type `Mapping | str | None`, it is a mapping in a recipe and the YAML of one as a flag.
+    With `metavar=MAPPING` its type is `Mapping | str | None`: a mapping in a recipe, YAML text as a flag.
     """
     return field(default=default, metadata={"help": text, **shown})
 
 
 def read_mapping(name: str, given: Mapping[str, Any] | str | None) -> dict[str, Any]:
     """
-    The value of a field that is a mapping: numbers and truth values are such, all else is text.
+    Return the value of a field that is a mapping; numbers and truth values in it are parsed, all else stays text.
 
     Raises:
-        `ValueError`: it is given something else.
+        `ValueError`: the field `name` is given something else.
     """
     return _values(parse_recipe(f"`{name}`", given) if isinstance(given, str) else given or {})
 
@@ -51,13 +51,13 @@ def _values(content: Any) -> Any:
 
 
 def unknown(what: str, name: str, names: Iterable[str]) -> str:
-    """What to say of a name that is none of `names`."""
+    """Return the message about a name that is not one of `names`, with the closest of them."""
     close = difflib.get_close_matches(name, names, n=1)
     return f"{what} `{name}`" + (f", did you mean `{close[0]}`?" if close else "")
 
 
 class _HelpFormatter(argparse.HelpFormatter):
-    """One spelling, type and default for each field, and no default where the text tells it."""
+    """Shows one spelling, the type and the default of each field."""
 
     def __init__(self, prog: str):
         super().__init__(prog, max_help_position=36)
@@ -79,7 +79,7 @@ class _HelpFormatter(argparse.HelpFormatter):
 
 class _Parser(HfArgumentParser):
     def error(self, message: str):
-        """Raise `ValueError` instead of ending the program: a recipe is no command line."""
+        """Raise `ValueError` instead of ending the program: the fields may come from a recipe."""
         raise ValueError(message)
 
 
@@ -88,7 +88,7 @@ class FieldGroups:
     """
     Base of a dataclass whose fields are groups: dataclasses with a `_argument_group_name`, the title in --help.
 
-    Fields that no one gives but the program finds out (`init=False`) are recorded and not read back.
+    Fields that the program computes (`init=False`) are recorded, but cannot be given and are not read back.
     """
 
     @classmethod
@@ -113,7 +113,7 @@ class FieldGroups:
     @classmethod
     def from_dict(cls, recipe: Mapping[str, Any]) -> Self:
         """
-        The inverse of `as_dict`; fields that a recipe of an older version lacks have their defaults.
+        The inverse of `as_dict`; fields that a recipe of an older version lacks get their defaults.
 
         Raises:
             `ValueError`: a field is unknown or cannot be used; the message names it.

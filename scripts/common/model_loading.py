@@ -1,4 +1,4 @@
-"""Load a trained model, a folder or a repository of the Hub, and refuse one that is not whole or not of the class."""
+"""Load a trained model from a folder or the Hub; refuse one that is incomplete or of another class."""
 
 import argparse
 import hashlib
@@ -15,7 +15,7 @@ from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegress
 from scripts.common.devices import fastest_attention
 
 
-OWN_FOLDERS = ("runs", "model_cards")  # where this project's commands write: never an owner on the Hub
+OWN_FOLDERS = ("runs", "model_cards")  # where this project's commands write: not taken for an owner on the Hub
 # what transformers raises where files are missing, damaged, or of another model
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError)
 LOADING_ERRORS += (SafetensorError, StrictDataclassError, HFValidationError)
@@ -40,9 +40,9 @@ def load_model(
         name (`str` or `Path`):
             A folder, or a repository of the Hub. The Hub is not asked where only a folder can be meant.
         model_class (`type`, defaults to [`LoopedGPT2ForInContextRegression`]):
-            What the model must be.
+            The class that the model must have.
         auto_class (`str`, defaults to `"AutoModel"`):
-            What finds the code that lies beside the weights.
+            The class of transformers that loads it with the code beside the weights.
         revision (`str`, *optional*):
             Branch, tag or commit of a repository; a folder has none.
         trust_remote_code (`bool`, defaults to `False`):
@@ -59,7 +59,7 @@ def load_model(
         raise ModelError(f"`revision` is of a repository of the Hub, and {name} is a folder: leave it out.")
     transformers.logging.disable_progress_bar()
     source = {"revision": revision} if revision else {}
-    # sizes that do not match are told below, in one line instead of a table
+    # mismatched sizes are reported below, in one line instead of a table
     settings |= {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True} | source
     errors = (Exception,) if trust_remote_code else LOADING_ERRORS  # code of others may raise anything
     try:
@@ -102,7 +102,7 @@ def load_chosen(
     model_class: type[PreTrainedModel] = LoopedGPT2ForInContextRegression,
     auto_class: str = "AutoModel",
 ) -> PreTrainedModel:
-    """The model that these arguments name, of that class, on the device; raises as [`load_model`]."""
+    """Load the model that the flags of [`add_model_arguments`] name onto the device; raises as [`load_model`]."""
     model = load_model(
         arguments.model,
         model_class,
@@ -115,7 +115,7 @@ def load_chosen(
 
 
 def check_name(name: str | Path):
-    """Raise [`ModelError`] where `name` is no folder of a model and cannot be meant as a repository."""
+    """Raise [`ModelError`] unless `name` is the folder of a model or can be the name of a repository."""
     path = Path(name)
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -129,20 +129,21 @@ def check_name(name: str | Path):
 
 
 def check_architecture(name: str | Path, content: dict[str, Any], model_class: type[PreTrainedModel]):
-    """Raise [`ModelError`] unless the `content` of a config.json is that of a `model_class`."""
+    """Raise [`ModelError`] unless `content`, that of the config.json of `name`, is for a `model_class`."""
     architectures = content.get("architectures") or [content.get("model_type")]
     if content.get("model_type") != LoopedGPT2Config.model_type or architectures != [model_class.__name__]:
         raise ModelError(f"{name} must hold a {model_class.__name__}, got {', '.join(map(str, architectures))}.")
 
 
 def weights_digest(model: PreTrainedModel) -> str:
-    """Sha256 of a model's weights in float32: the same for equal weights, whatever file or device they came from."""
-    tied = getattr(model, "all_tied_weights_keys", {})  # to others, in whose name alone a file holds them
-    return state_digest({name: tensor for name, tensor in model.state_dict().items() if name not in tied})
+    """SHA-256 of a model's weights in float32: the same for equal weights, whatever file or device they came from."""
+    # tied weights are in a file only once
+    tied = model.all_tied_weights_keys
+    return state_digest({name: weight for name, weight in model.state_dict().items() if name not in tied})
 
 
 def state_digest(state: dict[str, torch.Tensor]) -> str:
-    """As [`weights_digest`], for the weights by name."""
+    """As [`weights_digest`], from the weights by name."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         digest.update(name.encode())

@@ -13,14 +13,14 @@ from scripts.common.model_loading import state_digest
 from scripts.common.records import METRICS_FILE, RECIPE_FILE, STAGES_FILE, RecordError, read_json, write_atomically
 
 
-# what is written about a model, by plot.py and report.py from its metrics.json and by others
+# files about a model: those that plot.py and report.py make from its metrics.json, and those of other programs
 PICTURES = ("error", "shifts", "components")
 DRAWN_FROM_METRICS = (*(f"{name}.{suffix}" for name in PICTURES for suffix in ("png", "svg")), "report.html")
 ABOUT_A_MODEL = {METRICS_FILE, STAGES_FILE, *DRAWN_FROM_METRICS, "probe.json", "probe.png", "probe.svg"}
 
 
 class OutputError(ValueError):
-    """A folder cannot be written to; the message says why. Nothing was changed."""
+    """A folder may not or cannot be written to; the message says why. Nothing was changed."""
 
 
 def claim_own(folder: Path, record: str, settings: dict[str, Any], files: Collection[str]) -> dict[str, Any]:
@@ -29,16 +29,16 @@ def claim_own(folder: Path, record: str, settings: dict[str, Any], files: Collec
 
     Args:
         folder (`Path`):
-            New, empty, or of an earlier call of the same program with the same settings.
+            New, empty, or that of an earlier call of the same program with the same settings.
         record (`str`):
             Name of the JSON file of the program's results, which holds its settings under `"settings"`.
         settings (`dict`):
-            Those of this call.
+            The settings of this call.
         files (`Collection[str]`):
-            Patterns of the other names that the program writes, as `Path.match` reads them; they may be replaced.
+            Patterns (`Path.match`) for the names of the other files that the program writes; it may replace those.
 
     Returns:
-        The record so far: that of the earlier call, or the settings alone.
+        The content of the record: that of the earlier call, or the settings alone.
 
     Raises:
         [`OutputError`]: the folder holds anything else, or results of other settings, or cannot be made.
@@ -50,7 +50,7 @@ def claim_own(folder: Path, record: str, settings: dict[str, Any], files: Collec
         strangers = strangers or names
     if strangers:
         raise OutputError(f"`output_dir` {folder} holds other files ({', '.join(strangers[:3])}): {remedy}")
-    settings = json.loads(json.dumps(settings))  # as a file gives them back
+    settings = json.loads(json.dumps(settings))  # as they are read from a file
     if names:
         changed = list(_changes(_settings_of(path), settings))
         if changed:
@@ -64,20 +64,20 @@ def claim_own(folder: Path, record: str, settings: dict[str, Any], files: Collec
 
 
 def claim_beside(folder: Path, weights_sha256: str | None):
-    """Make a folder for what is written about a model; raises as [`check_beside`], and where it cannot be made."""
+    """Make a folder for files about a model; raises as [`check_beside`], and where it cannot be made."""
     check_beside(folder, weights_sha256)
     make_folder(folder)
 
 
 def check_beside(folder: Path, weights_sha256: str | None):
     """
-    Check that a folder may hold what is written about a model: a new one, the model's own, or one of such files.
+    Check that files about a model may be written to a folder: a new one, the model's own, or one with such files.
 
     Args:
         folder (`Path`):
             The folder.
         weights_sha256 (`str`, *optional*):
-            Digest of the model's weights, `None` where a record of an older version does not tell.
+            Digest of the model's weights, `None` where a record of an older version does not hold it.
 
     Raises:
         [`OutputError`]: the folder holds another model, records of one, a run that is not finished or other files.
@@ -118,12 +118,12 @@ def _weights_of(folder: Path) -> str | None:
     try:
         parts = [load_file(path) for path in sorted(folder.glob("*.safetensors"))]
     except (OSError, SafetensorError):
-        return ""  # of no model
+        return ""  # the digest of no model
     return state_digest({name: weight for part in parts for name, weight in part.items()})
 
 
 def _changes(before: dict[str, Any], after: dict[str, Any], within: str = "") -> Iterator[str]:
-    """What is new or different in `after`, down to single values."""
+    """Yield a line for every value in `after` that is new or different."""
     for name, value in after.items():
         old = before.get(name)
         if isinstance(value, dict) and isinstance(old, dict):
@@ -133,7 +133,7 @@ def _changes(before: dict[str, Any], after: dict[str, Any], within: str = "") ->
 
 
 def _settings_of(path: Path) -> dict[str, Any]:
-    """The settings in a record; of a damaged record such as no program has."""
+    """Return the settings in a record; those of a damaged record equal no program's."""
     try:
         settings = read_json(path)["settings"]
     except (RecordError, LookupError):
@@ -142,7 +142,7 @@ def _settings_of(path: Path) -> dict[str, Any]:
 
 
 def _names(folder: Path) -> list[str]:
-    """What lies in the folder, but for files that a killed program was writing."""
+    """Return the names in the folder, without those of files that a killed program was writing."""
     try:
         return sorted(entry.name for entry in folder.iterdir() if not entry.name.endswith(".partial"))
     except FileNotFoundError:

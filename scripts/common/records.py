@@ -1,4 +1,4 @@
-"""The records of runs and evaluations, JSON and YAML: written whole or not at all, checked before they are used."""
+"""Records of runs and evaluations in JSON and YAML: written whole or not at all, checked when they are read."""
 
 import errno
 import functools
@@ -13,14 +13,14 @@ from typing import Any
 import yaml
 
 
-# what lies in the folder of a model, and which program writes it
+# files in the folder of a model, and the program that writes them
 WEIGHTS_FILE = "model.safetensors"  # scripts/train.py, and the next three
 RECIPE_FILE, ENVIRONMENT_FILE, LOG_FILE = "recipe.yaml", "environment.json", "log.jsonl"
 METRICS_FILE, STAGES_FILE = "metrics.json", "stages.json"  # scripts/evaluate.py, scripts/stages.py
 
 
 class RecordError(ValueError):
-    """A record is missing, cannot be read or is not what its program writes; the message says which and how."""
+    """A record is missing, cannot be read or is not what its program writes; the message says which and why."""
 
 
 class _NamesOnce:
@@ -33,11 +33,11 @@ class _NamesOnce:
 
 
 class _Loader(_NamesOnce, yaml.SafeLoader):
-    """The safe loader, which by itself takes the last of several values of a name."""
+    """The safe loader; without `_NamesOnce` it would take the last of several values of a name."""
 
 
 class _TextLoader(_NamesOnce, yaml.BaseLoader):
-    """Leaves every value the text that is written, but for null."""
+    """Leaves every value but null as the text that is written."""
 
 
 _NULL = "tag:yaml.org,2002:null"
@@ -68,17 +68,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """As [`parse_recipe`], of a file."""
+    """As [`parse_recipe`], from a file."""
     return parse_recipe(path, read_text(path))
 
 
 def parse_recipe(where: Path | str, text: str) -> dict[str, Any]:
     """
-    Read a YAML mapping of fields to values, each as the text that is written, so that `no` and `1e-3` stay.
+    Read a YAML mapping of fields to values, each as the text that is written: `no` and `1e-3` stay text.
 
     Args:
         where (`Path` or `str`):
-            What an error calls the text.
+            What an error message calls the text.
         text (`str`):
             YAML; a value may hold further mappings and lists of text.
 
@@ -90,13 +90,13 @@ def parse_recipe(where: Path | str, text: str) -> dict[str, Any]:
 
 def read_json_lines(path: Path, may_end_early: bool = False) -> list[dict[str, Any]]:
     """
-    Read one JSON object a line.
+    Read a file with one JSON object per line.
 
     Args:
         path (`Path`):
             The file.
         may_end_early (`bool`, defaults to `False`):
-            Leave out a last line without an end: the process was killed while it wrote it.
+            Leave out a last line without a line end: the process was killed while it wrote it.
 
     Raises:
         [`RecordError`]: a line is something else; the message names the first one.
@@ -147,7 +147,7 @@ def write_atomically(path: Path, text: str):
 
 
 def flush_to_disk(path: Path):
-    """Return when the content of a file, or the names in a folder, have reached the disk."""
+    """Wait until the content of a file, or the names in a folder, have reached the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

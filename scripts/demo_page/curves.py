@@ -1,4 +1,4 @@
-"""What the page of demo.py computes and draws: points, the model's curve after every loop, and its error."""
+"""What the page of demo.py computes and plots: points, the model's curve after every loop, and its error."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from tasks.streams import make_generator
 
 GRID = torch.linspace(-2.5, 2.5, 41)  # of x1; every other x is 0 on it
 LOOPS_SHOWN = 2  # times the trained count
-LARGEST = 1000  # cell of a point, either sign: inputs are standard normal
+LARGEST = 1000  # largest number in a table of points, either sign: inputs are standard normal
 LAST_SEED = 2**32 - 1
 REACH = 20  # pixels of the picture within which a click means a point: a finger is no finer
 
@@ -24,7 +24,7 @@ REACH = 20  # pixels of the picture within which a click means a point: a finger
 @dataclass(frozen=True, eq=False)
 class Curves:
     """
-    All that the pictures show. P points of d dimensions, G numbers on [`GRID`], L loops.
+    All that the pictures show. P points of d dimensions, G points on [`GRID`], L loops.
 
     Args:
         points (`np.ndarray` of shape `(P, d + 1)`):
@@ -55,18 +55,12 @@ class Curves:
         return self.solver if self.truth is None else "function"
 
 
-def class_of(model: LoopedGPT2ForInContextRegression, name: str, recipe: dict[str, Any]) -> FunctionClass:
+def function_class_for(model: LoopedGPT2ForInContextRegression, name: str, settings: dict[str, Any]) -> FunctionClass:
     """
-    The class of functions that the page draws, of as many dimensions as the model reads.
-
-    Args:
-        model ([`LoopedGPT2ForInContextRegression`]), name (`str`):
-            The model, and the name of the class.
-        recipe (`dict`):
-            That of the model's training, whose `task_settings` hold where it names the same class.
+    Return the class of functions of that name, with these settings and as many dimensions as the model reads.
 
     Raises:
-        `ValueError`: there is no such task, its prompts are no points of a curve, or it needs more dimensions.
+        `ValueError`: there is no such task, it is not a class of functions, or a setting is not its own.
     """
     settings = (recipe.get("task_settings") or {}) if recipe.get("task") == name else {}
     if not issubclass(TASKS.get(name, FunctionClass), FunctionClass):
@@ -80,7 +74,7 @@ def max_points(model: LoopedGPT2ForInContextRegression) -> int:
 
 
 def dims_to_choose(task: FunctionClass) -> list[int]:
-    """The two smallest counts of dimensions in use (or the only one) that functions of the class can be drawn of."""
+    """Return the two smallest numbers of active dimensions (or the only one) that the class can have."""
 
     def can_draw(n_dims: int) -> bool:
         try:
@@ -107,7 +101,7 @@ def read_number(name: str, value: Any, low: float, high: float, whole: bool = Fa
             Whether it must be an integer, which is then returned as one.
 
     Raises:
-        `ValueError`: it is not such a number; the message is one for the visitor.
+        `ValueError`: it is not such a number; the message is written for the visitor.
     """
     try:
         number = float("nan") if isinstance(value, bool) else float(value)
@@ -123,11 +117,11 @@ def draw_points(
     model: LoopedGPT2ForInContextRegression, task: FunctionClass, n_dims: Any, n_points: Any, noise: Any, seed: Any
 ) -> tuple[np.ndarray, torch.Tensor]:
     """
-    Draw a function of the class and points of it.
+    Draw a random function of the class and points on it.
 
     Args:
         model ([`LoopedGPT2ForInContextRegression`]), task ([`FunctionClass`]):
-            Who reads the points, and the class, of as many dimensions.
+            The model that will read the points, and the class, of as many dimensions.
         n_dims (`int`):
             Dimensions in use, one of [`dims_to_choose`].
         n_points (`int`):
@@ -141,7 +135,7 @@ def draw_points(
         Rows `[x1, ..., y]`, rounded as a table shows them, and the function's values on [`GRID`].
 
     Raises:
-        `ValueError`: a number is not as above; the message is one for the visitor.
+        `ValueError`: a number is not as above; the message is written for the visitor.
     """
     choices = dims_to_choose(task)
     n_dims = read_number("Dimensions", n_dims, choices[0], choices[-1], whole=True)
@@ -161,8 +155,9 @@ def read_points(table: Any, model: LoopedGPT2ForInContextRegression, task: Funct
     Read the points of a table, rows `[x1, ..., y]`; empty rows are left out.
 
     Raises:
-        `ValueError`: the table is not one, there is no point or more than the model reads, a row is longer or shorter
-            than a point, or a cell is not a number up to [`LARGEST`]; the message is one for the visitor.
+        `ValueError`: the table is not a list of rows, there is no point or more than the model reads, a row is longer
+            or shorter than a point, or a cell is not a number up to [`LARGEST`]; the message is written for the
+            visitor.
     """
     if not isinstance(table, list) or not all(isinstance(row, list) for row in table):
         raise ValueError(f"The points must be a table, rows of numbers, got {table!r:.40}.")
@@ -213,7 +208,7 @@ def compute(
     examples = xs.expand(len(GRID), -1, -1), ys.expand(len(GRID), -1)
     solution = solver(*(tensor.double() for tensor in examples), queries[0].double())
     target = solution if truth is None else truth.double()
-    error_of_zero = target.square().mean().item() or 1.0  # of a function that is 0 there is no share
+    error_of_zero = target.square().mean().item() or 1.0  # a function that is 0 has no relative error
     errors = (by_loop - target).square().mean(dim=1) / error_of_zero
     return Curves(
         points=points,
@@ -234,7 +229,7 @@ def _predict_by_loop(
     if not model.config.n_coda:
         context = model.encode_context(xs, ys, n_loops=n_loops)
         return model.predict(queries, context, output_loop_predictions=True)[0]
-    # a context holds what a coda saw after the last loop alone: a prompt per query
+    # a context holds what a coda saw after the last loop only, so each query needs a whole prompt
     prompts = torch.cat((xs.expand(len(GRID), -1, -1), queries.transpose(0, 1)), dim=1)
     outputs = model(prompts, ys.expand(len(GRID), -1), n_loops=n_loops, output_loop_predictions=True)
     return outputs.loop_predictions[:, :, -1].T
@@ -246,8 +241,8 @@ def _on_grid(n_dims: int) -> torch.Tensor:
     return xs
 
 
-def draw_curve(curves: Curves, n_loops: int) -> Figure:
-    """The model's curve after `n_loops` loops beside the points, the solver's curve and the function."""
+def plot_curve(curves: Curves, n_loops: int) -> Figure:
+    """Plot the model's curve after `n_loops` loops, the points, the solver's curve and the function."""
     axes = _start_figure()
     if curves.truth is not None:
         axes.plot(GRID, curves.truth, color="#999999", linewidth=1.5, label="function")
@@ -260,10 +255,10 @@ def draw_curve(curves: Curves, n_loops: int) -> Figure:
     return _finish(axes)
 
 
-def draw_errors(curves: Curves, n_loops: int) -> Figure:
-    """The error after every loop, `n_loops` marked."""
+def plot_errors(curves: Curves, n_loops: int) -> Figure:
+    """Plot the error after every loop, and mark `n_loops`."""
     axes = _start_figure()
-    errors = curves.errors.clip(1e-12, 1e12)  # a picture has an end
+    errors = curves.errors.clip(1e-12, 1e12)  # an axis cannot show 0 or infinity
     axes.plot(range(1, len(errors) + 1), errors, color="#D55E00", linewidth=2)
     axes.scatter([n_loops], [errors[n_loops - 1]], color="#D55E00", zorder=3)
     axes.axvline(curves.n_loops, color="#666666", linestyle="--", linewidth=1, label="trained loops")
@@ -271,14 +266,14 @@ def draw_errors(curves: Curves, n_loops: int) -> Figure:
     low, high = np.floor(np.log10(errors.min())), np.ceil(np.log10(errors.max()))
     axes.set(xlabel="loops", ylabel=f"error against the {curves.target}", yscale="log")
     axes.set(xlim=(0, len(errors) + 1), ylim=(10**low, 10 ** max(high, low + 1)))
-    # nor letters in between: formulas and small marks take as long as the rest of the picture
+    # no minor ticks and no formulas as labels: they take as long to draw as the rest of the picture
     axes.minorticks_off()
     axes.yaxis.set_major_formatter("{x:g}")
     return _finish(axes)
 
 
 def _start_figure() -> Axes:
-    # so small that its letters can be read on a phone; fixed places, as finding them takes as long as drawing
+    # small, so that its text can be read on a phone; fixed margins, as finding them takes as long as drawing
     return Figure(figsize=(4, 3), dpi=160).add_axes((0.21, 0.16, 0.76, 0.8))
 
 
@@ -290,14 +285,14 @@ def _finish(axes: Axes) -> Figure:
 
 
 def pixels(figure: Figure) -> np.ndarray:
-    """A figure as an image `(height, width, 3)` of bytes."""
+    """Return a figure as an image `(height, width, 3)`, uint8."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 def describe(curves: Curves, n_loops: int) -> str:
-    """What the pictures show after `n_loops` loops, in Markdown."""
+    """Return a sentence in Markdown on what the pictures show after `n_loops` loops."""
     best = int(np.argmin(curves.errors)) + 1
     return (
         f"After **{_loops(n_loops)}** the error against the {curves.target} is **{curves.errors[n_loops - 1]:.3g}** "
@@ -312,7 +307,7 @@ def _loops(count: int) -> str:
 
 def click_points(curves: Curves, n_loops: int, pixel: Any) -> np.ndarray | None:
     """
-    Points after a click into the picture: one less where there was one, or else one more, whose other x are 0.
+    Return the points after a click into the picture: without the one that was clicked, or with a new one.
 
     Args:
         curves ([`Curves`]), n_loops (`int`):
@@ -321,7 +316,7 @@ def click_points(curves: Curves, n_loops: int, pixel: Any) -> np.ndarray | None:
             Column and row of the click, from the upper left corner.
 
     Returns:
-        Rows `[x1, ..., y]`, or `None` where the click was beside the curves.
+        Rows `[x1, ..., y]`, every x but x1 of a new point 0; `None` where the click was outside the axes.
 
     Raises:
         `ValueError`: `pixel` is not two numbers.
@@ -329,7 +324,7 @@ def click_points(curves: Curves, n_loops: int, pixel: Any) -> np.ndarray | None:
     if not isinstance(pixel, list | tuple) or len(pixel) != 2:
         raise ValueError(f"A click must be a column and a row, got {pixel!r:.40}.")
     column, row = (read_number(name, value, 0, 10**6) for name, value in zip(("Column", "Row"), pixel, strict=True))
-    axes, points = draw_curve(curves, n_loops).axes[0], curves.points
+    axes, points = plot_curve(curves, n_loops).axes[0], curves.points
     click = column, axes.figure.bbox.height - row
     if not axes.bbox.contains(*click):
         return None

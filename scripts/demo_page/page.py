@@ -1,4 +1,4 @@
-"""The page that demo.py serves: what a visitor sees, and what the page answers to every action."""
+"""The page that demo.py serves: its layout, and its answer to every action of a visitor."""
 
 import functools
 from collections.abc import Callable
@@ -14,21 +14,21 @@ from scripts.demo_page.request_limit import RequestLimit
 from tasks import FunctionClass
 
 
-QUEUE_SIZE = 32  # actions that wait; further ones are refused
-MAX_BYTES = 100_000  # of a request: many times a table of a hundred points
+QUEUE_SIZE = 32  # actions that may wait; further ones are refused
+MAX_BYTES = 100_000  # of a request, many times the size of a table of a hundred points
 EXPLANATION = (
     "One block, applied again and again, learns a function from its points: move the loops and see the curve settle. "
     "Click beside the curve to add a point, on a point to take it away; change a number in the table; or sample "
     "another function of the class."
 )
 PICTURE = {"show_label": False, "interactive": False, "buttons": [], "format": "png"}
-# by default an action is lost that comes while the one before is still being answered; unprocessed, a field that is
-# empty or out of its range reaches the functions, which name it
+# by default Gradio drops an action that comes before the last one is answered, and checks fields by itself; without
+# preprocessing an empty field, or one out of its range, reaches the functions, whose messages name it
 LAST = {"trigger_mode": "always_last", "preprocess": False}
 
 
 def refusing(action: Callable) -> Callable:
-    """Show the visitor what is wrong with an action."""
+    """Wrap an action so that the visitor sees the message of its `ValueError`."""
 
     @functools.wraps(action)
     def answer(*arguments):
@@ -42,11 +42,11 @@ def refusing(action: Callable) -> Callable:
 
 class Actions:
     """
-    What the page answers to a visitor; whatever a field holds, a bad value is refused in a sentence.
+    The answers of the page to a visitor's actions; a bad value in a field is refused with a sentence.
 
     Args:
         model ([`LoopedGPT2ForInContextRegression`]), task ([`FunctionClass`]):
-            Who answers, and the class that functions are drawn of.
+            The model that answers, and the class that functions are drawn from.
     """
 
     def __init__(self, model: LoopedGPT2ForInContextRegression, task: FunctionClass):
@@ -55,29 +55,29 @@ class Actions:
 
     @refusing
     def sample(self, n_dims: Any, n_points: Any, noise: Any, seed: Any):
-        """A table of points of another function, and the curves through them."""
+        """Return a table of points on another function, and the curves for them."""
         points, truth = drawing.draw_points(self.model, self.task, n_dims, n_points, noise, seed)
         table = gr.Dataframe(points.tolist(), headers=drawing.headers(points.shape[1] - 1))
         return table, drawing.compute(self.model, self.task, points, truth)
 
     @refusing
     def type_points(self, table: Any):
-        """The curves through the points of a table."""
+        """Return the curves for the points of a table."""
         return self._curves(table and table["data"])
 
     @refusing
     def click(self, curves: Curves | None, loops: Any, event: gr.SelectData):
-        """The table and the curves after a click into the picture of these."""
+        """Return the table and the curves after a click into the picture of `curves`."""
         points = None if curves is None else drawing.click_points(curves, self._read_loops(loops), event.index)
         return gr.skip() if points is None else (points.tolist(), self._curves(points.tolist()))
 
     @refusing
     def show(self, curves: Curves | None, loops: Any):
-        """Both pictures and the sentence below them."""
+        """Return both pictures and the sentence below them."""
         if curves is None:  # the page is still loading
             return gr.skip()
         count = self._read_loops(loops)
-        figures = drawing.draw_curve(curves, count), drawing.draw_errors(curves, count)
+        figures = drawing.plot_curve(curves, count), drawing.plot_errors(curves, count)
         return *map(drawing.pixels, figures), drawing.describe(curves, count)
 
     def _curves(self, rows: Any) -> Curves:
@@ -90,13 +90,13 @@ class Actions:
 
 def build_page(model: LoopedGPT2ForInContextRegression, task: FunctionClass, title: str) -> gr.Blocks:
     """
-    The page.
+    Build the page.
 
     Args:
         model ([`LoopedGPT2ForInContextRegression`]), task ([`FunctionClass`]):
-            Who answers, and the class that functions are drawn of.
+            The model that answers, and the class that functions are drawn from.
         title (`str`):
-            What the page says of both, in Markdown.
+            Text about both below the heading, in Markdown.
     """
     actions, max_points, dims = Actions(model, task), drawing.max_points(model), drawing.dims_to_choose(task)
     n_loops, headers = model.config.n_loops, drawing.headers(dims[0])

@@ -1,4 +1,4 @@
-"""What pictures of errors are made of: curves, axes and colours."""
+"""The elements of all pictures of errors: curves, axes and colours."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,25 +43,25 @@ STYLES = {
     "looped transformer, published": (0, (1, 3)),
     "standard transformer, published": (0, (1, 3)),
 }
-# scores whose values span decades, and what their axis says; others are shares of 1
+# scores whose values span decades, with the label of their axis; others are shares of 1
 LOGARITHMIC = {"normalised squared error": "squared error / normaliser"}
-FLOOR = 1e-5  # an exact solver's error is round-off: it is drawn here, and the axis shows what else there is
-MANY_LOOPS = 40  # beyond them loops are drawn on a logarithmic axis: the first ones change most
+FLOOR = 1e-5  # smaller errors are drawn here: an exact solver's, which is round-off, would stretch the axis
+MANY_LOOPS = 40  # more loops are drawn on a logarithmic axis: the first ones change most
 
 
 def plain(text: str) -> str:
-    """Text as a figure shows it letter by letter: no mathematics between dollar signs, no control characters."""
+    """Return text that a figure shows literally: without mathematics between dollar signs or control characters."""
     return "".join(letter for letter in text if letter.isprintable()).replace("$", r"\$")
 
 
 def finish(axes: Axes, scale: str = "log"):
-    """The style that all pictures share; `scale` is that of the errors."""
+    """Apply the style of all pictures; `scale` is that of the axis of errors."""
     axes.set_yscale(scale)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)
 
 
-def draw_curve(axes: Axes, first: int, curve: Mapping[str, Sequence[float]], floor: float = FLOOR, **style: Any):
+def plot_curve(axes: Axes, first: int, curve: Mapping[str, Sequence[float]], floor: float = FLOOR, **style: Any):
     """
     Draw errors at `first`, `first` + 1, ... with their 90% interval where there is one.
 
@@ -73,9 +73,9 @@ def draw_curve(axes: Axes, first: int, curve: Mapping[str, Sequence[float]], flo
         curve (`Mapping`):
             `"error"`, and maybe `"low"` and `"high"`. A single error is drawn as a dot, its interval as a bar.
         floor (`float`, defaults to 1e-5):
-            What is below is drawn there.
+            Smaller values are drawn here.
         style:
-            That of the line, as `Axes.plot` takes it.
+            Style of the line, as `Axes.plot` takes it.
     """
     places = range(first, first + len(curve["error"]))
     raised = {
@@ -90,24 +90,24 @@ def draw_curve(axes: Axes, first: int, curve: Mapping[str, Sequence[float]], flo
 
 
 def shade_limit(axes: Axes, limit: Sequence[float], floor: float = FLOOR):
-    """Shade what no predictor reaches."""
+    """Shade the area below the limit, which no predictor reaches."""
     top = [max(error, floor / 10) for error in limit]
     axes.fill_between(range(len(top)), top, floor / 10, color="#E6E6E6", linewidth=0, label="below the limit")
 
 
 def set_span(axes: Axes, first: int, last: int):
-    """Show the places from `first` to `last`; a single one stands in the middle."""
+    """Show the places from `first` to `last`; a single one is in the middle."""
     axes.set_xlim(*((first, last) if last > first else (first - 0.5, first + 0.5)))
 
 
 def place_axis(axes: Axes, n_places: int):
-    """An axis of the places 0, 1, ... of a score; its ticks are whole numbers."""
+    """Make the x-axis one of the places 0, 1, ... of a score, with ticks at whole numbers."""
     set_span(axes, 0, n_places - 1)
     axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def loop_axis(axes: Axes, n_loops: int):
-    """An axis of 1, 2, ... loops, logarithmic where there are many; its ticks are plain numbers."""
+    """Make the x-axis one of 1, 2, ... loops, logarithmic where there are many, with plain numbers as ticks."""
     axes.set_xlabel("loops")
     if n_loops <= MANY_LOOPS:
         set_span(axes, 1, n_loops)
@@ -122,7 +122,7 @@ def loop_axis(axes: Axes, n_loops: int):
 
 
 def set_legend(figure: Figure, axes: Axes, place: str):
-    """Name the curves of one of the axes outside of all, `"upper"` or `"lower"`."""
+    """Put the legend of one of the axes outside of all axes, `"upper"` or `"lower"`."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc=f"outside {place} center", ncols=4, fontsize=8, frameon=False)
 

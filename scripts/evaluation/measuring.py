@@ -20,15 +20,19 @@ from tasks.streams import make_generator
 @dataclass(frozen=True)
 class Sizes:
     """
-    On how many prompts a model is measured, and after how many loops.
+    Numbers of prompts and loops of an evaluation.
 
     Args:
-        n_prompts (`int`), n_loop_prompts (`int`, *optional*, defaults to all), n_shift_prompts (`int`):
-            Prompts of all errors, of those by loop, the first so many, and of each shift, 0 for none.
+        n_prompts (`int`):
+            Prompts that all predictors answer.
+        n_loop_prompts (`int`, *optional*, defaults to all):
+            How many of them, the first ones, the errors by loop are measured on.
+        n_shift_prompts (`int`):
+            Prompts per shift, 0 for no shifts.
         n_loops (`int`), max_loops (`int`):
-            Loops of the model, and the last one of the errors by loop.
+            Loops of the model, and the last loop of the errors by loop.
         seed (`int`):
-            That of the prompts.
+            Seed of the prompts.
     """
 
     n_prompts: int
@@ -40,7 +44,7 @@ class Sizes:
 
 
 def draw_prompts(task: Task, sizes: Sizes) -> Prompts:
-    """The prompts that all predictors answer; raises `ValueError` where they do not fit into memory."""
+    """Draw the prompts that all predictors answer; raises `ValueError` where they do not fit into memory."""
     try:
         return task.sample(sizes.n_prompts, make_generator("evaluation", sizes.seed))
     except (RuntimeError, MemoryError) as error:
@@ -55,11 +59,11 @@ def measure(
 
     Args:
         name (`str`), recipe (`dict`):
-            What the model is called, and how it was trained, as far as that is known.
+            The model's name in the record, and the recipe of its training, empty where it is not known.
         answers ([`~scripts.evaluation.predictions.Answers`]):
             Its answers.
         task ([`~tasks.Task`]), prompts (`dict`), sizes ([`Sizes`]):
-            What it is measured on. Each component of a mixture is also measured on as many prompts of its own.
+            What it is measured on. Each component of a mixture is also measured alone, on as many prompts.
     """
 
     def measured(task: Task, prompts: Prompts) -> Metrics:
@@ -98,24 +102,24 @@ def measure(
 
 
 def versions() -> dict[str, str]:
-    """Those of Python and of the libraries of an evaluation."""
+    """Versions of Python and of the libraries of an evaluation."""
     libraries = ("torch", "transformers", "datasets", "evaluate", "numpy")
     return {"python": platform.python_version(), **{library: version(library) for library in libraries}}
 
 
 def _answers_of_the_model(answers: Answers, prompts: Prompts, sizes: Sizes) -> tuple[np.ndarray, np.ndarray]:
-    """Answers to the first prompts after every loop, and to all of them after those of the model."""
+    """Return answers to the first prompts after every loop, and to all prompts after the model's own loops."""
     n_some = sizes.n_loop_prompts or sizes.n_prompts
     some, others = ({name: values[part] for name, values in prompts.items()} for part in np.s_[:n_some, n_some:])
-    by_loop = answers.to(some, sizes.max_loops, every_loop=True)
+    by_loop = answers.to_prompts(some, sizes.max_loops, every_loop=True)
     by_model = by_loop[:, sizes.n_loops - 1]
     if len(others["labels"]):
-        by_model = np.concatenate((by_model, answers.to(others, sizes.n_loops)))
+        by_model = np.concatenate((by_model, answers.to_prompts(others, sizes.n_loops)))
     return by_loop, by_model
 
 
 def compare(errors: np.ndarray, task: Task, prompts: Prompts, answers: Answers) -> dict[str, Any]:
-    """The parts of the record that set the model's `errors` `(n_prompts, n_places)` beside others on these prompts."""
+    """Return the parts of the record that compare the model's `errors` `(n_prompts, n_places)` with others'."""
     baselines, limit = predict_classically(prompts, task, answers.cache)
     by_name = {"model": errors, **{name: task.score(values, prompts) for name, values in baselines.items()}}
     parts = {"error_by_example": {name: Curve(**curve_of(values)) for name, values in by_name.items()}}
@@ -134,12 +138,12 @@ def compare(errors: np.ndarray, task: Task, prompts: Prompts, answers: Answers) 
 
 
 def errors_by_loop(by_loop: np.ndarray, task: Task, prompts: Prompts) -> dict[str, list[float]]:
-    """Mean errors after every loop, of answers `(n, n_loops, ...)` to the first n of the prompts."""
+    """Mean errors after every loop, from answers `(n, n_loops, ...)` to the first n of the prompts."""
     some = {name: values[: len(by_loop)] for name, values in prompts.items()}
     for n in range(by_loop.shape[1]):
         if not np.isfinite(by_loop[:, n]).all():
             raise ValueError(f"the model's answers after {n + 1} loops are not finite: give fewer, `--max_loops {n}`.")
-    # a loop at a time: in double precision all at once would take gigabytes
+    # one loop at a time: all at once would take gigabytes in double precision
     errors = []
     for n in range(by_loop.shape[1]):
         scores = task.score(by_loop[:, n], some)
@@ -156,7 +160,7 @@ def errors_by_loop(by_loop: np.ndarray, task: Task, prompts: Prompts) -> dict[st
 
 
 def measure_shifts(answers: Answers, task: Task, sizes: Sizes) -> dict[str, dict[str, Curve]]:
-    """Curves on every shift: of the model, the best predictor there and some baselines."""
+    """Curves on every shift: of the model, of the best predictor there and of some baselines."""
     curves = {}
     for name, shift in tqdm(task.shifts.items(), desc="shifts"):
         prompts = shift.sample(task, sizes.n_shift_prompts, make_generator("shift", sizes.seed), task.n_points)
@@ -168,7 +172,7 @@ def measure_shifts(answers: Answers, task: Task, sizes: Sizes) -> dict[str, dict
 
 
 def published_for(task: Task, n_points: int) -> dict[str, Curve]:
-    """The papers' curves that have a value at every one of these positions."""
+    """The papers' curves at the first `n_points` places, those that have a value at each."""
     curves = {
         name: {key: curve[key][:n_points] for key in ("error", "low", "high") if key in curve}
         for name, curve in task.published.items()

@@ -1,6 +1,6 @@
-"""What an evaluation measured: the record that scripts/evaluate.py writes and everything else reads.
+"""What an evaluation measured: the record that scripts/evaluate.py writes and the other programs read.
 
-Names and shape of the JSON file are those of the classes here. What has no value is left out.
+The JSON file has the names and the structure of the classes here. Fields without a value are left out.
 """
 
 import json
@@ -26,10 +26,10 @@ class Interval:
     low: float
     high: float
 
-    def check(self, place: str):
+    def check(self, where: str):
         """Raise [`RecordError`] unless these are numbers."""
         for name, value in asdict(self).items():
-            _check(_is_number(value), f"{place}.{name}", "be a finite number", value)
+            _check(_is_number(value), f"{where}.{name}", "be a finite number", value)
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Curve:
 
     Args:
         error (`list[float]`):
-            Means over prompts; `None` where a published line is hidden.
+            Means over prompts; `None` where a published curve under a shift is hidden by another.
         low (`list[float]`, *optional*), high (`list[float]`, *optional*):
             The ends of their 90% intervals, both or none.
         digitisation_error (`float`, *optional*):
-            How far off the errors may be that were measured in a published picture.
+            Largest deviation of errors that were read from a published picture.
     """
 
     error: list[float | None]
@@ -51,19 +51,19 @@ class Curve:
     high: list[float] | None = None
     digitisation_error: float | None = None
 
-    def check(self, place: str, most: int, may_hide: bool = False):
-        """Raise [`RecordError`] unless this has numbers at 1 ... `most` places, or at some where it `may_hide`."""
-        _check((self.low is None) == (self.high is None), place, "have both `low` and `high` or none of them", self)
-        shown = self.error
-        if may_hide and isinstance(shown, list):
-            shown = [value for value in shown if value is not None]
-        _check(_are_numbers(shown), f"{place}.error", "be a list of finite numbers", self.error)
-        _check(1 <= len(self.error) <= most, f"{place}.error", f"have 1 to {most} values", self.error)
+    def check(self, where: str, most: int | None = None):
+        """Raise [`RecordError`] unless this has numbers at 1 ... `most` places; without `most`, at some places."""
+        _check((self.low is None) == (self.high is None), where, "have both `low` and `high` or none of them", self)
+        _check(isinstance(self.error, list), f"{where}.error", "be a list", self.error)
+        shown = self.error if most else [value for value in self.error if value is not None]
+        _check(_are_numbers(shown), f"{where}.error", "be a list of finite numbers", self.error)
+        rule = f"have 1 to {most or 'any number of'} values"
+        _check(1 <= len(self.error) <= (most or math.inf), f"{where}.error", rule, self.error)
         for name in ("low", "high") if self.low is not None else ():
             ends, rule = getattr(self, name), f"be a list of {len(self.error)} finite numbers"
-            _check(_are_numbers(ends) and len(ends) == len(self.error), f"{place}.{name}", rule, ends)
+            _check(_are_numbers(ends) and len(ends) == len(self.error), f"{where}.{name}", rule, ends)
         width = self.digitisation_error
-        _check(width is None or _is_number(width), f"{place}.digitisation_error", "be a finite number", width)
+        _check(width is None or _is_number(width), f"{where}.digitisation_error", "be a finite number", width)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,23 +73,23 @@ class Settings:
 
     Args:
         model (`str`):
-            Name of its folder or repository.
+            Name of the model's folder or repository.
         task (`str`), task_trained (`str`, *optional*):
-            What the prompts are of, and the training's were.
+            The task of the prompts, and that of the training.
         n_dims (`int`, *optional*), normaliser (`float`, *optional*):
-            Dimension of x, and what squared errors are divided by; of classes of functions alone.
+            Dimension of x, and what squared errors are divided by; for classes of functions only.
         n_points (`int`), n_points_trained (`int`, *optional*):
             Places of the score, and the points of a prompt at the end of the training.
         n_prompts (`int`), n_loop_prompts (`int`, *optional*), n_shift_prompts (`int`, defaults to 0):
-            Prompts of all errors, of those by loop and of those of each shift.
+            Prompts of the errors by place, of the errors by loop, and of each shift.
         seed (`int`, *optional*):
-            That of the prompts.
+            Seed of the prompts.
         n_loops (`int`), max_loops (`int`, *optional*):
-            Loops of the model, and the last one that errors by loop are of.
+            Loops of the model, and the last loop of the errors by loop.
         limit (`str`, *optional*):
             Name of the best possible predictor.
         n_parameters (`int`), weights_sha256 (`str`, *optional*):
-            Of the model.
+            Number of the model's parameters, and the digest of its weights.
         score (`str`), place (`str`):
             What an error is, and what the places of a curve count.
     """
@@ -136,33 +136,33 @@ class Settings:
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
     """
-    All that an evaluation measured. A curve has an error at each place of the score, a list one after each loop.
+    All that an evaluation measured. A curve has one error per place of the score, a list one error per loop.
 
     Args:
         settings ([`Settings`]):
             What was evaluated.
         error_by_example (`dict[str, Curve]`):
-            Of `"model"` and of every baseline.
+            Errors of `"model"` and of every baseline.
         limit ([`Curve`], *optional*):
-            Of the best possible predictor.
+            Errors of the best possible predictor.
         excess_over_limit ([`Curve`], *optional*), excess_of_baselines (`dict[str, Curve]`):
-            Errors of the model and of every baseline less those of the limit, paired prompt by prompt.
+            Errors of the model and of every baseline minus those of the limit, paired prompt by prompt.
         mean_excess ([`Interval`], *optional*):
             The model's excess averaged over all places.
         error_by_loop (`dict[str, list[float]]`):
             The model's error after 1, 2, ... loops: at the `"last_point"`, and its means over all places, `"mean"`,
             and over the last fifth of them, `"last_fifth"`, which older records lack.
         shifts (`dict[str, dict[str, Curve]]`):
-            By shift, of `"model"`, `"limit"` and some baselines.
+            By shift, errors of `"model"`, `"limit"` and some baselines.
         published (`dict[str, Curve]`), published_shifts (`dict[str, Curve]`):
-            Of the papers, the latter of Garg et al.'s standard transformer by shift.
+            Errors from the papers, by name, and by shift those of Garg et al.'s standard transformer.
         components (`dict[str, Metrics]`):
-            By name, the same of every component of a mixture; their `versions` are empty.
+            By name, the metrics of every component of a mixture; their `versions` are empty.
         versions (`dict[str, str]`):
-            Of the libraries.
+            Versions of Python and the libraries.
 
     Raises:
-        [`RecordError`]: a part is not of its kind or does not go with the others; the message names the field.
+        [`RecordError`]: a field has the wrong type or does not fit the others; the message names it.
     """
 
     settings: Settings
@@ -182,9 +182,9 @@ class Metrics:
         self.settings.check()
         n_points, n_loops = self.settings.n_points, self.settings.n_loops
         groups = {name: getattr(self, name) for name in ("error_by_example", "excess_of_baselines", "published")}
-        for place, curves in (groups | {f"shifts.{shift}": curves for shift, curves in self.shifts.items()}).items():
+        for where, curves in (groups | {f"shifts.{shift}": curves for shift, curves in self.shifts.items()}).items():
             for name, curve in curves.items():
-                curve.check(f"{place}.{name}", n_points)
+                curve.check(f"{where}.{name}", n_points)
         for shift, curve in self.published_shifts.items():
             curve.check(f"published_shifts.{shift}", n_points, may_hide=True)
         names = next(iter(self.shifts.values()), {"model"})
@@ -210,15 +210,15 @@ class Metrics:
             _check(_are_numbers(errors) and len(errors) >= n_loops, f"error_by_loop.{name}", rule, errors)
 
     @classmethod
-    def of(cls, content: dict[str, Any]) -> "Metrics":
-        """The record of a mapping of this shape; raises [`RecordError`], which names the field."""
+    def from_dict(cls, content: dict[str, Any]) -> "Metrics":
+        """Build the record from the content of a metrics.json; raises [`RecordError`], which names the field."""
         given = {name: value for name, value in content.items() if value is not None}
         groups = ("error_by_example", "excess_of_baselines", "published", "published_shifts")
         shifts, components = (_mapping(given.get(name, {}), name) for name in ("shifts", "components"))
         parts = {}
         for name, part in components.items():
             try:
-                parts[name] = cls.of(_mapping(part, f"components.{name}"))
+                parts[name] = cls.from_dict(_mapping(part, f"components.{name}"))
             except RecordError as error:
                 raise RecordError(f"in the component {name}, {error}") from None
         return cls(
@@ -235,14 +235,14 @@ class Metrics:
     @classmethod
     def read(cls, path: Path) -> "Metrics":
         """
-        Read a metrics.json, also of older versions: parts that they did not write are empty or `None`.
+        Read a metrics.json, also one of an older version: fields that it lacks are empty or `None`.
 
         Raises:
             [`RecordError`]: there is no such file, or it is something else; the message names the field.
         """
         content = read_json(path)
         try:
-            return cls.of(content)
+            return cls.from_dict(content)
         except RecordError as error:
             text = " ".join(str(error).split())
             raise RecordError(f"{path} is not what scripts/evaluate.py writes: {text}. Evaluate again.") from None
@@ -253,26 +253,26 @@ class Metrics:
 
 
 def _written(content: dict[str, Any]) -> dict[str, Any]:
-    """A record without what has no value."""
+    """Return the content of a record without the fields that have no value."""
     kept = {name: value for name, value in content.items() if value not in (None, {}) or name in ALWAYS_WRITTEN}
     return {name: _written(value) if isinstance(value, dict) else value for name, value in kept.items()}
 
 
-def _curves(content: Any, place: str) -> dict[str, Curve]:
-    return {name: _part(Curve, curve, f"{place}.{name}") for name, curve in _mapping(content, place).items()}
+def _curves(content: Any, where: str) -> dict[str, Curve]:
+    return {name: _part(Curve, curve, f"{where}.{name}") for name, curve in _mapping(content, where).items()}
 
 
-def _part(kind: type[Part], content: Any, place: str) -> Part:
-    """A part of the record; names that it does not know are of other versions."""
+def _part(kind: type[Part], content: Any, where: str) -> Part:
+    """Build a part of the record; unknown names, of other versions, are left out."""
     known = {entry.name: entry.default for entry in fields(kind)}
-    given = {name: value for name, value in _mapping(content, place).items() if name in known}
+    given = {name: value for name, value in _mapping(content, where).items() if name in known}
     for name, default in known.items():
-        _check(name in given or default is not MISSING, f"{place}.{name}", "be there", None)
+        _check(name in given or default is not MISSING, f"{where}.{name}", "be there", None)
     return kind(**given)
 
 
-def _mapping(content: Any, place: str) -> dict[str, Any]:
-    _check(isinstance(content, dict), place, "be a mapping of names", content)
+def _mapping(content: Any, where: str) -> dict[str, Any]:
+    _check(isinstance(content, dict), where, "be a mapping of names", content)
     return content
 
 
@@ -291,6 +291,6 @@ def _is_count(value: Any, least: int) -> bool:
     return type(value) is int and least <= value and _is_number(value)
 
 
-def _check(holds: bool, place: str, rule: str, value: Any):
+def _check(holds: bool, where: str, rule: str, value: Any):
     if not holds:
-        raise RecordError(f"`{place}` must {rule}, got {reprlib.repr(value)}")
+        raise RecordError(f"`{where}` must {rule}, got {reprlib.repr(value)}")

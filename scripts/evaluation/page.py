@@ -46,29 +46,29 @@ table.settings td:last-child {{ text-align: left; white-space: normal; overflow-
 """
 
 
-ROUND_OFF = 1e-9  # below it an error is that of an exact solver: none
+ROUND_OFF = 1e-9  # smaller errors are those of an exact solver, shown as 0
 
 
 def svg_of(figure: Figure) -> str:
-    """The figure as an `<svg>` element to stand in a page."""
+    """Return the figure as an `<svg>` element for a page, and close it."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg")
     plt.close(figure)
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]
 
 
-def shown(value: Any) -> str:
+def cell_text(value: Any) -> str:
     """A number to three significant digits, 0 where it is round-off; anything else as it is."""
     if not isinstance(value, float):
         return str(value)
     return "0" if abs(value) < ROUND_OFF else f"{value:.3g}"
 
 
-def table(header: list[Any], rows: dict[str, list[Any]]) -> str:
-    """An HTML table of one named row a predictor."""
+def html_table(header: list[Any], rows: dict[str, list[Any]]) -> str:
+    """An HTML table with one named row per predictor."""
     lines = ["<tr>" + "".join(f"<th>{escape(str(cell))}</th>" for cell in header) + "</tr>"]
     for name, values in rows.items():
-        cells = [name, *map(shown, values)]
+        cells = [name, *map(cell_text, values)]
         kind = ' class="model"' if name.startswith("model") else ""
         lines.append(f"<tr{kind}>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
     return '<div class="table"><table>' + "\n".join(lines) + "</table></div>"
@@ -84,7 +84,7 @@ def error_table(metrics: Metrics) -> str:
     last = settings.n_points - 1
     examples = sorted({0, *(last * i // 8 for i in range(1, 9))})
     rows = {name: [curve.error[n] if n < len(curve.error) else "" for n in examples] for name, curve in curves.items()}
-    return table([settings.places, *examples], rows)
+    return html_table([settings.places, *examples], rows)
 
 
 def shift_table(metrics: Metrics) -> str:
@@ -94,7 +94,7 @@ def shift_table(metrics: Metrics) -> str:
         shift.replace("_", " "): [curves[name].error[-1] for name in columns]
         for shift, curves in metrics.shifts.items()
     }
-    return table(["shift, last point", *columns], rows)
+    return html_table(["shift, last point", *columns], rows)
 
 
 def excess_line(metrics: Metrics) -> list[str]:
@@ -105,8 +105,8 @@ def excess_line(metrics: Metrics) -> list[str]:
     return [f"<p>Mean excess over the limit: <b>{excess.error:.3g}</b> ({interval}, 90%).</p>"]
 
 
-def page(metrics: Metrics) -> str:
-    """The whole page."""
+def render_page(metrics: Metrics) -> str:
+    """Return the whole page as HTML."""
     settings = metrics.settings
     drawn = {name: f"<figure>{svg_of(figure)}</figure>" for name, figure in figures(metrics).items()}
     is_squared = settings.score in LOGARITHMIC

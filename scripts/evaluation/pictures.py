@@ -11,11 +11,11 @@ from scripts.evaluation.drawing import (
     FLOOR,
     LOGARITHMIC,
     STYLES,
-    draw_curve,
     finish,
     loop_axis,
     place_axis,
     plain,
+    plot_curve,
     save,
     set_legend,
     shade_limit,
@@ -24,18 +24,18 @@ from scripts.evaluation.metrics import Metrics
 
 
 def floor_of(metrics: Metrics) -> float:
-    """Where less is drawn."""
+    """The error at which smaller ones are drawn."""
     return FLOOR if metrics.settings.score in LOGARITHMIC else 0.0
 
 
 def title_of(metrics: Metrics) -> str:
-    """What the prompts are of."""
+    """The task, with its number of dimensions where it has one."""
     name, n_dims = metrics.settings.task.replace("_", " "), metrics.settings.n_dims
     return name if n_dims is None else f"{name}, {n_dims} dimensions"
 
 
-def draw_by_example(axes: Axes, metrics: Metrics):
-    """Error at every place, with 90% intervals; of the Lasso only the alpha of the paper."""
+def plot_by_example(axes: Axes, metrics: Metrics):
+    """Plot the error at every place, with 90% intervals; for the Lasso only the alpha of the paper."""
     settings, floor = metrics.settings, floor_of(metrics)
     curves = {name: vars(curve) for name, curve in metrics.error_by_example.items()}
     curves |= {f"{name}, published": {"error": curve.error} for name, curve in metrics.published.items()}
@@ -44,7 +44,7 @@ def draw_by_example(axes: Axes, metrics: Metrics):
     for name in sorted(curves.keys() & COLOURS.keys(), key=list(COLOURS).index):
         label = f"looped model, {settings.n_loops} loops" if name == "model" else name
         style = {"ls": STYLES.get(name, "--"), "color": COLOURS[name], "linewidth": 1.8}
-        draw_curve(axes, 0, curves[name], floor, label=label, **style)
+        plot_curve(axes, 0, curves[name], floor, label=label, **style)
     trained = settings.n_points_trained or settings.n_points
     if trained < settings.n_points:
         axes.axvline(trained - 1, color="#666666", linestyle="--", linewidth=1, label="longest trained prompt")
@@ -52,18 +52,18 @@ def draw_by_example(axes: Axes, metrics: Metrics):
     place_axis(axes, settings.n_points)
 
 
-def draw_by_loop(axes: Axes, metrics: Metrics):
-    """Error at the last place after every loop, the trained count marked."""
+def plot_by_loop(axes: Axes, metrics: Metrics):
+    """Plot the error at the last place after every loop, and mark the trained number of loops."""
     settings, errors = metrics.settings, metrics.error_by_loop["last_point"]
     label = plain(f"{settings.n_points - 1} {settings.places}")
-    draw_curve(axes, 1, {"error": errors}, floor_of(metrics), color=COLOURS["model"], linewidth=1.8, label=label)
+    plot_curve(axes, 1, {"error": errors}, floor_of(metrics), color=COLOURS["model"], linewidth=1.8, label=label)
     axes.axvline(settings.n_loops, color="#666666", linestyle="--", linewidth=1, label="trained loops")
     loop_axis(axes, len(errors))
     axes.legend(fontsize=8, frameon=False)
 
 
 def set_errors(axes: Axes, metrics: list[Metrics]):
-    """The range and the name of errors of one score, such that the model is always seen."""
+    """Set range and label of the axis of errors, such that all errors of the model are visible."""
     score = metrics[0].settings.score
     curves = [part.error_by_example["model"] for part in metrics]
     by_loop = [part.error_by_loop["last_point"] for part in metrics]
@@ -73,21 +73,21 @@ def set_errors(axes: Axes, metrics: list[Metrics]):
         axes.set_ylabel(plain(score))
         return
     bottom = max(FLOOR / 2, min(map(min, (*(curve.low for curve in curves), *by_loop))) / 3)
-    # also where its errors are all below or above what is usual
+    # also where all its errors are unusually small or large
     axes.set_ylim(bottom, max(5, *(3 * min(errors) for errors in (*(curve.error for curve in curves), *by_loop))))
     axes.set_ylabel(LOGARITHMIC[score] + (f" (bottom: {FLOOR:g} or less)" if bottom < FLOOR else ""))
 
 
 def scale_of(metrics: Metrics) -> str:
-    """The scale of its errors."""
+    """The scale of the axis of errors."""
     return "log" if metrics.settings.score in LOGARITHMIC else "linear"
 
 
 def error_figure(metrics: Metrics) -> Figure:
-    """Both curves side by side."""
+    """Errors by place and by loop, side by side."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained", sharey=True)
-    draw_by_example(left, metrics)
-    draw_by_loop(right, metrics)
+    plot_by_example(left, metrics)
+    plot_by_loop(right, metrics)
     for axes in (left, right):
         finish(axes, scale_of(metrics))
     set_errors(left, [metrics])
@@ -97,7 +97,7 @@ def error_figure(metrics: Metrics) -> Figure:
 
 
 def component_figure(metrics: Metrics) -> Figure:
-    """Both curves of every component of a mixture, one below the other, all on one scale."""
+    """Errors by place and by loop, one row per component of a mixture, all on one scale."""
     parts = metrics.components
     size = (9, 0.8 + 2.6 * len(parts))
     figure, grid = plt.subplots(
@@ -105,8 +105,8 @@ def component_figure(metrics: Metrics) -> Figure:
     )
     named = {}
     for (left, right), (name, part) in zip(grid, parts.items(), strict=True):
-        draw_by_example(left, part)
-        draw_by_loop(right, part)
+        plot_by_example(left, part)
+        plot_by_loop(right, part)
         left.set_title(plain(name.replace("_", " ")), fontsize=9)
         for axes in (left, right):
             finish(axes, scale_of(part))
@@ -132,7 +132,7 @@ def shift_figure(metrics: Metrics) -> Figure:
             shade_limit(axes, curves["limit"].error, floor)
         for name in [name for name in COLOURS if name in curves]:
             line = {"error": curves[name].error}
-            draw_curve(axes, 0, line, floor, ls=STYLES.get(name, "--"), color=COLOURS[name], label=name)
+            plot_curve(axes, 0, line, floor, ls=STYLES.get(name, "--"), color=COLOURS[name], label=name)
         if published := metrics.published_shifts.get(shift):
             values = [float("nan") if error is None else error for error in published.error]
             name = "standard transformer, published"
@@ -159,8 +159,8 @@ def figures(metrics: Metrics) -> dict[str, Figure]:
     return {name: figure(metrics) for name, figure in DRAWN.items() if has[name]}
 
 
-def draw(metrics: Metrics, output_dir: Path) -> list[Path]:
-    """Draw all pictures; returns the PNG and the SVG of each. Pictures of other numbers are removed."""
+def plot_metrics(metrics: Metrics, output_dir: Path) -> list[Path]:
+    """Write all pictures; returns the paths of PNG and SVG. Older pictures that do not apply are removed."""
     paths = [path for name, figure in figures(metrics).items() for path in save(figure, name, output_dir)]
     for stale in {output_dir / f"{name}.{suffix}" for name in DRAWN for suffix in ("png", "svg")} - set(paths):
         stale.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a model and the classical predictors answer; all of it is kept on disk."""
+"""The answers of a model and of classical predictors; all of them are kept on disk."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,17 +22,17 @@ from tasks.prediction_cache import PredictionCache, code_digest, n_chunks
 @dataclass(frozen=True)
 class Answers:
     """
-    What a model answers to prompts, computed for those batches alone that are not kept.
+    The answers of a model to prompts; only those that are not in the cache are computed.
 
     Args:
         model ([`~transformers.PreTrainedModel`]):
             The model.
         objective ([`~scripts.training.objectives.Objective`]):
-            How its answers are read.
+            How answers are read from the model.
         cache ([`~tasks.prediction_cache.PredictionCache`]):
-            Where they are kept, under the prompts and all that describes the model.
+            Where they are kept, under a fingerprint of the prompts and of the model.
         batch_size (`int`):
-            Prompts at a time.
+            Prompts per batch.
     """
 
     model: PreTrainedModel
@@ -47,13 +47,13 @@ class Answers:
 
     @cached_property
     def description(self) -> list[Any]:
-        """All that the answers depend on besides prompts and loops, as `json` can write it."""
+        """Everything that the answers depend on besides prompts and loops, in a form that `json` can write."""
         settings = self.model.config.to_dict() | {"attention": self.model.config._attn_implementation}
         code = [code_digest(type(self.model)), transformers.__version__]
         return [self.weights_sha256, settings, code, str(self.model.device)]
 
-    def to(self, prompts: Prompts, n_loops: int, every_loop: bool = False) -> np.ndarray:
-        """What the task's score takes, `(n_prompts, ...)`, or `(n_prompts, n_loops, ...)` after every loop."""
+    def to_prompts(self, prompts: Prompts, n_loops: int, every_loop: bool = False) -> np.ndarray:
+        """Answers as [`Task.score`] takes them, `(n_prompts, ...)`; after every loop `(n_prompts, n_loops, ...)`."""
 
         def answer(batch: Prompts) -> torch.Tensor:
             return self.objective.answers(self.model, batch, n_loops, every_loop)
@@ -61,7 +61,7 @@ class Answers:
         return self._recall(answer, f"every loop: {every_loop}", prompts, n_loops)
 
     def at_queries(self, prompts: Prompts, n_loops: int) -> np.ndarray:
-        """Predictions `(n_prompts, n_points)`, each at `prompts["queries"]` after the points before it."""
+        """Predictions `(n_prompts, n_points)`: number i is at query i of `prompts`, after the points before i."""
 
         @torch.inference_mode()
         def answer(batch: Prompts) -> torch.Tensor:
@@ -84,7 +84,7 @@ class Answers:
 def predict_classically(
     prompts: Prompts, task: Task, cache: PredictionCache
 ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-    """Answers of every baseline of the task by name, and those of its limit where one is known."""
+    """Return the answers of the task's baselines, by name, and those of its limit, `None` where it has none."""
     limit = task.limit
     predictors = {**task.baselines} | ({"limit": limit.predictor} if limit else {})
     predictions = {}

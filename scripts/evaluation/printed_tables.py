@@ -6,8 +6,8 @@ from typing import Any
 from scripts.evaluation.metrics import Metrics
 
 
-def tables(metrics: Metrics) -> Iterator[str]:
-    """Errors at a few places, after a few loops and under the shifts; for a mixture also those of each component."""
+def table_lines(metrics: Metrics) -> Iterator[str]:
+    """Yield lines with errors at a few places, after a few loops, under the shifts and of a mixture's components."""
     yield f"{metrics.settings.score}, {metrics.settings.task}, {metrics.settings.n_prompts} prompts"
     yield from (_line(name, values) for name, values in error_rows(metrics).items())
     if excess := metrics.mean_excess:
@@ -19,11 +19,11 @@ def tables(metrics: Metrics) -> Iterator[str]:
             yield _line(shift, [f"{curves[name].error[-1]:.3g}" for name in shown])
     for part in metrics.components.values():
         yield ""
-        yield from tables(part)
+        yield from table_lines(part)
 
 
 def error_rows(metrics: Metrics) -> dict[str, list[Any]]:
-    """The rows of the first table."""
+    """The rows of the first table, by their first cell."""
     settings, by_loop = metrics.settings, metrics.error_by_loop["last_point"]
     last, trained = settings.n_points - 1, settings.n_loops
     examples = sorted({0, last // 4, last // 2, 3 * last // 4, last})

@@ -1,4 +1,4 @@
-"""What is evaluated: how a model was trained, and the task in the sizes that the model can take."""
+"""What is evaluated: the recipe of a model's training, and a task in sizes that fit the model."""
 
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ from tasks import Task, make_task, task_fields
 
 def recipe_of(name: str, revision: str | None = None) -> dict[str, Any]:
     """
-    The recipe that lies beside a model, that of its training; empty where there is none.
+    Return the recipe of a model's training, which lies beside the weights; empty where there is none.
 
     Raises:
-        [`RecordError`]: it is damaged.
+        [`RecordError`]: the recipe is damaged.
     """
     try:
         path = Path(cached_file(name, RECIPE_FILE, revision=revision))
@@ -33,32 +33,32 @@ def recipe_of(name: str, revision: str | None = None) -> dict[str, Any]:
 
 
 def settings_of(recipe: dict[str, Any], task: str) -> dict[str, Any]:
-    """The settings of that task that the model was trained with; none where it was trained on another."""
+    """Return the `task_settings` of a recipe if it is of this task; none if it is of another."""
     return (recipe.get("task_settings") or {}) if recipe.get("task") == task else {}
 
 
 def build_task(name: str, settings: dict[str, Any]) -> Task:
-    """As [`tasks.make_task`], of what a recipe holds; raises `ValueError` where it holds no settings of the task."""
+    """As [`tasks.make_task`], with the settings of a recipe; raises `ValueError` where they are not the task's."""
     try:
         return make_task(name, **settings)
-    except TypeError as error:  # text in the place of a number, deep in a mapping
+    except TypeError as error:  # e.g. text instead of a number, deep in a mapping
         raise ValueError(f"`task_settings` hold a value of another type than {name} takes: {error}.") from None
 
 
 def task_for(name: str, settings: dict[str, Any], config: LoopedGPT2Config, n_points: int | None = None) -> Task:
     """
-    The task of that name, in the sizes that a model can take.
+    Return the task of that name, in sizes that fit the model.
 
     Args:
         name (`str`), settings (`dict`):
             As [`tasks.make_task`] takes them.
         config ([`LoopedGPT2Config`]):
-            That of the model.
+            The model's configuration.
         n_points (`int`, *optional*, defaults to as many as the model has positions):
             Points of a prompt.
 
     Raises:
-        `ValueError`: the model cannot take such prompts, or a setting is not of the task.
+        `ValueError`: the model cannot read such prompts, or a setting is not the task's.
     """
     known, sizes = task_fields(name, settings), {}
     if "n_points" in known:

@@ -17,9 +17,9 @@ from scripts.release.stages import stage_table
 from scripts.training.cost import total_flops, training_seconds
 
 
-TEMPLATES = Path(__file__).parents[2] / "model_cards"  # template.md, and what each objective adds in objectives/
+TEMPLATES = Path(__file__).parents[2] / "model_cards"  # template.md, and in objectives/ one file per objective
 OWNER = "looped-gpt2"  # of the releases in model_cards/
-# by objective: what the Hub calls such a task, and what we do
+# by objective: the Hub's name of such a task, and ours
 HUB_TASKS = {
     "regression": ("tabular-regression", "in-context regression"),
     "classification": ("tabular-classification", "in-context classification"),
@@ -31,12 +31,12 @@ RECIPE_ROWS = (
     *("weight_decay", "warmup_steps", "decay_steps", "loss_balance", "hint_weight", "average_decay"),
     *("initial_model", "seed"),
 )
-# of environment.json, what is no version
+# entries of environment.json that are not versions
 MACHINE = ("device", "threads", "processes", "flops", "initial_model", "earlier")
 
 
 def error_table(metrics: Metrics) -> Markdown:
-    """The errors of model, limit, baselines and published values at the first place, the quarters and the last."""
+    """A table of errors at the first place, the quarters and the last: of model, limit, baselines and papers."""
     curves: dict[str, Curve | None] = {
         Markdown("**this model**"): metrics.error_by_example["model"],
         Markdown("*limit*"): metrics.limit,
@@ -51,7 +51,7 @@ def error_table(metrics: Metrics) -> Markdown:
 
 
 def shift_table(metrics: Metrics) -> Markdown | None:
-    """The last error of every predictor on every kind of prompt; `None` where none was shifted."""
+    """A table of every predictor's error at the last place under every shift; `None` without shifts."""
     if not metrics.shifts:
         return None
     names = list(next(iter(metrics.shifts.values())))
@@ -63,7 +63,7 @@ def shift_table(metrics: Metrics) -> Markdown | None:
 
 
 def loop_table(metrics: Metrics) -> dict[str, Any]:
-    """The errors after some counts of loops, and those that the card speaks of."""
+    """Return errors after some numbers of loops, and the numbers that the text of the card mentions."""
     last_point, trained = metrics.error_by_loop["last_point"], metrics.settings.n_loops
     counts = sorted({1, max(1, trained // 2), trained, min(2 * trained, len(last_point)), len(last_point)})
     errors = {name: [metrics.error_by_loop[name][n - 1] for n in counts] for name in ("last_point", "mean")}
@@ -72,7 +72,7 @@ def loop_table(metrics: Metrics) -> dict[str, Any]:
 
 
 def card_metadata(record: Record, repo_id: str) -> ModelCardData:
-    """The card's metadata with the results as a `model-index`."""
+    """Return the card's metadata, with the results as a `model-index`."""
     settings, errors = record.metrics.settings, record.metrics.error_by_example["model"].error
     hub_task, our_name = HUB_TASKS[record.task.objective]
     task, last, places = one_line(settings.task), len(errors) - 1, settings.places
@@ -104,7 +104,7 @@ def card_metadata(record: Record, repo_id: str) -> ModelCardData:
 
 
 def card_values(record: Record, repo_id: str) -> dict[str, Any]:
-    """What the template shows, all of it taken or computed from the record."""
+    """Return the variables of the template, all of them taken or computed from the record."""
     metrics, recipe, environment = record.metrics, record.recipe, record.environment
     settings, model = metrics.settings, metrics.error_by_example["model"]
     owner, name = repo_id.split("/")

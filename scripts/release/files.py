@@ -1,4 +1,4 @@
-"""The files of a release: which they are, whether each is what it must be, and how they take their place."""
+"""The files of a release: their names, the checks of each, and how they replace those of an earlier release."""
 
 import os
 import tempfile
@@ -16,7 +16,7 @@ from scripts.evaluation.metrics import Metrics
 
 
 CARD_FILE = "README.md"
-# what a release needs, and the program that writes it
+# the files that a release needs, and the program that writes each
 SOURCES = {
     "config.json": "scripts/train.py",
     "model.safetensors": "scripts/train.py",
@@ -26,28 +26,28 @@ SOURCES = {
     "metrics.json": "scripts/evaluate.py",
     "error.png": "scripts/plot.py",
 }
-# the pictures of a part of the metrics, by its name
+# the pictures of a field of the metrics, by its name
 PICTURES = {part: {f"{part}.png", f"{part}.svg"} for part in ("shifts", "components")}
-# what it may hold besides
+# other files that it may hold
 OPTIONAL = {STAGES_FILE, "error.svg"}.union(*PICTURES.values())
-MAX_BYTES = 2**28  # of a record or a picture, which are read as a whole
+MAX_BYTES = 2**28  # of a record or a picture: each is read into memory
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 
 
 class ReleaseError(ValueError):
-    """A folder is no release; the message says which of its files and why."""
+    """A folder cannot be released; the message says which of its files is wrong and why."""
 
 
 def release_files(folder: Path) -> list[str]:
     """
-    Names of the files of a model that its release publishes, less the card and the code.
+    Return the names of the files that the release of a model publishes, without the card and the code.
 
     Args:
         folder (`Path`):
-            Folder of a trained, evaluated and drawn model. Whatever else it holds is not published.
+            Folder of a trained, evaluated and drawn model. Its other files are not published.
 
     Raises:
-        [`ReleaseError`], [`RecordError`]: a file is missing, lies elsewhere or cannot be what its program writes.
+        [`ReleaseError`], [`RecordError`]: a file is missing, lies elsewhere or is not what its program writes.
     """
     if not folder.is_dir():
         raise ReleaseError(f"there is no folder {folder}.")
@@ -59,11 +59,11 @@ def release_files(folder: Path) -> list[str]:
         check_file(folder / name)
     metrics = Metrics.read(folder / "metrics.json")
     stale = [name for part, pictures in PICTURES.items() if not getattr(metrics, part) for name in pictures]
-    return [name for name in names if name not in stale]  # which are of an earlier evaluation
+    return [name for name in names if name not in stale]  # stale pictures are of an earlier evaluation
 
 
 def check_file(path: Path):
-    """Raise [`ReleaseError`] unless `path` is a file of its own folder, of a size to read, and whole if a picture."""
+    """Raise [`ReleaseError`] unless `path` is a file in its folder, not too large and, if a picture, whole."""
     try:
         target = path.resolve(strict=True)
     except (OSError, RuntimeError):  # RuntimeError: links in a circle, before Python 3.13
@@ -75,7 +75,7 @@ def check_file(path: Path):
     if path.suffix != ".safetensors" and target.stat().st_size > MAX_BYTES:
         raise ReleaseError(f"{path} must have at most {MAX_BYTES} bytes, got {target.stat().st_size}.")
     if path.suffix in (".png", ".svg") and not _is_picture(path):
-        raise ReleaseError(f"{path} is no whole picture: run scripts/plot.py again.")
+        raise ReleaseError(f"{path} is not a whole picture: run scripts/plot.py again.")
 
 
 def _is_picture(path: Path) -> bool:
@@ -89,7 +89,7 @@ def _is_picture(path: Path) -> bool:
 
 
 def repository_of(card: Path) -> str | None:
-    """The repository that a card of scripts/model_card.py is of; `None` where there is something else or nothing."""
+    """Return the repository named by a card of scripts/model_card.py; `None` for anything else or no file."""
     if not card.is_file():
         return None
     try:
@@ -106,9 +106,9 @@ def claim_release(folder: Path, release: Path, in_place: bool):
         folder (`Path`):
             May be missing, empty, or an earlier release of the same weights to the same repository.
         release (`Path`):
-            What is to be written.
+            The folder whose content is to be written.
         in_place (`bool`):
-            Whether `folder` is that of the model itself, where other files may lie and stay.
+            Whether `folder` is that of the model itself, which may hold other files; they stay.
 
     Raises:
         [`OutputError`]: the folder holds anything else.
@@ -119,8 +119,8 @@ def claim_release(folder: Path, release: Path, in_place: bool):
     strangers = sorted(entry.name for entry in folder.iterdir() if not _is_of_release(entry, ours))
     if strangers and not in_place:
         raise OutputError(
-            f"`output_dir` {folder} holds files of no release ({', '.join(strangers[:3])}): choose a new folder. "
-            "Nothing was changed."
+            f"`output_dir` {folder} holds files that are not of a release ({', '.join(strangers[:3])}): choose a new "
+            "folder. Nothing was changed."
         )
     new_version = "For a new version of a release remove the old folder first."
     try:
@@ -136,18 +136,18 @@ def claim_release(folder: Path, release: Path, in_place: bool):
 
 
 def _is_of_release(entry: Path, names: Collection[str]) -> bool:
-    """Whether it is one of these files, or a link to the model's code, which may be of a version with more of it."""
+    """Whether it is one of these files, or a link to the model's code, of which another version may have more."""
     return (entry.name in names and entry.is_file()) or (entry.suffix == ".py" and entry.is_symlink())
 
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
     """
-    Yield an empty folder whose content takes the place of that of `folder` at the end, all of it or nothing.
+    Yield an empty folder; at the end its content replaces the content of `folder`, all of it or nothing.
 
     Args:
         folder (`Path`):
-            Missing, or one whose content may go; it is made then, or stays the same folder.
+            Missing, or one whose content may be lost. It is made, or stays the same folder with other content.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:

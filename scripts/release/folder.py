@@ -1,4 +1,4 @@
-"""The folder that is a model's release: staged whole, written beside what is there, the code in it linked."""
+"""Write the folder of a model's release: its content for the Hub, or with links to the code in a clone."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ from scripts.release.files import CARD_FILE, claim_release, release_files, repla
 from scripts.release.record import read_record
 
 
-# what is saved in the place of a model, with the model in it
+# models that are saved with their pipeline
 PIPELINES: dict[type[PreTrainedModel], Callable[[PreTrainedModel], Any]] = {
     LoopedGPT2ForInContextRegression: InContextRegressionPipeline
 }
@@ -27,13 +27,13 @@ PIPELINES: dict[type[PreTrainedModel], Callable[[PreTrainedModel], Any]] = {
 
 def stage_release(folder: Path, repo_id: str, output_dir: Path):
     """
-    Write all that the repository of the model in `folder` holds, the model's code included.
+    Write all files of the repository for the model in `folder`, with the model's code.
 
     Args:
         folder (`Path`):
             Folder of a trained and evaluated model.
         repo_id (`str`):
-            The repository that the card speaks of.
+            The repository that the card names.
         output_dir (`Path`):
             An empty folder.
 
@@ -52,7 +52,7 @@ def stage_release(folder: Path, repo_id: str, output_dir: Path):
 
 def write_content(folder: Path, repo_id: str, output_dir: Path) -> list[str]:
     """
-    Write what [`stage_release`] gives into a new or empty folder; returns the names of the files.
+    Write the files of [`stage_release`] into a new or empty folder; returns their names.
 
     Raises:
         `ValueError`: as there, or `output_dir` holds something. Nothing is written then.
@@ -75,10 +75,10 @@ def write_release(folder: Path, repo_id: str, output_dir: Path):
         folder (`Path`):
             Folder of a trained and evaluated model.
         repo_id (`str`):
-            The repository that the card speaks of.
+            The repository that the card names.
         output_dir (`Path`):
-            A new folder, that of an earlier release of the same model to the same repository, which is replaced as a
-            whole, or `folder` itself, which is completed.
+            A new folder; that of an earlier release of the same model to the same repository, which is replaced as a
+            whole; or `folder` itself, which gets the files that it lacks.
 
     Raises:
         `ValueError`: as [`stage_release`], or `output_dir` holds something else. Nothing is written then.
@@ -105,9 +105,10 @@ def write_release(folder: Path, repo_id: str, output_dir: Path):
 
 def link_code(path: Path, folder: Path):
     """
-    Link to this project's file of the same name, as seen from `folder`.
+    Make `path` a link, relative to `folder`, to this project's file of the same name.
 
-    Code that a run left there stays, and what it lacks is copied beside it, so that the folder works anywhere.
+    A file that is there already stays. Where `folder` holds code that is not linked, the file is copied instead, so
+    that the folder works anywhere.
     """
     if path.exists():
         return
@@ -115,12 +116,12 @@ def link_code(path: Path, folder: Path):
     if any(not other.is_symlink() for other in folder.glob("*.py")):
         shutil.copyfile(source, path)
         return
-    path.unlink(missing_ok=True)  # a link whose target has moved
+    path.unlink(missing_ok=True)  # a link whose target is gone
     path.symlink_to(os.path.relpath(source, folder))
 
 
 def load_checked(folder: Path) -> PreTrainedModel:
-    """Load the model in `folder`; raises `ValueError` when it is not whole or was not the one evaluated."""
+    """Load the model in `folder`; raises `ValueError` where it is incomplete or not the one that was evaluated."""
     record = read_record(folder)
     model = load_model(folder, record.objective.model_class)
     if record.metrics.settings.weights_sha256 != weights_digest(model):

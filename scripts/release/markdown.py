@@ -1,4 +1,4 @@
-"""What a card is written in: text that is shown and never obeyed, tables, and numbers as a reader wants them."""
+"""The parts of a card in Markdown: escaped text, tables, and rounded numbers."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -7,16 +7,16 @@ from typing import Any
 from scripts.evaluation.metrics import Curve
 
 
-# what means something in a line of Markdown; an underscore within a word does not
+# characters with a meaning in a line of Markdown; an underscore within a word has none
 SPECIAL = re.compile(r"[\\`*\[\]<>#|~$&]|(?<![^\W_])_|_(?![^\W_])")
 
 
 class Markdown(str):
-    """Text that is Markdown already and goes into the card as it stands; all other text is shown, not obeyed."""
+    """Text that is Markdown already and goes into the card unchanged; all other text is escaped."""
 
 
 def escape(value: Any) -> Markdown:
-    """What shows a value in one line of Markdown, whatever it holds; raises `ValueError` where there is none."""
+    """Return Markdown of one line that shows a value literally; raises `ValueError` for `None`."""
     if value is None:
         raise ValueError("a value is missing")
     if isinstance(value, Markdown):
@@ -25,7 +25,7 @@ def escape(value: Any) -> Markdown:
 
 
 def one_line(text: str) -> str:
-    """Text without line breaks or other runs of white space."""
+    """Return the text with every run of white space replaced by one space."""
     return " ".join(text.split())
 
 
@@ -41,7 +41,7 @@ def table_header(cells: Iterable[Any], name: Any) -> Markdown:
 
 
 def table(columns: Iterable[Any], name: Any, rows: Mapping[Any, Iterable[Any]]) -> Markdown:
-    """A table: its columns, `name` the first of them, and its rows by their first cells."""
+    """A table: `name` heads the column of the first cells, the keys of `rows`; `columns` head the others."""
     lines = [table_header(columns, name), *(table_row(cells, first) for first, cells in rows.items())]
     return Markdown("\n".join(lines))
 
@@ -52,7 +52,7 @@ def number(value: float) -> str:
 
 
 def error_at(place: int, curve: Curve) -> str:
-    """The error of a curve at a place, and its interval where there is one; a dash where the curve has ended."""
+    """The error of a curve at a place, with its interval where it has one; a dash where the curve is shorter."""
     if place >= len(curve.error):
         return "-"
     ends = "" if curve.low is None else f" [{number(curve.low[place])}, {number(curve.high[place])}]"
@@ -68,7 +68,7 @@ def duration(seconds: float) -> str:
 
 
 def operations_cell(needed: float | None, taken: float) -> str:
-    """Operations that an error needs; no power law is followed beyond a hundred times those that were taken."""
+    """Operations `needed` for an error; "reached" if not more than `taken`, and never more than 100 times that."""
     if needed is None:
         return "-"
     if needed <= taken:

@@ -1,4 +1,4 @@
-"""Bring a repository of the Hub to the content of a release: one commit and a tag, or nothing."""
+"""Push a release to a repository of the Hub: one commit and a tag, or nothing."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ from scripts.release.card import render_card
 from scripts.release.files import CARD_FILE, check_file, repository_of
 
 
-# what a push can end in: the Hub refuses or cannot be reached, or what was to be pushed is not whole
+# the errors of a push: the Hub refuses or cannot be reached, or the release is not whole
 ERRORS = (OSError, ValueError, RuntimeError, httpx2.TransportError)
 
 
@@ -50,12 +50,12 @@ def push(api: HfApi, folder: Path, repo_id: str, private: bool) -> tuple[str, li
         folder (`Path`):
             Flat folder of the files to publish.
         repo_id (`str`):
-            ORG/NAME; made where it does not exist.
+            ORG/NAME; created where it does not exist.
         private (`bool`):
             Whether the repository must be private.
 
     Returns:
-        The tag that holds the content, and the names of the files uploaded, none when it was published before.
+        The tag with this content, and the names of the uploaded files, none where it was published before.
 
     Raises:
         `ValueError`: the repository is public and should be private.
@@ -73,14 +73,14 @@ def push(api: HfApi, folder: Path, repo_id: str, private: bool) -> tuple[str, li
     tag, head = f"v{release + 1}", repository.sha
     if changed:
         files = [CommitOperationAdd(path.name, path) for path in changed]
-        # upon the head that was compared: a commit in between makes the Hub refuse this one
+        # on top of the commit that was compared: the Hub refuses if there is another one since
         head = api.create_commit(repo_id, files, commit_message=f"Release {tag}", parent_commit=head).oid
     api.create_tag(repo_id, tag=tag, revision=head)
     return tag, [path.name for path in changed]
 
 
 def explain(error: Exception, repo_id: str) -> str:
-    """What went wrong with a push and what to do about it."""
+    """Return what went wrong with a push and what to do about it."""
     while error.__cause__ is not None and not isinstance(error, HfHubHTTPError | httpx2.TransportError):
         error = error.__cause__  # the client wraps the failure of an upload
     again = "The files of a release appear all together or not at all. Run the same command again."
@@ -99,7 +99,7 @@ def explain(error: Exception, repo_id: str) -> str:
 
 
 def check_card(model: Path, repo_id: str):
-    """Raise `ValueError` where the folder of a model holds a card, and it is not the one of its records."""
+    """Raise `ValueError` where the folder of a model holds a card that is not the one of its records."""
     card = model / CARD_FILE
     if not os.path.lexists(card):
         return

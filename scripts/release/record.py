@@ -1,4 +1,4 @@
-"""What is recorded of a model, read from its folder and checked to be of one model."""
+"""The records of a model, read from its folder and checked to belong together."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +18,7 @@ from scripts.common.records import (
 )
 from scripts.evaluation.metrics import Metrics
 from scripts.release.files import release_files
-from scripts.release.stages import prompts_of
+from scripts.release.stages import prompt_settings
 from scripts.training.objectives import OBJECTIVES, Objective
 from tasks import TASKS, FunctionClass, Task, make_task
 
@@ -26,15 +26,15 @@ from tasks import TASKS, FunctionClass, Task, make_task
 @dataclass(frozen=True)
 class Record:
     """
-    All that is recorded of a model.
+    All records of a model.
 
     Args:
         config (`dict`), recipe (`dict`), environment (`dict`), log (`list[dict]`):
-            What scripts/train.py wrote.
+            Written by scripts/train.py.
         metrics ([`Metrics`]):
-            What scripts/evaluate.py measured.
+            Written by scripts/evaluate.py.
         stages (`list[dict]`):
-            What scripts/stages.py read of the other stages of its training, empty where it was not run.
+            Written by scripts/stages.py about the other stages of the training, empty where it was not run.
     """
 
     config: dict[str, Any]
@@ -46,31 +46,31 @@ class Record:
 
     @cached_property
     def task(self) -> Task:
-        """What was learned; a task that is not of this project is taken for a class of functions."""
+        """The task; one that this project does not know is taken for a class of functions."""
         name = self.metrics.settings.task
         return make_task(name, **(self.recipe.get("task_settings") or {})) if name in TASKS else FunctionClass()
 
     @property
     def description(self) -> str:
-        """What was learned in words; a task that is not of this project is called by its name."""
+        """What was learned, in words; a task that this project does not know goes by its name."""
         task, name = self.task, self.metrics.settings.task.replace("_", " ")
         components = " and ".join(component.description for component in task.components.values())
         return components or getattr(task, "description", name)
 
     @property
     def objective(self) -> type[Objective]:
-        """How it was learned, which decides the model's class."""
+        """The objective of the training, which decides the model's class."""
         return OBJECTIVES[self.task.objective]
 
 
 def read_record(folder: Path) -> Record:
     """
-    Read what is recorded of a model.
+    Read the records of a model from its folder.
 
     Raises:
         `ValueError`: a file is missing or is not what its program writes, or the records are of different models.
     """
-    release_files(folder)  # before anything is read: what is no file may have no end
+    release_files(folder)  # checked before anything is read: a device, e.g., may have no end
     stages = folder / STAGES_FILE
     record = Record(
         config=read_json(folder / "config.json"),
@@ -81,14 +81,14 @@ def read_record(folder: Path) -> Record:
         stages=read_json_list(stages) if stages.exists() else [],
     )
     settings, config, recipe = record.metrics.settings, record.config, record.recipe
-    n_dims = config["n_dims"] if settings.n_dims else None  # which no other task than a class of functions records
+    n_dims = config["n_dims"] if settings.n_dims else None  # recorded for classes of functions only
     for name, first, second in (
         ("n_dims", settings.n_dims, n_dims),
         ("task", settings.task, recipe["task"]),
         ("n_loops", config["n_loops"], recipe["n_loops"]),
     ):
         if first != second:
-            raise ValueError(f"they are of different models: `{name}` is {first} and {second}")
-    if any(stage["prompts"] != prompts_of(settings) for stage in record.stages):
+            raise ValueError(f"the records are of different models: `{name}` is {first} and {second}")
+    if any(stage["prompts"] != prompt_settings(settings) for stage in record.stages):
         raise ValueError(f"{STAGES_FILE} is of other prompts than metrics.json: run scripts/stages.py again")
     return record

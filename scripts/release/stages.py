@@ -1,4 +1,4 @@
-"""What every stage of a training reached: error against compute, for the card of its last model."""
+"""Error against compute over the stages of a training, for the card of its model."""
 
 import math
 from pathlib import Path
@@ -10,25 +10,25 @@ from scripts.evaluation.metrics import Curve, Metrics, Settings
 from scripts.training.cost import total_flops
 
 
-PROMPTS = ("task", "n_dims", "n_points", "n_prompts", "seed")  # the settings that name the prompts
+PROMPTS = ("task", "n_dims", "n_points", "n_prompts", "seed")  # the settings that decide the prompts
 
 
-def prompts_of(settings: Settings) -> dict[str, Any]:
-    """Those of the settings of an evaluation that name its prompts."""
+def prompt_settings(settings: Settings) -> dict[str, Any]:
+    """Return those settings of an evaluation that decide its prompts."""
     return {name: getattr(settings, name) for name in PROMPTS}
 
 
 def read_stage(folder: Path) -> dict[str, Any]:
     """
-    What a stage reached.
+    Read what a stage reached.
 
     Args:
         folder (`Path`):
-            Its model, evaluated.
+            The folder of its model, evaluated.
 
     Returns:
         `dict`: `flops` (`float`), operations of this stage and all before it; `error` (`list[float]`), the errors at
-        the places 0, 1, ... of the score; `prompts` (`dict`), the settings that name the prompts.
+        the places 0, 1, ... of the score; `prompts` (`dict`), the settings that decide the prompts.
 
     Raises:
         [`RecordError`]: a record is missing or not what its program writes.
@@ -43,17 +43,17 @@ def read_stage(folder: Path) -> dict[str, Any]:
     return {
         "flops": flops,
         "error": metrics.error_by_example["model"].error,
-        "prompts": prompts_of(metrics.settings),
+        "prompts": prompt_settings(metrics.settings),
     }
 
 
 def read_stages(model: Path, others: list[Path]) -> list[dict[str, Any]]:
     """
-    What the stages before and after `model` reached, in the order of their operations.
+    Read what the stages `others` before and after `model` reached, in the order of their operations.
 
     Raises:
-        `ValueError`: a record is missing or damaged, was measured on other prompts, or is of as many operations as
-            the model.
+        `ValueError`: a record is missing or damaged, was measured on other prompts, or has as many operations as the
+            model.
     """
     own, stages = read_stage(model), []
     for folder in others:
@@ -74,7 +74,7 @@ def read_stages(model: Path, others: list[Path]) -> list[dict[str, Any]]:
 
 def extrapolated_flops(before: tuple[float, float], after: tuple[float, float], target: float) -> float | None:
     """
-    Operations at which the error would be `target`, if it went on by the power law through two stages.
+    Return the operations at which the error would be `target` by the power law through two stages.
 
     Args:
         before (`tuple[float, float]`), after (`tuple[float, float]`):
@@ -83,7 +83,7 @@ def extrapolated_flops(before: tuple[float, float], after: tuple[float, float], 
             An error below that of the last stage.
 
     Returns:
-        `float`, infinite where it is too large for one, or `None` where the last stage did not lower the error.
+        `float`, infinite where it would overflow, or `None` where the last stage did not lower the error.
     """
     (flops_before, error_before), (flops, error) = before, after
     if error >= error_before:
@@ -96,7 +96,7 @@ def extrapolated_flops(before: tuple[float, float], after: tuple[float, float], 
 
 
 def shown_columns(n_places: int, places: str = "examples") -> dict[str, list[int]]:
-    """The columns of the table, and the places that each is a mean over: the quarters and the last fifth."""
+    """Return the columns of the table, with the places that each is a mean over: the quarters, the last fifth."""
     last = n_places - 1
     columns = {f"{n} {places}": [n] for n in sorted({last // 4, last // 2, 3 * last // 4, last})}
     return columns | {f"mean over {4 * last // 5} to {last}": list(range(4 * last // 5, last + 1))}
@@ -106,13 +106,13 @@ def stage_table(
     model: dict[str, Any], others: list[dict[str, Any]], published: dict[str, Curve], places: str = "examples"
 ) -> dict[str, Any]:
     """
-    What the card shows of the stages.
+    Return what the card shows of the stages.
 
     Args:
         model (`dict`):
             `flops` and `error` of the card's own model.
         others (`list[dict]`):
-            Those of the other stages, before and after it.
+            `flops` and `error` of the other stages, before and after it.
         published (`dict[str, Curve]`):
             The published curves of the class, by name.
         places (`str`, defaults to `"examples"`):

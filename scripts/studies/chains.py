@@ -1,4 +1,4 @@
-"""Where depth matters: a looped model and a standard transformer asked for chains of pointers of any length."""
+"""Where depth matters: a looped model and a standard transformer follow chains of pointers of any length."""
 
 import argparse
 import statistics
@@ -25,13 +25,13 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 
-SPARE_LOOPS = 2  # so many loops more than pointers in training
+SPARE_LOOPS = 2  # loops in training beyond the number of pointers
 TOLERANCE = 0.05
 COLOURS = ("#009E73", "#0072B2", "#56B4E9", "#E69F00", "#D55E00")
 
 
-def runs_of(sizes: argparse.Namespace) -> dict[str, StudyRun]:
-    """Both trainings: chains grow from a fifth of the steps on and are whole before a half of them."""
+def make_runs(sizes: argparse.Namespace) -> dict[str, StudyRun]:
+    """Return both trainings: chains grow from a fifth of the steps on, and are at full length before half of them."""
     growth = {"interval": max(1, sizes.max_steps // 4 // sizes.max_hops), "hold": sizes.max_steps // 5}
     hops, loops = {"start": 1, **growth}, {"start": 1 + SPARE_LOOPS, **growth}
     n_loops = sizes.max_hops + SPARE_LOOPS
@@ -43,13 +43,13 @@ def runs_of(sizes: argparse.Namespace) -> dict[str, StudyRun]:
     shared |= {"warmup_steps": sizes.max_steps // 10, "decay_steps": sizes.max_steps // 4}
     shared["task_settings"] = {"max_hops": sizes.max_hops}
     recipe = RECIPES / "pointer_chains.yaml"
-    return {name: StudyRun.of(recipe, sizes.output_dir / name, shared | kind) for name, kind in kinds.items()}
+    return {name: StudyRun.from_recipe(recipe, sizes.output_dir / name, shared | kind) for name, kind in kinds.items()}
 
 
 def compare_depths(
     runs: dict[str, StudyRun], models: dict[str, PreTrainedModel], sizes: argparse.Namespace
 ) -> dict[str, Any]:
-    """Accuracy of both on chains of up to twice the pointers of training, for every number of loops."""
+    """Measure both on chains of up to twice the trained length, for every number of loops; returns the record."""
     n_nodes = runs["looped"].task.n_nodes
     longest = min(2 * sizes.max_hops, n_nodes - 1)
     task = PointerChains(n_nodes, longest)
@@ -81,21 +81,21 @@ def compare_depths(
 def milliseconds_of(
     runs: dict[str, StudyRun], models: dict[str, PreTrainedModel], prompts: Prompts, calls: list[tuple[str, int]]
 ) -> dict[tuple[str, int], float]:
-    """Median times of one prompt in a batch, taken in turns, by model and loops."""
+    """Median milliseconds per prompt of a batch, timed in turns, by model and loops."""
     steps = {(name, n_loops): partial(runs[name].answers, models[name], prompts, n_loops) for name, n_loops in calls}
     seconds = time_in_turns(steps, models["looped"].device, range(5))
     return {call: 1000 * statistics.median(times) / len(prompts["labels"]) for call, times in seconds.items()}
 
 
 def accuracy_by_hops(task: PointerChains, answers: np.ndarray, prompts: Prompts) -> list[float]:
-    """Share of right answers to queries 0, 1, 2, ... pointers away from them; 0 where there is no such query."""
+    """Share of right answers to queries 0, 1, 2, ... pointers from their answer; 0 where there is no such query."""
     wrong = np.ma.masked_invalid(task.score(answers, prompts)).mean(axis=0)
     return (1 - wrong).filled(0).tolist()
 
 
 @torch.no_grad()
 def settle(model: PreTrainedModel, task: PointerChains, prompts: Prompts, n_loops: int) -> list[dict[str, float]]:
-    """Accuracy on the last query, and loops until it settled, by hops."""
+    """Mean accuracy on each prompt's last query, and mean loops until it settled, by hops."""
     ids = prompts["input_ids"].to(model.device)
     outputs = model(ids, use_cache=False, n_loops=n_loops, exit_tolerance=TOLERANCE, logits_to_keep=1)
     right = (outputs.logits[:, 0].argmax(-1).cpu() == prompts["labels"][:, -1]).float()
@@ -135,7 +135,7 @@ def plot_depths(metrics: dict[str, Any], path: Path):
     right.plot(list(looped["milliseconds"].values()), means, "o-", color="#D55E00", markersize=3, label="looped")
     mean = sum(a * n for a, n in zip(standard["accuracy"], counts, strict=True)) / sum(counts)
     right.plot(standard["milliseconds"], mean, "s", color="#000000", label="standard")
-    right.set(xlabel="milliseconds a prompt")
+    right.set(xlabel="milliseconds per prompt")
     right.legend(fontsize=7, frameon=False, loc="lower right")
     for axes in (left, middle, right):
         axes.grid(alpha=0.25)

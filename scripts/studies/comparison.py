@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from matplotlib import pyplot as plt
 
-from scripts.evaluation.drawing import FLOOR, draw_curve, finish, loop_axis
+from scripts.evaluation.drawing import FLOOR, finish, loop_axis, plot_curve
 from scripts.studies.runs import StudyRun
 from tasks.metrics import curve_of
 from tasks.streams import make_generator
@@ -18,8 +18,8 @@ N_PROMPTS = 256
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#000000", "#999999")
 
 
-def errors_of(run: StudyRun, device: torch.device) -> dict[str, Any]:
-    """Curves of a trained model by example at its loops, and at the last point up to five times as many."""
+def measure_variant(run: StudyRun, device: torch.device) -> dict[str, Any]:
+    """Measure a trained model: errors by example, and at the last point after 1 to 5 times the trained loops."""
     model, task = run.load_model(device), run.task
     prompts = task.sample(N_PROMPTS, make_generator("study", 1))
     n_loops = model.config.n_loops
@@ -38,8 +38,8 @@ def plot_variants(title: str, variants: dict[str, dict[str, Any]], output_dir: P
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained", sharey=True)
     for number, (name, measured) in enumerate(variants.items()):
         colour, dashes = COLOURS[number % len(COLOURS)], "--" if number >= len(COLOURS) else "-"
-        draw_curve(left, 0, measured["error_by_example"], ls=dashes, color=colour, label=name)
-        draw_curve(right, 1, measured["error_by_loop"], ls=dashes, color=colour)
+        plot_curve(left, 0, measured["error_by_example"], ls=dashes, color=colour, label=name)
+        plot_curve(right, 1, measured["error_by_loop"], ls=dashes, color=colour)
         as_trained = max(measured["error_by_loop"]["error"][measured["n_loops"] - 1], FLOOR)
         right.plot([measured["n_loops"]], [as_trained], "o", color=colour, markersize=4)
     left.set_xlabel("in-context examples")

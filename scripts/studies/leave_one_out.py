@@ -1,4 +1,4 @@
-"""Classifiers in context, trained on random tables and tuned on real ones but one, which is asked of them."""
+"""Classifiers in context: trained on random tables, tuned on all real ones but one, and tested on that one."""
 
 import argparse
 
@@ -12,11 +12,11 @@ from tasks.streams import make_generator
 from tasks.tables.real_tables import RealTables
 
 
-LEAST_POINTS = 10  # the first prompts of a training
+LEAST_POINTS = 10  # points of the first prompts of a training
 
 
 def growing(sizes: argparse.Namespace) -> dict[str, dict[str, int]]:
-    """Schedules of the training on random tables: small for an eighth of its steps, whole after five eighths."""
+    """Schedules of the training on random tables: smallest for an eighth of its steps, full after five eighths."""
     first = {"n_points": LEAST_POINTS, "n_columns": 1, "n_loops": min(3, sizes.n_loops)}
     last = {"n_points": sizes.n_points, "n_columns": sizes.n_dims, "n_loops": sizes.n_loops}
     hold, growth = sizes.n_steps // 8, sizes.n_steps // 2
@@ -27,7 +27,7 @@ def growing(sizes: argparse.Namespace) -> dict[str, dict[str, int]]:
 
 
 def shared_fields(sizes: argparse.Namespace) -> dict[str, int]:
-    """What all trainings have in common."""
+    """The fields that all trainings have in common."""
     return {name: getattr(sizes, name) for name in ("n_dims", "n_points", "n_loops", "n_embd", "seed")}
 
 
@@ -35,7 +35,7 @@ def random_run(sizes: argparse.Namespace) -> StudyRun:
     """The training on random tables, which all others start from."""
     overrides = shared_fields(sizes) | {"schedules": growing(sizes)}
     overrides |= {"max_steps": sizes.n_steps, "warmup_steps": sizes.n_steps // 20, "decay_steps": sizes.n_steps // 2}
-    return StudyRun.of(RECIPES / "tables_random.yaml", sizes.output_dir / "random_tables", overrides)
+    return StudyRun.from_recipe(RECIPES / "tables_random.yaml", sizes.output_dir / "random_tables", overrides)
 
 
 def tuning_run(sizes: argparse.Namespace, first: StudyRun, tables: RealTables, left_out: str) -> StudyRun:
@@ -44,13 +44,13 @@ def tuning_run(sizes: argparse.Namespace, first: StudyRun, tables: RealTables, l
     overrides |= {"max_steps": sizes.n_tuning_steps, "decay_steps": sizes.n_tuning_steps}
     real = {"weight": 1, "source": tables.source, "left_out": left_out}
     overrides["task_settings"] = {"components": {"random_tables": 1, "real_tables": real}}
-    return StudyRun.of(RECIPES / "tables_tuning.yaml", sizes.output_dir / f"without_{left_out}", overrides)
+    return StudyRun.from_recipe(RECIPES / "tables_tuning.yaml", sizes.output_dir / f"without_{left_out}", overrides)
 
 
 def accuracies(
     runs: dict[str, StudyRun], task: RealTables, n_prompts: int, device: torch.device
 ) -> dict[str, dict[str, float]]:
-    """Shares of right classes of the last row of the same prompts, of trained models and classical classifiers."""
+    """Accuracy at the last row of the same prompts, of trained models and of classical classifiers, by name."""
     prompts = task.sample(n_prompts, make_generator("tables", 0))
     answers = {name: run.answers(run.load_model(device), prompts)[:, -1:] for name, run in runs.items()}
     xs, ys = prompts["xs"].double(), prompts["ys"].double()
@@ -61,6 +61,6 @@ def accuracies(
 
 
 def accuracy_of(right: np.ndarray) -> dict[str, float]:
-    """The mean of right answers `(P,)` of 0 and 1, and its 90% interval."""
+    """Return the mean of `right` `(n_prompts,)`, 1 for a right answer and else 0, with its 90% interval."""
     low, high = bootstrap_interval(right)
     return {"accuracy": float(right.mean()), "low": float(low), "high": float(high)}

@@ -1,4 +1,4 @@
-"""Probes: small networks that read a target from a model's states, as far as it is there."""
+"""Probes: small networks that are trained to read a target from a model's states."""
 
 import torch
 
@@ -30,7 +30,7 @@ def errors_of_probes(
 ) -> torch.Tensor:
     """Train a probe for each of K targets by Adam on standardised states; returns the errors `(K,)` on fresh ones."""
     torch.manual_seed(0)
-    # an input token and the state after a loop differ in scale: without this the same rate does not suit both
+    # the input tokens and the states after a loop differ in scale, and one learning rate must suit all
     deviation, mean = torch.std_mean(states, dim=(0, 1))
     deviation = deviation.clamp(min=1e-6)
     probes = Probes(len(targets), states.shape[1], states.shape[2], targets.shape[2])

@@ -1,4 +1,4 @@
-"""What a model's states know after every block: X^T y and the least-squares weights of its examples."""
+"""What can be read from a model's states after every block: X^T y and the least-squares weights of its examples."""
 
 import argparse
 from pathlib import Path
@@ -67,7 +67,7 @@ def states_of(model: torch.nn.Module, prompts: dict[str, torch.Tensor], n_loops:
 
 
 def probe_states(model: torch.nn.Module, n_loops: int, sizes: argparse.Namespace) -> dict[str, Any]:
-    """Probe every state for every target; `sizes` are the counts of the command line. The content of probe.json."""
+    """Probe every state for every target, in the `sizes` of the command line; returns the content of probe.json."""
     n_dims, n_points = model.config.n_dims, model.config.n_positions // 2
     # the least-squares weights are those of at most n_dims examples, as in the paper
     most = {"xty": n_points, "least_squares": min(n_dims, n_points)}
@@ -116,7 +116,7 @@ def plot_probes(record: dict[str, Any], output_dir: Path):
 
 
 def print_summary(record: dict[str, Any]):
-    """Print what the probes of each target read at the input, at best and at last."""
+    """Print the errors of each target's probes at the input, at the best state and at the last."""
     for target, title in TARGETS.items():
         errors = record[target]["probe"]
         best = min(range(len(errors)), key=errors.__getitem__)

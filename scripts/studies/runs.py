@@ -1,4 +1,4 @@
-"""The trainings of a study: each by train.py in a process of its own, so that a study goes on where it was."""
+"""The trainings of a study: each is a run of train.py in a process of its own, and goes on after an interruption."""
 
 import json
 import subprocess
@@ -28,24 +28,26 @@ BATCH_SIZE = 64
 @dataclass(frozen=True)
 class StudyRun:
     """
-    One training of a study, and the model that it leaves.
+    One training of a study, and its model.
 
     Args:
         flags (`Sequence[str]`):
-            Those of train.py.
+            The flags for train.py.
         arguments ([`Arguments`]):
-            What they say.
+            The flags as train.py parses them.
     """
 
     flags: Sequence[str]
     arguments: Arguments
 
     @classmethod
-    def of(cls, recipe: Path, output_dir: Path, overrides: Mapping[str, Any], more: Sequence[str] = ()) -> "StudyRun":
+    def from_recipe(
+        cls, recipe: Path, output_dir: Path, overrides: Mapping[str, Any], more: Sequence[str] = ()
+    ) -> "StudyRun":
         """
-        The run of a recipe of which some fields are overridden, and those in turn by `more` flags.
+        The run of a recipe with some fields overridden; the flags in `more` override these in turn.
 
-        An override of `None` goes back to the field's default. Ends the program as `parse_arguments` does.
+        An override of `None` is the field's default. Ends the program as `parse_arguments` does.
         """
         fields = read_recipe(recipe) | overrides
         texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
@@ -55,17 +57,17 @@ class StudyRun:
 
     @property
     def folder(self) -> Path:
-        """That of the run, and of the model in the end."""
+        """The folder of the run, and in the end of the model."""
         return Path(self.arguments.run.output_dir)
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """The fields of the training that reach its weights."""
+        """The fields of the training that its weights depend on."""
         return {name: value for name, value in self.arguments.as_dict().items() if name not in FREE_FIELDS}
 
     @property
     def task(self) -> Task:
-        """What is learned."""
+        """The task that is learned."""
         return self.arguments.stream.task
 
     def load_model(self, device: torch.device) -> PreTrainedModel:
@@ -76,7 +78,7 @@ class StudyRun:
     def answers(
         self, model: PreTrainedModel, prompts: Prompts, n_loops: int | None = None, every_loop: bool = False
     ) -> np.ndarray:
-        """What the task scores, as the objective reads it, `(P, ...)`, or `(P, L, ...)` after every one of L loops."""
+        """Answers as the task's score takes them, `(n_prompts, ...)`, or `(n_prompts, n_loops, ...)` by loop."""
         parts = zip(*(values.split(BATCH_SIZE) for values in prompts.values()), strict=True)
         batches = (dict(zip(prompts, part, strict=True)) for part in parts)
         answers = [self.arguments.objective.answers(model, batch, n_loops, every_loop) for batch in batches]
@@ -84,7 +86,7 @@ class StudyRun:
 
 
 def train(run: StudyRun):
-    """Train to the end, from where it was; raises `RunError` where the training fails."""
+    """Train to the end, from the last checkpoint if there is one; raises `RunError` where the training fails."""
     result = subprocess.run([sys.executable, str(PROGRAM), *run.flags])
     if result.returncode:
         raise RunError(f"the training in {run.folder} ended with status {result.returncode}")

@@ -1,4 +1,4 @@
-"""The paper's studies: what each varies, and the recipes that it varies."""
+"""The paper's studies: the variants of each, and the recipes that they change."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,13 +8,13 @@ from typing import Any
 RECIPES = Path(__file__).parents[1] / "recipes"
 SMALL, FULL = RECIPES / "study.yaml", RECIPES / "linear_regression_paper.yaml"
 
-# by the name of a variant the fields that it changes; `None` is the field's default
+# for each variant, by name, the fields that it changes; `None` is the field's default
 Variants = dict[str, dict[str, Any]]
 
 
 def vary_injection(full: bool) -> Variants:
     """Figure 3: the prompt added to every loop, or seen once and the weights merely tied."""
-    # twelve loops that all have to carry the prompt along do not leave the plateau at the default size
+    # at the default size, twelve loops that all must pass the prompt on do not leave the plateau
     few = {} if full else {"n_loops": 6, "n_loops_interval": 50}
     return {"add": few, "none": {"input_injection": "none", "loop_window": None, **few}}
 
@@ -50,7 +50,7 @@ def vary_architecture(full: bool) -> Variants:
 
 
 def standard(n_layer: int) -> dict[str, Any]:
-    """The fields of a standard transformer: its blocks are different ones, each run once."""
+    """The fields of a standard transformer: `n_layer` different blocks, each run once."""
     return {"n_layer": n_layer, "n_loops": 1, "n_loops_start": None, "loop_window": None}
 
 

@@ -58,7 +58,11 @@ def test_settings_of_the_task_can_be_given(run, model_folder, tmp_path, capsys):
     given = evaluate_small(run, model_folder, noiseless, "--task_settings", "{noise_std: 0}")
     assert given["settings"]["limit"] == "minimum-norm least squares"
     assert given["limit"]["error"][-1] < 1e-9 < given["error_by_example"]["model"]["error"][-1]
-    for settings, message in (("{depth: 2}", "got `depth`"), ("[2]", "`task_settings`"), ("{noise_std: [1]}", "another type")):
+    for settings, message in (
+        ("{depth: 2}", "got `depth`"),
+        ("[2]", "`task_settings`"),
+        ("{noise_std: [1]}", "another type"),
+    ):
         with pytest.raises(SystemExit, match=message):
             evaluate_small(run, model_folder, strange, "--task_settings", settings)
     assert not strange.exists()
@@ -135,7 +139,7 @@ def test_short_prompts_are_shown_beside_the_papers(run, tmp_path):
     metrics = evaluate_small(run, tmp_path / "model", tmp_path / "out", *flags)
     assert {len(curve["error"]) for curve in metrics["published"].values()} == {4}
     assert metrics["published_shifts"] == published()["shifts"]["curves"]
-    assert Metrics.read(tmp_path / "out" / "metrics.json") == Metrics.of(metrics)
+    assert Metrics.read(tmp_path / "out" / "metrics.json") == Metrics.from_dict(metrics)
 
 
 def test_an_interrupted_evaluation_goes_on(run, model_folder, tmp_path, monkeypatch):
@@ -317,7 +321,7 @@ def test_all_errors_of_the_model_are_of_the_same_prompts(run, model_folder, tmp_
 @pytest.mark.parametrize("flags", [("--n_points", 1), ("--n_prompts", 1), ("--n_loops", 1, "--max_loops", 1)])
 def test_the_smallest_sizes_are_measured(flags, run, model_folder, tmp_path):
     metrics = evaluate_small(run, model_folder, tmp_path / "out", *flags)
-    assert Metrics.read(tmp_path / "out" / "metrics.json") == Metrics.of(metrics)
+    assert Metrics.read(tmp_path / "out" / "metrics.json") == Metrics.from_dict(metrics)
 
 
 def test_a_model_that_diverges_is_said_to(run, model_folder, tmp_path, monkeypatch):

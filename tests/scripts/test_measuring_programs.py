@@ -24,7 +24,8 @@ from scripts import (
 )
 
 
-BESIDE = {evaluate: "measure", probe: "probe_states", plot: "draw", report: "page"}  # and the name of their work
+# programs that write beside a model, with the function that does their work
+BESIDE = {evaluate: "measure", probe: "probe_states", plot: "plot_metrics", report: "render_page"}
 OWN = {
     tables: "train",
     chain_experiment: "train",

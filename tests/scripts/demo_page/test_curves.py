@@ -53,7 +53,7 @@ def test_predicting_zero_has_the_error_one(make_model, n_dims):
 def test_of_a_function_that_is_zero_the_error_is_the_squared_one(make_model):
     curves = drawing.compute(make_model(), TASK, np.array([[1.0, 0.0]]), None)
     assert curves.errors == pytest.approx((curves.by_loop**2).mean(axis=1))
-    drawing.pixels(drawing.draw_errors(curves, 1))
+    drawing.pixels(drawing.plot_errors(curves, 1))
 
 
 @pytest.mark.parametrize("name", [name for name, kind in TASKS.items() if issubclass(kind, FunctionClass)])
@@ -66,20 +66,22 @@ def test_every_class_is_drawn_in_two_counts_of_dimensions(make_model, name):
         assert points.shape == (4, n_dims + 1)
         curves = drawing.compute(model, task, points, truth)
         assert curves.solver == task.solver.name
-        (axes,) = drawing.draw_curve(curves, 2).axes
+        (axes,) = drawing.plot_curve(curves, 2).axes
         assert [line.get_label() for line in axes.get_lines()] == ["function", curves.solver, "model, loop 2"]
         assert np.array_equal(drawing.read_points(points.tolist(), model, task), points)
 
 
-def test_the_class_has_the_dimensions_of_the_model_and_the_settings_of_its_recipe(make_model, monkeypatch):
-    model, recipe = make_model(), {"task": "decision_tree", "task_settings": {"depth": 2, "n_dims": 9}}
-    assert drawing.class_of(model, "decision_tree", recipe) == make_task("decision_tree", n_dims=3, depth=2)
-    assert drawing.class_of(model, "linear_regression", recipe) == TASK
-    assert drawing.class_of(model, "decision_tree", {"task": "decision_tree"}).depth == 4
+def test_the_class_has_the_dimensions_of_the_model_and_these_settings(make_model, monkeypatch):
+    model = make_model()
+    settings = {"depth": 2, "n_dims": 9}
+    assert drawing.function_class_for(model, "decision_tree", settings) == make_task(
+        "decision_tree", n_dims=3, depth=2
+    )
+    assert drawing.function_class_for(model, "linear_regression", {}) == TASK
     monkeypatch.setitem(TASKS, "tokens", Task)
     for name, message in (("tokens", "must be a class of functions, .* got tokens"), ("cubes", "must be one of")):
         with pytest.raises(ValueError, match=message):
-            drawing.class_of(model, name, recipe)
+            drawing.function_class_for(model, name, {})
 
 
 def test_a_model_of_one_dimension_offers_one():
@@ -95,7 +97,7 @@ def test_typed_points_are_judged_by_the_solver_and_the_sentence_says_so(make_mod
     assert f"After **3 loops** the error against the least squares is **{curves.errors[2]:.3g}**" in sentence
     assert "Trained with 4 loops." in sentence
     assert "After **1 loop** the" in drawing.describe(curves, 1)
-    (axes,) = drawing.draw_curve(curves, 3).axes
+    (axes,) = drawing.plot_curve(curves, 3).axes
     lines = {line.get_label(): list(line.get_ydata()) for line in axes.get_lines()}
     assert lines["model, loop 3"] == curves.by_loop[2].tolist()
     assert lines["least squares"] == curves.solution.tolist()
@@ -104,7 +106,7 @@ def test_typed_points_are_judged_by_the_solver_and_the_sentence_says_so(make_mod
 @pytest.mark.parametrize("scale", [1e-9, 1, 900])
 def test_all_letters_lie_in_the_pictures(make_model, scale):
     curves = drawing.compute(make_model(), TASK, np.array([[1.0, scale], [-0.5, -scale]]), None)
-    for draw in (drawing.draw_curve, drawing.draw_errors):
+    for draw in (drawing.plot_curve, drawing.plot_errors):
         figure = draw(curves, 3)
         drawing.pixels(figure)
         (axes,) = figure.axes
@@ -118,7 +120,7 @@ def test_all_letters_lie_in_the_pictures(make_model, scale):
 
 def leftmost_point(curves, n_loops):
     """Column and row of the picture where the leftmost of the blue points is, found by its colour."""
-    figure = drawing.draw_curve(curves, n_loops)
+    figure = drawing.plot_curve(curves, n_loops)
     figure.axes[0].get_legend().remove()  # which shows one too
     image = drawing.pixels(figure)
     rows, columns = np.nonzero((image == (0x00, 0x72, 0xB2)).all(axis=-1))

@@ -15,7 +15,7 @@ from modeling_looped_gpt2 import (
 from scripts.evaluation.measuring import Sizes, draw_prompts, measure
 from scripts.evaluation.metrics import Metrics
 from scripts.evaluation.predictions import Answers
-from scripts.evaluation.printed_tables import tables
+from scripts.evaluation.printed_tables import table_lines
 from scripts.training.objectives import OBJECTIVES
 from tasks import make_task
 from tasks.prediction_cache import PredictionCache
@@ -126,12 +126,12 @@ def test_a_mixture_is_measured_as_a_whole_and_by_component(measured):
         assert part.limit
         assert len(part.error_by_example) > 4
     assert metrics.components["linear_regression"].shifts
-    printed = "\n".join(tables(metrics))
+    printed = "\n".join(table_lines(metrics))
     assert all(f"normalised squared error, {name}, 20 prompts" in printed for name in ("mixture", *components))
 
 
 def test_tables_call_scores_and_places_by_their_names(measured):
-    printed = list(tables(measured(Copies())[0]))
+    printed = list(table_lines(measured(Copies())[0]))
     assert printed[0] == "share of wrong answers, copies, 20 prompts"
     assert printed[1].split() == ["tokens", "back", "0", "1", "2"]
     assert printed[-1].strip().startswith("model, 2 tokens back")

@@ -89,7 +89,7 @@ def test_every_damaged_field_is_refused_by_name(full_metrics, tmp_path):
             if damage == "gone":
                 del at(spoilt, place)[place[-1]]
             with pytest.raises(RecordError) as refused:
-                Metrics.of(spoilt)
+                Metrics.from_dict(spoilt)
             field = ".".join(name for name in place if name not in ("components", "sparse")) or "components"
             named = str(refused.value).split("`")[1]
             assert named.startswith(field) or field.startswith(named), (place, damage)

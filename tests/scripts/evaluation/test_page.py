@@ -12,12 +12,12 @@ from matplotlib import pyplot as plt
 from scripts.common.records import RecordError
 from scripts.evaluation import page as page_file
 from scripts.evaluation.metrics import Metrics
-from scripts.evaluation.page import page, shown
-from scripts.evaluation.pictures import draw
+from scripts.evaluation.page import cell_text, render_page
+from scripts.evaluation.pictures import plot_metrics
 
 
 def test_the_page_holds_everything_in_one_file(full_metrics):
-    text = page(full_metrics)
+    text = render_page(full_metrics)
     assert text.count("<svg") == 3
     for part in (
         *("limit: least squares", "looped transformer, published", "scale x 1/3", "&lt;2&gt;", "0.01", "skewed"),
@@ -28,12 +28,12 @@ def test_the_page_holds_everything_in_one_file(full_metrics):
 
 
 def test_the_page_needs_no_more_than_the_least(metrics):
-    assert page(metrics).count("<svg") == 1
+    assert render_page(metrics).count("<svg") == 1
 
 
 def test_the_page_calls_scores_and_places_by_their_names(metrics):
     changes = {"score": "share of wrong answers", "place": "pointers to follow", "n_dims": None, "normaliser": None}
-    text = page(replace(metrics, settings=replace(metrics.settings, task="chains", **changes)))
+    text = render_page(replace(metrics, settings=replace(metrics.settings, task="chains", **changes)))
     assert "<h1>linear on chains</h1>" in text
     assert "Errors: share of wrong answers." in text
     assert "<h2>Error by number of pointers to follow</h2>" in text
@@ -44,7 +44,7 @@ def test_the_page_calls_scores_and_places_by_their_names(metrics):
     ("value", "text"), [(0.12345, "0.123"), (-3e-14, "0"), (2e-9, "2e-09"), (7, "7"), ("", ""), (0.0, "0")]
 )
 def test_the_page_shows_no_round_off(value, text):
-    assert shown(value) == text
+    assert cell_text(value) == text
 
 
 EVIL = "<script>alert(1)</script> $\\frac{$ & \"' \x00 {0} <!-- -->"
@@ -64,7 +64,7 @@ def test_whatever_a_record_says_is_shown_as_text(full_metrics, tmp_path):
         versions={EVIL: EVIL},
     )
     metrics.write(tmp_path / "metrics.json")
-    text = page(Metrics.read(tmp_path / "metrics.json"))
+    text = render_page(Metrics.read(tmp_path / "metrics.json"))
     tags = []
     parser = HTMLParser()
     parser.handle_starttag = lambda tag, attributes: tags.append(tag)
@@ -72,7 +72,7 @@ def test_whatever_a_record_says_is_shown_as_text(full_metrics, tmp_path):
     assert "script" not in tags
     assert "<script" not in text
     assert text.count("&lt;script&gt;") > 10
-    for picture in draw(metrics, tmp_path):
+    for picture in plot_metrics(metrics, tmp_path):
         if picture.suffix == ".svg":
             xml.etree.ElementTree.parse(picture)
 
@@ -99,10 +99,10 @@ def test_whatever_metrics_are_read_can_be_drawn(full_metrics, tmp_path, monkeypa
             if damage == "gone":
                 del parent[place[-1]]
             try:
-                metrics = Metrics.of(damaged)
+                metrics = Metrics.from_dict(damaged)
             except RecordError:
                 continue
             n_drawn += 1
             if n_drawn % 8 == 0:  # a sample
-                page(metrics)
+                render_page(metrics)
     assert n_drawn > 50

@@ -13,11 +13,11 @@ from scripts.evaluation.drawing import COLOURS
 from scripts.evaluation.metrics import Curve
 from scripts.evaluation.pictures import (
     component_figure,
-    draw,
-    draw_by_example,
-    draw_by_loop,
     error_figure,
     figures,
+    plot_by_example,
+    plot_by_loop,
+    plot_metrics,
     shift_figure,
 )
 
@@ -42,10 +42,10 @@ def texts_of(axes):
 
 
 def test_a_picture_is_drawn_of_what_there_is(metrics, full_metrics, tmp_path):
-    assert [path.name for path in draw(metrics, tmp_path)] == ["error.png", "error.svg"]
-    names = [path.name for path in draw(full_metrics, tmp_path)]
-    assert names == [f"{name}.{suffix}" for name in ("error", "shifts", "components") for suffix in ("png", "svg")]
-    draw(metrics, tmp_path)  # those of shifts and components that are no more are removed
+    assert [path.name for path in plot_metrics(metrics, tmp_path)] == ["error.png", "error.svg"]
+    names = [path.name for path in plot_metrics(full_metrics, tmp_path)]
+    assert names == [f"{name}.{suffix}" for name in PICTURES for suffix in ("png", "svg")]
+    plot_metrics(metrics, tmp_path)  # those of shifts and components that are no more are removed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["error.png", "error.svg"]
 
 
@@ -65,7 +65,7 @@ def test_the_limit_the_papers_and_the_longest_trained_prompt_are_named(full_metr
 
 def test_both_files_of_a_picture_show_every_curve(metrics, tmp_path):
     named = {name: CURVE for name in COLOURS if "published" not in name}
-    png, svg = draw(replace(metrics, error_by_example=named), tmp_path)
+    png, svg = plot_metrics(replace(metrics, error_by_example=named), tmp_path)
     pixels = image.imread(png)[..., :3]
     for name in named:
         assert (np.abs(pixels - to_rgb(COLOURS[name])).max(axis=2) < 0.1).any(), name
@@ -76,13 +76,13 @@ def test_both_files_of_a_picture_show_every_curve(metrics, tmp_path):
 
 def test_the_curves_are_the_metrics(full_metrics):
     axes = plt.subplots()[1]
-    draw_by_example(axes, full_metrics)
+    plot_by_example(axes, full_metrics)
     lines = lines_of(axes)
     assert lines["least squares"] == full_metrics.error_by_example["least squares"].error
     assert lines["looped model, 2 loops"] == full_metrics.error_by_example["model"].error
     assert texts_of(axes)[0] == "in-context examples"
     axes = plt.subplots()[1]
-    draw_by_loop(axes, full_metrics)
+    plot_by_loop(axes, full_metrics)
     assert list(axes.get_lines()[0].get_xdata()) == [1, 2, 3, 4]
     assert lines_of(axes)["2 examples"] == full_metrics.error_by_loop["last_point"]
 

@@ -55,7 +55,7 @@ def replaced(content, paths, change):
 
 def record_of(content):
     """The record of what `asdict` makes of one."""
-    return Record(**(content | {"metrics": Metrics.of(content["metrics"])}))
+    return Record(**(content | {"metrics": Metrics.from_dict(content["metrics"])}))
 
 
 def one_at_a_time(record):

@@ -91,7 +91,7 @@ def test_a_whole_picture_is_taken(evaluated):
 def test_what_is_no_picture_is_refused(name, content, evaluated):
     content = content or (evaluated / "error.png").read_bytes()[:-1]
     (evaluated / name).write_bytes(content)
-    with pytest.raises(files.ReleaseError, match=f"{name} is no whole picture: run scripts/plot.py again"):
+    with pytest.raises(files.ReleaseError, match=f"{name} is not a whole picture: run scripts/plot.py again"):
         files.release_files(evaluated)
 
 

@@ -141,9 +141,9 @@ REFUSED = {
     "another model": (other_weights, "holds another model"),
     "another repository": (lambda folder: write_release(folder, "bea/looped", folder), None),
     "a card by hand": (lambda folder: (folder / "README.md").write_text("# Mine"), "of something else, not of ana/lo"),
-    "other files": (lambda folder: (folder / "notes.txt").write_text(""), r"files of no release \(notes.txt\)"),
-    "a folder of ours": (lambda folder: (folder / "error.svg").mkdir(), r"files of no release \(error.svg\)"),
-    "a run": (lambda folder: (folder / ".lock").write_text(""), r"files of no release \(.lock\)"),
+    "other files": (lambda folder: (folder / "notes.txt").write_text(""), r"not of a release \(notes.txt\)"),
+    "a folder of ours": (lambda folder: (folder / "error.svg").mkdir(), r"not of a release \(error.svg\)"),
+    "a run": (lambda folder: (folder / ".lock").write_text(""), r"not of a release \(.lock\)"),
     "an unfinished run": (unfinish, "not finished"),
     "damaged weights": (lambda folder: (folder / "model.safetensors").write_text(""), "holds another model"),
 }

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from scripts.studies import chains
-from scripts.studies.chains import accuracy_by_hops, compare_depths, runs_of, settle
+from scripts.studies.chains import accuracy_by_hops, compare_depths, make_runs, settle
 from tasks.sequences.pointer_chains import PointerChains
 
 
@@ -13,7 +13,7 @@ SIZES = {"max_steps": 1000, "batch_size": 64, "max_hops": 4, "n_prompts": 1000, 
 
 
 def runs_for(tmp_path, **changes):
-    return runs_of(argparse.Namespace(output_dir=tmp_path, **SIZES | changes))
+    return make_runs(argparse.Namespace(output_dir=tmp_path, **SIZES | changes))
 
 
 def test_loops_grow_with_the_chains_of_one_model_alone(tmp_path):
@@ -24,7 +24,7 @@ def test_loops_grow_with_the_chains_of_one_model_alone(tmp_path):
         assert looped.arguments.loops.at(step, 6, 0) == (longest + 2, None)
         assert standard.arguments.loops.at(step, 1, 0) == (1, None)
     assert (looped.arguments.config.n_layer, standard.arguments.config.n_layer) == (2, 12)
-    recipe = chains.StudyRun.of(chains.RECIPES / "pointer_chains.yaml", tmp_path, {"seed": 0})
+    recipe = chains.StudyRun.from_recipe(chains.RECIPES / "pointer_chains.yaml", tmp_path, {"seed": 0})
     assert recipe.recipe == looped.recipe
 
 
@@ -44,7 +44,7 @@ def test_chains_are_whole_before_half_of_the_steps(tmp_path, max_hops):
 def compared(tmp_path):
     """What is measured of models that have learned nothing, of one prompt and of many."""
     sizes = argparse.Namespace(output_dir=tmp_path, **SIZES | {"max_hops": 2, "n_prompts": 30, "blocks": 1})
-    runs = runs_of(sizes)
+    runs = make_runs(sizes)
     models = {}
     for name, run in runs.items():
         run.folder.mkdir()

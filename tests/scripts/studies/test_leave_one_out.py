@@ -31,7 +31,7 @@ def test_the_first_training_grows_and_ends_at_full_size(tmp_path):
 
 def test_the_recipe_is_what_the_command_trains_by_itself(tmp_path):
     run = random_run(sizes_of(tmp_path))
-    recipe = leave_one_out.StudyRun.of(leave_one_out.RECIPES / "tables_random.yaml", tmp_path, {"seed": 1})
+    recipe = leave_one_out.StudyRun.from_recipe(leave_one_out.RECIPES / "tables_random.yaml", tmp_path, {"seed": 1})
     assert run.recipe == recipe.recipe
 
 

@@ -14,7 +14,9 @@ SIZES = {"n_embd": 8, "n_head": 2, "n_dims": 2, "n_points": 4, "n_loops": 3, "n_
 
 
 def test_flags_win_over_overrides_and_these_over_the_recipe(tmp_path):
-    run = StudyRun.of(SMALL, tmp_path / "run", SIZES | {"loop_window": 2}, ["--loop_window", "1", "--n_embd=16"])
+    run = StudyRun.from_recipe(
+        SMALL, tmp_path / "run", SIZES | {"loop_window": 2}, ["--loop_window", "1", "--n_embd=16"]
+    )
     fields = run.arguments.as_dict()
     assert run.folder == tmp_path / "run"
     assert (fields["loop_window"], fields["n_embd"], fields["n_loops"]) == (1, 16, 3)
@@ -27,13 +29,13 @@ def test_flags_win_over_overrides_and_these_over_the_recipe(tmp_path):
 def test_mappings_reach_the_run(tmp_path):
     overrides = {"task": "noisy_linear_regression", "task_settings": {"noise_std": 0.25}}
     overrides["schedules"] = {"n_points": {"start": 2, "interval": 3}}
-    run = StudyRun.of(SMALL, tmp_path, SIZES | overrides)
+    run = StudyRun.from_recipe(SMALL, tmp_path, SIZES | overrides)
     assert run.task.noise_std == 0.25
     assert [run.arguments.stream.sizes_at(step)["n_points"] for step in (0, 3, 30)] == [2, 3, 4]
 
 
 def test_answers_do_not_depend_on_the_batches(tmp_path, monkeypatch):
-    run = StudyRun.of(SMALL, tmp_path, SIZES)
+    run = StudyRun.from_recipe(SMALL, tmp_path, SIZES)
     run.arguments.objective.model_class(run.arguments.config).save_pretrained(tmp_path)
     model = run.load_model(torch.device("cpu"))
     prompts = run.task.sample(7, torch.Generator().manual_seed(0))
@@ -48,7 +50,7 @@ def test_answers_do_not_depend_on_the_batches(tmp_path, monkeypatch):
 
 def test_a_training_that_fails_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "PROGRAM", tmp_path / "program.py")
-    run = StudyRun.of(SMALL, tmp_path / "run", SIZES)
+    run = StudyRun.from_recipe(SMALL, tmp_path / "run", SIZES)
     (tmp_path / "program.py").write_text(
         "import json, pathlib, sys; pathlib.Path(sys.argv[2]).write_text(json.dumps(sys.argv))"
     )

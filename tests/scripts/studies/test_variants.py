@@ -11,5 +11,5 @@ def test_every_variant_of_every_study_can_be_trained(name, full, tmp_path):
     variants = STUDIES[name](full)
     assert len(variants) > 1
     for variant, overrides in variants.items():
-        fields = StudyRun.of(recipe, tmp_path / "run", overrides).arguments.as_dict()
+        fields = StudyRun.from_recipe(recipe, tmp_path / "run", overrides).arguments.as_dict()
         assert all(fields[field] == value for field, value in overrides.items()), variant
