@@ -1,5 +1,8 @@
 """Every snippet of docs/ runs, page by page and from top to bottom, on the folder that `make demo` leaves."""
 
+import functools
+import importlib
+import io
 import json
 import os
 import re
@@ -8,7 +11,9 @@ import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -74,7 +79,7 @@ def contents(folder):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name not in LONG], ids=lambda page: page.name)
-def test_every_snippet_runs(page, demo, hub, monkeypatch):
+def test_every_snippet_runs(page, demo, hub, monkeypatch, capsys):
     monkeypatch.setenv("HF_TOKEN", "hf_ana")
     names = {}
     snippets = re.findall(r"```(\w+)\n(.*?)```", page.read_text(), flags=re.DOTALL)
@@ -87,6 +92,22 @@ def test_every_snippet_runs(page, demo, hub, monkeypatch):
             assert language == "python"
             exec(compile(code, page.name, "exec"), names)
     assert contents(Path("model_cards")) == contents(ROOT / "model_cards")  # no command touches a release
+    if page.name == "errors.md":  # an error is printed as it is quoted above its snippet
+        quoted = re.findall(r"^\*\*(.*?)\.?(?: …|\*\*)", page.read_text(), flags=re.MULTILINE)
+        printed = capsys.readouterr().out.splitlines()
+        assert printed
+        assert all(line.startswith(tuple(quoted)) for line in printed), printed
+
+
+@functools.cache
+def flags_of(program):
+    """The flags that `--help` of a program lists; any field of a recipe can follow those of study.py."""
+    main, output = importlib.import_module(f"scripts.{program}").main, io.StringIO()
+    command = mock.patch.object(sys, "argv", [f"{program}.py", "--help"])
+    with command, redirect_stdout(output), pytest.raises(SystemExit, match=r"^0$"):
+        main()
+    flags = set(re.findall(r"^ +(?:-\w, )?(--\w+)", output.getvalue(), flags=re.MULTILINE))
+    return flags | (flags_of("train") if program == "study" else set())
 
 
 @pytest.mark.parametrize("page", LONG)
@@ -97,11 +118,15 @@ def test_long_commands_are_ones_that_the_programs_take(page):
     ]
     assert commands
     for command in commands:
-        program = (ROOT / re.search(r"scripts/\w+\.py", command)[0]).read_text()
-        # flags are spelt out in the program, or are fields of the recipes
-        fields = program + (ROOT / "scripts" / "arguments.py").read_text()
-        for flag in re.findall(r"--(\w+)", command):
-            assert re.search(rf"\b{flag}\b", fields), f"{command}: {flag}"
+        program, words = re.search(r"scripts/(\w+)\.py(.*)", command).groups()
+        assert set(re.findall(r"--\w+", words)) <= flags_of(program), command
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_every_flag_in_the_text_is_one_of_a_program(page):
+    text = re.sub(r"^(```|    ).*", "", page.read_text(), flags=re.MULTILINE)
+    known = set().union(*(flags_of(path.stem) for path in (ROOT / "scripts").glob("[a-z]*.py")))
+    assert set(re.findall(r"(?<=[` ])--\w+", text)) <= known
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

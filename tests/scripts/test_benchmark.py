@@ -34,7 +34,9 @@ def run(monkeypatch, tmp_path):
     return run
 
 
-def test_every_row_is_measured_beside_the_naive_loop(run, make_model, tmp_path, capsys):
+def test_every_row_is_measured_beside_the_naive_loop(run, make_model, tmp_path, monkeypatch, capsys):
+    drawn = []
+    monkeypatch.setattr(scaling.plt, "close", drawn.append)
     model = make_model(n_loops=3)
     model.save_pretrained(tmp_path / "model")
     result = run("--against", "builtins:print", "--model", str(tmp_path / "model"))
@@ -59,7 +61,13 @@ def test_every_row_is_measured_beside_the_naive_loop(run, make_model, tmp_path, 
     assert adaptive["at most 3, tolerance 0.01"]["mean_loops"] <= 3
     by_loops = result["scaling"]["n_loops"]
     assert by_loops["3"]["LoopedGPT2"]["flop"] > by_loops["1"]["LoopedGPT2"]["flop"]
-    assert (tmp_path / "out" / "scaling.png").stat().st_size > 1000
+    panels = drawn[0].axes
+    assert [panel.get_xlabel() for panel in panels] == ["n_loops", "n_points", "batch_size"]
+    for panel, values in zip(panels, ([1, 3], [2, 4], [1, 2]), strict=True):
+        assert {line.get_label(): line.get_xdata().tolist() for line in panel.lines} == {
+            "LoopedGPT2": values,
+            "naive": values,
+        }
     assert "training step" in capsys.readouterr().out
 
 

@@ -2,6 +2,7 @@ import json
 import sys
 
 import pytest
+from matplotlib.image import imread
 
 from modeling_looped_gpt2 import LoopedGPT2LMHeadModel
 from scripts import chain_experiment
@@ -35,7 +36,7 @@ def test_it_leaves_metrics_a_picture_and_the_model_and_goes_on(run, tmp_path, mo
     metrics = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)  # no NaN
     assert metrics["settings"]["max_hops"] == metrics["max_hops_trained"] == 2
     assert list(metrics["log"]) == ["looped", "standard"]
-    assert (tmp_path / "chains.png").stat().st_size > 10_000
+    assert imread(tmp_path / "chains.png").shape[2] == 4  # a picture: others test what it shows
     model = LoopedGPT2LMHeadModel.from_pretrained(tmp_path)
     task = PointerChains(12, 4)
     prompts = task.sample(30, make_generator("chains", 0))

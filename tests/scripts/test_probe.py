@@ -8,7 +8,7 @@ from scripts import probe
 from scripts.studies.probing import TARGETS
 
 
-def test_probing_writes_one_error_a_block(tmp_path, monkeypatch):
+def test_probing_writes_one_error_per_block(tmp_path, monkeypatch):
     config = LoopedGPT2Config(n_embd=16, n_head=2, n_dims=3, n_positions=8, n_loops=2)
     LoopedGPT2ForInContextRegression(config).save_pretrained(tmp_path)
     flags = ["--model", str(tmp_path), "--output_dir", str(tmp_path), "--n_prompts", "20", "--n_steps", "2"]
@@ -19,4 +19,5 @@ def test_probing_writes_one_error_a_block(tmp_path, monkeypatch):
     assert {len(record[target][kind]) for target in TARGETS for kind in ("probe", "control")} == {3}
     # n examples of 3 dimensions determine n / 3 of the weights' variance 1
     assert record["least_squares"]["zero"] == pytest.approx(2 / 3, abs=0.1)
-    assert (tmp_path / "probe.svg").exists()
+    svg = (tmp_path / "probe.svg").read_text()
+    assert all(f"<!-- {title} -->" in svg for title in (*TARGETS.values(), "this model", "control"))

@@ -1,4 +1,5 @@
 import json
+import re
 import sys
 
 import pytest
@@ -26,7 +27,8 @@ def test_one_command_trains_measures_and_draws(tmp_path, monkeypatch, capfd):
             assert all(low <= error <= high for error, low, high in zip(*curve.values(), strict=True))
     configs = [json.loads((tmp_path / f"variant_{i}/config.json").read_text()) for i in range(2)]
     assert [config["input_injection"] for config in configs] == ["add", "none"]
-    assert (tmp_path / "study.png").stat().st_size > 10_000
+    legend = re.findall("<!-- (.*) -->", (tmp_path / "study.svg").read_text())
+    assert {"add", "none", "in-context examples"} <= set(legend)
     assert "5 x loops" in capfd.readouterr().out
     # the same command goes on, here with both trained, and one of other settings is refused
     monkeypatch.setattr(study, "train", lambda run: None)

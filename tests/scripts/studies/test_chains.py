@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from modeling_looped_gpt2 import LoopedGPT2LMHeadModel
 from scripts.studies import chains
 from scripts.studies.chains import accuracy_by_hops, compare_depths, make_runs, settle
 from tasks.sequences.pointer_chains import PointerChains
@@ -31,7 +32,8 @@ def test_loops_grow_with_the_chains_of_one_model_alone(tmp_path):
 def test_the_recipe_trains(tmp_path, train_here):
     sizes = ("--max_steps=2", "--warmup_steps=0", "--decay_steps=0", "--batch_size=4", "--n_eval_prompts=4")
     assert train_here(tmp_path, f"--recipe={chains.RECIPES / 'pointer_chains.yaml'}", *sizes) == 0
-    assert (tmp_path / "model.safetensors").exists()
+    config = LoopedGPT2LMHeadModel.from_pretrained(tmp_path).config
+    assert (config.vocab_size, config.n_positions) == (12, 36)  # 12 nodes: 12 pairs and 12 queries
 
 
 @pytest.mark.parametrize("max_hops", [1, 11])
@@ -61,9 +63,8 @@ def compared(tmp_path):
 def test_accuracies_after_every_loop_are_those_of_so_many_loops(compared):
     compare, models = compared
     metrics = compare(30)
-    assert list(metrics["looped"]["accuracy"]) == list(
-        range(1, 9)
-    )  # twice the longest chain, itself twice the trained
+    # loops up to twice the longest chain, which is twice the longest in training
+    assert list(metrics["looped"]["accuracy"]) == list(range(1, 9))
     assert sum(metrics["queries_by_hops"]) == 30 * 12
     assert metrics["log"]["standard"] == [{"step": 10, "loss": 1.0}]
     task = PointerChains(12, 4)
@@ -75,12 +76,22 @@ def test_accuracies_after_every_loop_are_those_of_so_many_loops(compared):
 
 
 @pytest.mark.parametrize("n_prompts", [1, 30])
-def test_few_queries_leave_no_empty_curve(compared, n_prompts, tmp_path):
+def test_few_queries_leave_no_empty_curve(compared, n_prompts, tmp_path, monkeypatch):
     """One prompt hardly has queries of every distance: those that it has are drawn, the mean is over them."""
     metrics = compared[0](n_prompts)
-    assert all(np.isfinite(row).all() for row in metrics["looped"]["accuracy"].values())
+    counts, by_loop = metrics["queries_by_hops"], metrics["looped"]["accuracy"]
+    drawn = []
+    monkeypatch.setattr(chains.plt, "close", drawn.append)
     chains.plot_depths(metrics, tmp_path / "chains.png")
-    assert (tmp_path / "chains.png").stat().st_size > 10_000
+    left, middle, right = drawn[0].axes
+    asked = [hops for hops, count in enumerate(counts) if count]
+    labels = [int(text.get_text().split()[0]) for text in left.get_legend().get_texts()]
+    assert labels
+    assert set(labels) <= set(asked)
+    assert middle.lines[0].get_xdata().tolist() == asked
+    assert middle.lines[0].get_ydata().tolist() == [by_loop[8][hops] for hops in asked]
+    n_right = [sum(np.multiply(row, counts)) for row in by_loop.values()]
+    assert right.lines[0].get_ydata() == pytest.approx(np.divide(n_right, 12 * n_prompts))
 
 
 def test_loops_until_settled_are_told_by_pointers_to_follow(compared):

@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from modeling_looped_gpt2 import LoopedGPT2ForInContextClassification
+from scripts.common.model_loading import load_model, weights_digest
 from scripts.studies import leave_one_out
 from scripts.studies.leave_one_out import accuracies, accuracy_of, growing, random_run, tuning_run
 from tasks.tables.real_tables import RealTables
 
 
 SIZES = {"n_steps": 500, "n_tuning_steps": 30, "n_points": 41, "n_dims": 20, "n_loops": 6, "n_embd": 128, "seed": 1}
+NAMES = ("tables_random", "tables_tuning")  # recipes, in the order of their trainings
 
 
 def sizes_of(tmp_path, **changes):
@@ -50,10 +53,11 @@ def test_a_tuning_starts_from_the_first_training_and_never_sees_the_table_left_o
 
 def test_the_recipes_train_one_after_the_other(tmp_path, train_here):
     sizes = ("--max_steps=2", "--warmup_steps=0", "--decay_steps=0", "--batch_size=4", "--n_eval_prompts=4")
-    for name, flags in (("tables_random", ()), ("tables_tuning", (f"--initial_model={tmp_path / 'tables_random'}",))):
+    for name, flags in zip(NAMES, ((), (f"--initial_model={tmp_path / NAMES[0]}",)), strict=True):
         recipe = f"--recipe={leave_one_out.RECIPES / name}.yaml"
         assert train_here(tmp_path / name, recipe, *sizes, *flags) == 0
-    assert (tmp_path / "tables_tuning" / "model.safetensors").exists()
+    random, tuned = (load_model(tmp_path / name, LoopedGPT2ForInContextClassification) for name in NAMES)
+    assert weights_digest(random) != weights_digest(tuned)
 
 
 def test_accuracies_are_of_the_last_row_and_of_the_same_prompts(tmp_path):
