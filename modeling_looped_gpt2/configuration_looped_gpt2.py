@@ -12,7 +12,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.models.gpt2.configuration_gpt2 import GPT2Config
 from transformers.utils import logging
 
-from .loops_looped_gpt2 import INJECTIONS
+from .injections_looped_gpt2 import INJECTIONS
 from .plan_looped_gpt2 import PARTS, Plan, make_plan
 
 

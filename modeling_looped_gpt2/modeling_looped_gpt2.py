@@ -40,7 +40,7 @@ from .arguments_looped_gpt2 import (
 )
 from .cache_looped_gpt2 import CacheByEitherName, Slot, check_cache, fill, one_cache, slots_of
 from .configuration_looped_gpt2 import LoopedGPT2Config
-from .loops_looped_gpt2 import INJECTIONS
+from .injections_looped_gpt2 import INJECTIONS
 from .masks_looped_gpt2 import make_mask
 from .plan_looped_gpt2 import Plan, Step
 from .solvers_looped_gpt2 import PerRow, Settled, StopRule, run_until, truncated, unroll

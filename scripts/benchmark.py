@@ -24,7 +24,7 @@ from scripts.benchmarks.printing import print_adaptive_loops, print_memory, prin
 from scripts.benchmarks.scaling import benchmark_scaling, plot_scaling
 from scripts.benchmarks.timing import Rows, benchmark_steps, matmul_peak
 from scripts.benchmarks.workloads import N_HEAD, N_NEW_TOKENS, Workload
-from scripts.common.counts import parse_counts
+from scripts.common.count_flags import parse_counts
 from scripts.common.devices import prepare_device
 from scripts.common.model_loading import add_model_arguments, load_chosen
 from scripts.common.output_folder import claim_own

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from scripts.benchmarks.generation import build_models, cases, n_heads
 from scripts.benchmarks.printing import print_rows
 from scripts.benchmarks.timing import time_in_turns
-from scripts.common.counts import parse_counts
+from scripts.common.count_flags import parse_counts
 from scripts.common.devices import prepare_device
 from scripts.common.output_folder import OutputError, claim_own
 from scripts.common.records import write_atomically

@@ -13,12 +13,12 @@ import json
 import sys
 from pathlib import Path
 
-from scripts.common.counts import parse_counts
+from scripts.common.count_flags import parse_counts
 from scripts.common.devices import prepare_device
 from scripts.common.output_folder import claim_own
 from scripts.common.records import METRICS_FILE, WEIGHTS_FILE, write_atomically
 from scripts.studies.chains import compare_depths, make_runs, plot_depths
-from scripts.studies.runs import train
+from scripts.studies.study_run import train
 from scripts.training.run_folder import RunError
 
 

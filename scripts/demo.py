@@ -14,7 +14,7 @@ import torch
 
 from scripts.common.model_loading import load_model
 from scripts.demo_page.curves import function_class_for, max_points
-from scripts.evaluation.subject import recipe_of, settings_of
+from scripts.evaluation.evaluated_task import recipe_of, settings_of
 from tasks import TASKS
 
 

@@ -2,7 +2,7 @@
 
     python scripts/evaluate.py --model runs/linear --task linear_regression --n_prompts 1280 --output_dir runs/linear
 
-All predictors answer the same fresh prompts. `Metrics` in scripts/evaluation/metrics.py says what metrics.json holds.
+All predictors answer the same fresh prompts. What metrics.json holds is said in scripts/evaluation/metrics_record.py.
 
 All predictions are kept in --cache_dir: an interrupted run can go on, and the next model reuses the baselines.
 Pictures and a report.html of other numbers are removed: draw them again by scripts/plot.py and scripts/report.py.
@@ -21,11 +21,11 @@ from scripts.common.fields import read_mapping
 from scripts.common.model_loading import add_model_arguments, check_name, load_chosen
 from scripts.common.output_folder import check_beside, make_folder, remove_drawings
 from scripts.common.records import METRICS_FILE, RecordError
+from scripts.evaluation.evaluated_task import build_task, recipe_of, settings_of, task_for
 from scripts.evaluation.measuring import Sizes, draw_prompts, measure
-from scripts.evaluation.metrics import Metrics
+from scripts.evaluation.metrics_record import Metrics
 from scripts.evaluation.predictions import Answers
 from scripts.evaluation.printed_tables import table_lines
-from scripts.evaluation.subject import build_task, recipe_of, settings_of, task_for
 from scripts.training.objectives import OBJECTIVES
 from tasks import TASKS
 from tasks.prediction_cache import PredictionCache

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from scripts.common.output_folder import claim_beside
-from scripts.evaluation.metrics import Metrics
-from scripts.evaluation.pictures import plot_metrics
+from scripts.evaluation.figures import plot_metrics
+from scripts.evaluation.metrics_record import Metrics
 
 
 def main():

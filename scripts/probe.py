@@ -18,8 +18,8 @@ from scripts.common.devices import prepare_device
 from scripts.common.model_loading import add_model_arguments, load_chosen, weights_digest
 from scripts.common.output_folder import claim_beside
 from scripts.common.records import write_atomically
-from scripts.studies.probes import BATCH_SIZE
-from scripts.studies.probing import plot_probes, print_summary, probe_states
+from scripts.studies.probe_experiment import plot_probes, print_summary, probe_states
+from scripts.studies.probe_networks import BATCH_SIZE
 
 
 def parse_arguments() -> argparse.Namespace:

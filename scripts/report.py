@@ -9,8 +9,8 @@ from pathlib import Path
 
 from scripts.common.output_folder import claim_beside
 from scripts.common.records import write_atomically
-from scripts.evaluation.metrics import Metrics
-from scripts.evaluation.page import render_page
+from scripts.evaluation.metrics_record import Metrics
+from scripts.evaluation.report_page import render_page
 
 
 def main():

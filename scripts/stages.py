@@ -14,7 +14,7 @@ from pathlib import Path
 
 from scripts.common.output_folder import check_beside
 from scripts.common.records import METRICS_FILE, STAGES_FILE, write_atomically
-from scripts.evaluation.metrics import Metrics
+from scripts.evaluation.metrics_record import Metrics
 from scripts.release.markdown import one_line
 from scripts.release.stages import read_stages
 

@@ -16,7 +16,7 @@ from scripts.common.devices import prepare_device
 from scripts.common.output_folder import claim_own
 from scripts.common.records import write_atomically
 from scripts.studies.comparison import N_PROMPTS, measure_variant, plot_variants, print_variants
-from scripts.studies.runs import StudyRun, train
+from scripts.studies.study_run import StudyRun, train
 from scripts.studies.variants import FULL, SMALL, STUDIES
 from scripts.training.run_folder import RunError
 

@@ -20,8 +20,8 @@ from scripts.training.interruption import stop_at_once_on_signals
 if __name__ == "__main__":
     stop_at_once_on_signals()  # the imports below take seconds
 
-from scripts.training.arguments import parse_arguments
 from scripts.training.launch import run_program
+from scripts.training.prompt_arguments import parse_arguments
 from scripts.training.prompt_experiment import PromptExperiment
 
 

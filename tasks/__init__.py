@@ -5,8 +5,8 @@ from .functions.decision_tree import DecisionTree
 from .functions.linear_regression import LinearRegression, NoisyLinearRegression
 from .functions.relu_2nn_regression import Relu2nnRegression
 from .functions.sparse_linear_regression import SparseLinearRegression
-from .making import TASKS, make_task, task_fields
 from .mixture import Mixture
+from .registry import TASKS, make_task, task_fields
 from .sequences.pointer_chains import PointerChains
 from .tables.random_tables import RandomTables
 from .tables.real_tables import RealTables

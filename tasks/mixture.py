@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from .common import Prompts, Task, check_at_least_one
-from .making import make_task, task_fields
+from .registry import make_task, task_fields
 
 
 @dataclass(frozen=True)

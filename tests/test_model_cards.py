@@ -17,7 +17,7 @@ from scripts.release.card import render_card
 from scripts.release.folder import load_checked
 from scripts.release.headline import headline
 from scripts.release.record import read_record
-from scripts.training.arguments import parse_arguments
+from scripts.training.prompt_arguments import parse_arguments
 from tasks import TASKS, make_task
 from tasks.streams import make_generator
 

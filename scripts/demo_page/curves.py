@@ -10,7 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
-from tasks import TASKS, FunctionClass, make_task
+from scripts.evaluation.evaluated_task import build_task
+from tasks import TASKS, FunctionClass
 from tasks.streams import make_generator
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from scripts.evaluation.metrics import Curve, Interval, Metrics, Settings
+from scripts.evaluation.metrics_record import Curve, Interval, Metrics, Settings
 from scripts.evaluation.predictions import Answers, predict_classically
 from tasks import FunctionClass, Task
 from tasks.common import Prompts

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from scripts.evaluation.metrics import Metrics
+from scripts.evaluation.metrics_record import Metrics
 
 
 def table_lines(metrics: Metrics) -> Iterator[str]:

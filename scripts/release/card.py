@@ -9,7 +9,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.utils import validate_repo_id
 
 from scripts.common.records import RecordError
-from scripts.evaluation.metrics import Curve, Interval, Metrics
+from scripts.evaluation.metrics_record import Curve, Interval, Metrics
 from scripts.release.files import ReleaseError
 from scripts.release.markdown import FILTERS, Markdown, error_at, escape, number, one_line, table
 from scripts.release.record import Record, read_record

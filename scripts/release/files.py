@@ -12,7 +12,7 @@ from huggingface_hub import metadata_load
 
 from scripts.common.output_folder import OutputError, claim_beside
 from scripts.common.records import STAGES_FILE
-from scripts.evaluation.metrics import Metrics
+from scripts.evaluation.metrics_record import Metrics
 
 
 CARD_FILE = "README.md"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from scripts.evaluation.metrics import Curve
+from scripts.evaluation.metrics_record import Curve
 
 
 # characters with a meaning in a line of Markdown; an underscore within a word has none

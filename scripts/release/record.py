@@ -16,7 +16,8 @@ from scripts.common.records import (
     read_json_list,
     read_yaml,
 )
-from scripts.evaluation.metrics import Metrics
+from scripts.evaluation.evaluated_task import build_task, settings_of
+from scripts.evaluation.metrics_record import Metrics
 from scripts.release.files import release_files
 from scripts.release.stages import prompt_settings
 from scripts.training.objectives import OBJECTIVES, Objective

@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from scripts.common.records import ENVIRONMENT_FILE, METRICS_FILE, RecordError, read_json
-from scripts.evaluation.metrics import Curve, Metrics, Settings
+from scripts.evaluation.metrics_record import Curve, Metrics, Settings
 from scripts.training.cost import total_flops
 
 

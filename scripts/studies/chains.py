@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from scripts.benchmarks.timing import time_in_turns
 from scripts.common.records import LOG_FILE, read_json_lines
-from scripts.studies.runs import StudyRun
+from scripts.studies.study_run import StudyRun
 from scripts.studies.variants import RECIPES
 from tasks.common import Prompts
 from tasks.sequences.pointer_chains import PointerChains

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from matplotlib import pyplot as plt
 
-from scripts.evaluation.drawing import FLOOR, finish, loop_axis, plot_curve
-from scripts.studies.runs import StudyRun
+from scripts.evaluation.axes import FLOOR, finish, loop_axis, plot_curve
+from scripts.studies.study_run import StudyRun
 from tasks.metrics import curve_of
 from tasks.streams import make_generator
 

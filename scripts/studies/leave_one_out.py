@@ -5,7 +5,7 @@ import argparse
 import numpy as np
 import torch
 
-from scripts.studies.runs import StudyRun
+from scripts.studies.study_run import StudyRun
 from scripts.studies.variants import RECIPES
 from tasks.metrics import bootstrap_interval
 from tasks.streams import make_generator

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from modeling_looped_gpt2 import LoopedGPT2Config
-from modeling_looped_gpt2.loops_looped_gpt2 import INJECTIONS
+from modeling_looped_gpt2.injections_looped_gpt2 import INJECTIONS
 from scripts.common.fields import described
 from tasks.curriculum import Schedule, draw_n_loops
 

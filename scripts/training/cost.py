@@ -10,7 +10,7 @@ from transformers.utils import cached_file
 
 from modeling_looped_gpt2 import LoopedGPT2Config
 from scripts.common.records import RecordError, read_json, read_json_lines
-from scripts.training.arguments import Arguments
+from scripts.training.prompt_arguments import Arguments
 from tasks.curriculum import Schedule
 
 

@@ -4,7 +4,7 @@ import numba
 import numpy as np
 import torch
 
-from ..cores import map_prompts
+from ..parallel import map_prompts
 
 
 MIN_GAIN = 1e-6  # a split must lower the loss by more than this, as in XGBoost

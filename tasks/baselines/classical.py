@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import torch
 
-from ..cores import n_cores
+from ..parallel import n_cores
 from .prefixes import Predictor
 
 

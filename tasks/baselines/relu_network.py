@@ -4,7 +4,7 @@ import numba
 import numpy as np
 import torch
 
-from ..cores import map_prompts
+from ..parallel import map_prompts
 
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's defaults

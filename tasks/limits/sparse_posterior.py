@@ -6,7 +6,7 @@ import numba
 import numpy as np
 import torch
 
-from ..cores import map_prompts
+from ..parallel import map_prompts
 
 
 ROUND_OFF = 1e-13  # variance of the float32 rounding of a y near 1

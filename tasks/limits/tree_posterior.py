@@ -4,7 +4,7 @@ import numba
 import numpy as np
 import torch
 
-from ..cores import map_prompts
+from ..parallel import map_prompts
 
 
 MAX_DEPTH = 5  # the 2**depth leaf values must fit into the bits of a 64-bit integer

@@ -12,13 +12,13 @@ import yaml
 
 from scripts import train_lm
 from scripts.common.fields import read_mapping
-from scripts.training import arguments, lm_arguments
+from scripts.training import lm_arguments, prompt_arguments
 from tests.fuzz.outcome import ODD, ODD_WORDS, Fault, check, describe, some
 
 
 RIGHT = {"task": "linear_regression", "max_steps": "20", "output_dir": "unused"}
 RIGHT_LM = {"train_file": "corpus.txt", "max_steps": "20", "output_dir": "unused"}
-NAMES = [item.name for group in fields(arguments.Arguments) for item in fields(group.type)]
+NAMES = [item.name for group in fields(prompt_arguments.Arguments) for item in fields(group.type)]
 LM_NAMES = [item.name for group in fields(lm_arguments.LMArguments) for item in fields(group.type) if item.init]
 
 
@@ -54,7 +54,9 @@ def fuzz_flags(rng: Random) -> str:
     """One command line of train.py or train_lm.py; `"answered"` or `"refused"`."""
     language = rng.random() < 0.3
     parser, right, names = (
-        (train_lm.parse_arguments, RIGHT_LM, LM_NAMES) if language else (arguments.parse_arguments, RIGHT, NAMES)
+        (train_lm.parse_arguments, RIGHT_LM, LM_NAMES)
+        if language
+        else (prompt_arguments.parse_arguments, RIGHT, NAMES)
     )
     changed = {name: rng.choice(ODD_WORDS) for name in some(rng, names, 3)}
     argv = [word for name, value in (right | changed).items() for word in (f"--{name}", value)]
@@ -85,7 +87,7 @@ def fuzz_recipe(rng: Random, folder: Path) -> str:
         text = rng.choice(("", "- a\n", "3", "a: b: c", "\x00", "&a [*a]", "!!python/object:os.system {}"))
     path = folder / "recipe.yaml"
     path.write_text(text)
-    parsed = parse(arguments.parse_arguments, ["--recipe", str(path)], [*changed, *RIGHT, *NAMES])
+    parsed = parse(prompt_arguments.parse_arguments, ["--recipe", str(path)], [*changed, *RIGHT, *NAMES])
     if parsed is None:
         return "refused"
     held = parsed.as_dict()

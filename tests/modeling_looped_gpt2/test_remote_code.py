@@ -18,7 +18,7 @@ CODE_FILES = {
     "configuration_looped_gpt2.py",
     "cache_looped_gpt2.py",
     "arguments_looped_gpt2.py",
-    "loops_looped_gpt2.py",
+    "injections_looped_gpt2.py",
     "plan_looped_gpt2.py",
     "solvers_looped_gpt2.py",
     "modeling_looped_gpt2.py",

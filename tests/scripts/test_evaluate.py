@@ -16,7 +16,7 @@ from modeling_looped_gpt2 import (
 )
 from scripts import evaluate
 from scripts.common.output_folder import DRAWN_FROM_METRICS
-from scripts.evaluation.metrics import Metrics
+from scripts.evaluation.metrics_record import Metrics
 from scripts.training.objectives import Regression
 from tasks import TASKS, make_task, prediction_cache
 from tasks.baselines.classical import predict_ridge

@@ -5,7 +5,7 @@ import pytest
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
 from scripts import probe
-from scripts.studies.probing import TARGETS
+from scripts.studies.probe_experiment import TARGETS
 
 
 def test_probing_writes_one_error_per_block(tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ import pytest
 import torch
 import yaml
 
-from scripts.training.arguments import parse_arguments
+from scripts.training.prompt_arguments import parse_arguments
 
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"

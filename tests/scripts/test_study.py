@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from scripts import study
-from scripts.studies import runs
+from scripts.studies import study_run
 
 
 SMALL = (
@@ -16,7 +16,7 @@ SMALL = (
 
 def test_one_command_trains_measures_and_draws(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(sys, "argv", ["study.py", "injection", "--output_dir", str(tmp_path), *SMALL.split()])
-    monkeypatch.setenv("PYTHONPATH", str(runs.PROGRAM.parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(study_run.PROGRAM.parents[1]))
     study.main()
     record = json.loads((tmp_path / "study.json").read_text())
     assert list(record["variants"]) == ["add", "none"]

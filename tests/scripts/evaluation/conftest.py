@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from scripts.evaluation.metrics import Curve, Interval, Metrics, Settings
+from scripts.evaluation.metrics_record import Curve, Interval, Metrics, Settings
 
 
 CURVE = Curve([1.0, 0.5, 0.1], [0.9, 0.4, 0.05], [1.1, 0.6, 0.2])

@@ -13,7 +13,7 @@ from modeling_looped_gpt2 import (
     LoopedGPT2LMHeadModel,
 )
 from scripts.evaluation.measuring import Sizes, draw_prompts, measure
-from scripts.evaluation.metrics import Metrics
+from scripts.evaluation.metrics_record import Metrics
 from scripts.evaluation.predictions import Answers
 from scripts.evaluation.printed_tables import table_lines
 from scripts.training.objectives import OBJECTIVES

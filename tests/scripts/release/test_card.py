@@ -13,7 +13,7 @@ import yaml
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
-from scripts.evaluation.metrics import Metrics
+from scripts.evaluation.metrics_record import Metrics
 from scripts.release.card import RECIPE_ROWS, TEMPLATES, render_card
 from scripts.release.record import Record, read_record
 

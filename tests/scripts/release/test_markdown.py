@@ -1,6 +1,6 @@
 import pytest
 
-from scripts.evaluation.metrics import Curve
+from scripts.evaluation.metrics_record import Curve
 from scripts.release.markdown import Markdown, duration, error_at, escape, operations_cell, table
 
 

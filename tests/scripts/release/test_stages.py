@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 
-from scripts.evaluation.metrics import Curve
+from scripts.evaluation.metrics_record import Curve
 from scripts.release.stages import extrapolated_flops, read_stages, shown_columns, stage_table
 
 

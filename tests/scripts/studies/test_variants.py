@@ -1,6 +1,6 @@
 import pytest
 
-from scripts.studies.runs import StudyRun
+from scripts.studies.study_run import StudyRun
 from scripts.studies.variants import FULL, SMALL, STUDIES
 
 

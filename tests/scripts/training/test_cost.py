@@ -6,8 +6,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from scripts.common.records import RecordError
-from scripts.training.arguments import Arguments, parse_arguments
 from scripts.training.cost import recorded_cost, training_flops
+from scripts.training.prompt_arguments import Arguments, parse_arguments
 from tasks.curriculum import draw_n_loops
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from scripts.training.arguments import PromptOptimizationArguments
 from scripts.training.launch import check_parallelism
+from scripts.training.prompt_arguments import PromptOptimizationArguments
 from scripts.training.run_folder import RunError
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from scripts.training import optimizers
-from scripts.training.arguments import OptimizationArguments
 from scripts.training.objectives.hints import HintReader
 from scripts.training.optimizers import Muon, blocks_of, build_optimizers, learning_rate_factor
+from scripts.training.prompt_arguments import OptimizationArguments
 
 
 ARGUMENTS = OptimizationArguments(max_steps=100, warmup_steps=10, decay_steps=20, weight_decay=0.1)

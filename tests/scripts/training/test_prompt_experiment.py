@@ -8,8 +8,8 @@ import torch
 import yaml
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
-from scripts.training.arguments import TaskArguments
 from scripts.training.objectives import OBJECTIVES
+from scripts.training.prompt_arguments import TaskArguments
 from tasks import TASKS, Task, make_task
 from tasks.streams import make_generator
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import yaml
 
-from scripts.training.arguments import Arguments
+from scripts.training.prompt_arguments import Arguments
 from scripts.training.run_folder import RunError, RunFolder
 
 

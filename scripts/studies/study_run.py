@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from scripts.common.devices import fastest_attention
 from scripts.common.model_loading import load_model
 from scripts.common.records import read_recipe
-from scripts.training.arguments import Arguments, parse_arguments
+from scripts.training.prompt_arguments import Arguments, parse_arguments
 from scripts.training.run_folder import FREE_FIELDS, RunError
 from tasks import Task
 from tasks.common import Prompts

@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from tqdm import tqdm
 
 from scripts.common.model_loading import weights_digest
-from scripts.studies.probes import errors_of_probes
+from scripts.studies.probe_networks import errors_of_probes
 from tasks.published import published
 from tasks.shifts import evaluate_function
 from tasks.streams import make_generator

@@ -1,6 +1,6 @@
 import torch
 
-from scripts.studies.probes import errors_of_probes
+from scripts.studies.probe_networks import errors_of_probes
 
 
 def test_a_probe_reads_what_is_there_and_nothing_else():

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
-from modeling_looped_gpt2.loops_looped_gpt2 import INJECTIONS, InputInjection
+from modeling_looped_gpt2.injections_looped_gpt2 import INJECTIONS, InputInjection
 
 
 FORMULAS = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scripts.common.records import RecordError
-from scripts.evaluation.metrics import Curve, Metrics
+from scripts.evaluation.metrics_record import Curve, Metrics
 
 
 RELEASES = sorted((Path(__file__).parents[3] / "model_cards").glob("*/metrics.json"))

@@ -8,9 +8,9 @@ from typing import Any
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from scripts.evaluation.drawing import LOGARITHMIC
-from scripts.evaluation.metrics import Metrics
-from scripts.evaluation.pictures import figures, title_of
+from scripts.evaluation.axes import LOGARITHMIC
+from scripts.evaluation.figures import figures, title_of
+from scripts.evaluation.metrics_record import Metrics
 
 
 PAGE = """<!doctype html>

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from scripts.common.counts import parse_counts
+from scripts.common.count_flags import parse_counts
 
 
 @pytest.fixture

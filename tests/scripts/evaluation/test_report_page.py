@@ -10,10 +10,10 @@ import pytest
 from matplotlib import pyplot as plt
 
 from scripts.common.records import RecordError
-from scripts.evaluation import page as page_file
-from scripts.evaluation.metrics import Metrics
-from scripts.evaluation.page import cell_text, render_page
-from scripts.evaluation.pictures import plot_metrics
+from scripts.evaluation import report_page
+from scripts.evaluation.figures import plot_metrics
+from scripts.evaluation.metrics_record import Metrics
+from scripts.evaluation.report_page import cell_text, render_page
 
 
 def test_the_page_holds_everything_in_one_file(full_metrics):
@@ -86,7 +86,7 @@ def places(value, path=()):
 
 def test_whatever_metrics_are_read_can_be_drawn(full_metrics, tmp_path, monkeypatch):
     """Each part of a record in turn is missing or something else: it is refused, or there is a page."""
-    monkeypatch.setattr(page_file, "svg_of", plt.close)  # the drawing is what takes seconds
+    monkeypatch.setattr(report_page, "svg_of", plt.close)  # the drawing is what takes seconds
     full_metrics.write(tmp_path / "metrics.json")
     content, n_drawn = json.loads((tmp_path / "metrics.json").read_text()), 0
     for place in list(places(content))[1:]:

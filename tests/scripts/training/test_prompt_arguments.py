@@ -4,8 +4,8 @@ from typing import get_args
 import pytest
 import yaml
 
-from scripts.training.arguments import Arguments, parse_arguments
 from scripts.training.lm_arguments import LMArguments
+from scripts.training.prompt_arguments import Arguments, parse_arguments
 
 
 GOOD = {"task": "linear_regression", "n_dims": 5, "n_points": 11, "max_steps": 100, "output_dir": "out"}

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from scripts.evaluation.drawing import (
+from scripts.evaluation.axes import (
     COLOURS,
     FLOOR,
     LOGARITHMIC,
@@ -20,7 +20,7 @@ from scripts.evaluation.drawing import (
     set_legend,
     shade_limit,
 )
-from scripts.evaluation.metrics import Metrics
+from scripts.evaluation.metrics_record import Metrics
 
 
 def floor_of(metrics: Metrics) -> float:

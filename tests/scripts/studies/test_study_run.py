@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.studies import runs
-from scripts.studies.runs import StudyRun
+from scripts.studies import study_run
+from scripts.studies.study_run import StudyRun
 from scripts.studies.variants import SMALL
 from scripts.training.run_folder import RunError
 
@@ -41,7 +41,7 @@ def test_answers_do_not_depend_on_the_batches(tmp_path, monkeypatch):
     prompts = run.task.sample(7, torch.Generator().manual_seed(0))
     whole = run.answers(model, prompts)
     assert whole.shape == (7, 4)
-    monkeypatch.setattr(runs, "BATCH_SIZE", 3)
+    monkeypatch.setattr(study_run, "BATCH_SIZE", 3)
     np.testing.assert_allclose(run.answers(model, prompts), whole, rtol=1e-4, atol=1e-6)
     by_loop = run.answers(model, prompts, 5, every_loop=True)
     assert by_loop.shape == (7, 5, 4)
@@ -49,13 +49,13 @@ def test_answers_do_not_depend_on_the_batches(tmp_path, monkeypatch):
 
 
 def test_a_training_that_fails_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "PROGRAM", tmp_path / "program.py")
+    monkeypatch.setattr(study_run, "PROGRAM", tmp_path / "program.py")
     run = StudyRun.from_recipe(SMALL, tmp_path / "run", SIZES)
     (tmp_path / "program.py").write_text(
         "import json, pathlib, sys; pathlib.Path(sys.argv[2]).write_text(json.dumps(sys.argv))"
     )
-    runs.train(run)
+    study_run.train(run)
     assert json.loads((tmp_path / "run").read_text())[1:] == list(run.flags)
     (tmp_path / "program.py").write_text("import sys; sys.exit(3)")
     with pytest.raises(RunError, match="ended with status 3"):
-        runs.train(run)
+        study_run.train(run)

@@ -9,9 +9,9 @@ from matplotlib import image
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
 
-from scripts.evaluation.drawing import COLOURS
-from scripts.evaluation.metrics import Curve
-from scripts.evaluation.pictures import (
+from scripts.common.output_folder import PICTURES
+from scripts.evaluation.axes import COLOURS
+from scripts.evaluation.figures import (
     component_figure,
     error_figure,
     figures,
@@ -20,6 +20,7 @@ from scripts.evaluation.pictures import (
     plot_metrics,
     shift_figure,
 )
+from scripts.evaluation.metrics_record import Curve
 
 
 CURVE = Curve([1.0, 0.5, 0.1], [0.9, 0.4, 0.05], [1.1, 0.6, 0.2])

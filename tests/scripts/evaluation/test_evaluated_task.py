@@ -4,7 +4,7 @@ import pytest
 
 from modeling_looped_gpt2 import LoopedGPT2Config
 from scripts.common.records import RecordError
-from scripts.evaluation.subject import build_task, recipe_of, settings_of, task_for
+from scripts.evaluation.evaluated_task import build_task, recipe_of, settings_of, task_for
 from tasks import make_task
 from tests.loopback_hub import Repository
 

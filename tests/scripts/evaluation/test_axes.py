@@ -3,7 +3,7 @@
 import pytest
 from matplotlib import pyplot as plt
 
-from scripts.evaluation.drawing import finish, loop_axis, plain, plot_curve
+from scripts.evaluation.axes import finish, loop_axis, plain, plot_curve
 
 
 @pytest.mark.parametrize(

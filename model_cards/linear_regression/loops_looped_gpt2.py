@@ -1,1 +1,0 @@
-../../modeling_looped_gpt2/loops_looped_gpt2.py
