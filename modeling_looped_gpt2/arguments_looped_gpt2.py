@@ -37,20 +37,22 @@ def check_loops(
     if isinstance(n_loops, torch.Tensor):
         least, most = _check_loops_per_row(n_loops, batch_size)
     elif not _is_integer(n_loops) or n_loops < 1:
-        raise ValueError(f"`n_loops` must be an integer >= 1, got {n_loops!r}.")
+        hint = "; one per row is given as a tensor" if hasattr(n_loops, "__len__") else ""
+        raise ValueError(f"`n_loops` must be an integer >= 1, got {n_loops!r}{hint}.")
     else:
         least = most = n_loops
     if not _is_integer(loops_per_slot) or loops_per_slot < 1:
         raise ValueError(f"`loops_per_slot` must be an integer >= 1, got {loops_per_slot!r}.")
     if loop_window is None and shows_loops and least < most:
         raise ValueError(
-            f"`loop_window` must be given, in 1 ... {least}, to look at loops (by `output_loop_hidden_states`, or the "
-            f"`labels` of an in-context head) of rows that run {least} to {most} of them."
+            f"`loop_window` must be given, in 1 ... {least}, to look at loops (`output_loop_...`, or `labels` of an "
+            f"in-context head) of rows that run {least} to {most} of them."
         )
     if loop_window is None:
         return most, most
     if not _is_integer(loop_window) or not 1 <= loop_window <= least:
-        raise ValueError(f"`loop_window` must be an integer in 1 ... `n_loops` = {least}, got {loop_window!r}.")
+        smallest = "`n_loops`" if least == most else "the smallest `n_loops` of a row"
+        raise ValueError(f"`loop_window` must be an integer in 1 ... {smallest} = {least}, got {loop_window!r}.")
     return most, loop_window
 
 

@@ -200,8 +200,7 @@ class FunctionClass(Task):
 
     @property
     def model_fields(self) -> dict[str, int]:
-        scalar = {"n_dims": self.n_dims, "n_positions": 2 * self.n_points}
-        return scalar | ({"n_outputs": self.n_outputs} if self.n_outputs > 1 else {})
+        return {"n_dims": self.n_dims, "n_positions": 2 * self.n_points, "n_outputs": self.n_outputs}
 
     @property
     def normaliser(self) -> float:

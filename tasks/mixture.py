@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field
+from difflib import get_close_matches
 from numbers import Real
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from .common import Prompts, Task, check_at_least_one
-from .registry import make_task, task_fields
+from .registry import TASKS, make_task, task_fields
 
 
 @dataclass(frozen=True)
@@ -159,17 +160,24 @@ class Mixture(Task):
 
 
 def _read_components(settings: Mapping[str, Any]) -> dict[str, tuple[Any, dict[str, Any]]]:
-    """Return for every component that a recipe gives, by name, its weight and its own settings."""
+    """The weight of every component in a recipe, and the component's own settings, by name."""
     entries = settings.get("components")
     if not isinstance(entries, Mapping) or not entries:
+        others = "".join(f" and `{name}`" for name in settings if name != "components")
         raise ValueError(
             "`components` of a mixture must map names of tasks to weights, such as {linear_regression: 2, "
-            f"decision_tree: {{weight: 1, depth: 2}}}}, got {entries!r}."
+            f"decision_tree: {{weight: 1, depth: 2}}}}, got {entries!r}{others}."
         )
     components = {}
-    # sorted by name: the order decides which prompts are drawn, and may change when a recipe is written again
+    # by name: the order decides what is drawn, and a recipe that is written again may have another
     for name, entry in sorted(entries.items(), key=lambda item: str(item[0])):
         own = dict(entry) if isinstance(entry, Mapping) else {"weight": entry}
+        if name not in TASKS:
+            close = get_close_matches(str(name), TASKS, 1)
+            hint = f", did you mean `{close[0]}`?" if close else "."
+            raise ValueError(f"`components` of a mixture must be tasks, got `{name}`{hint}")
+        if issubclass(TASKS[name], Mixture):
+            raise ValueError(f"`components` must not be mixtures themselves, got {name}.")
         if "weight" not in own:
             raise ValueError(f"`components` of a mixture must give {name} a `weight`, got {entry!r}.")
         components[name] = own.pop("weight"), own

@@ -74,7 +74,7 @@ def task_for(name: str, settings: dict[str, Any], config: LoopedGPT2Config, n_po
         sizes["n_dims"] = config.n_dims
     task = build_task(name, settings | sizes)
     for field, needed in task.model_fields.items():
-        has = getattr(config, field)
+        has = getattr(config, field, needed)  # code beside the weights may be of an older version
         fits = has >= task.n_tokens(**task.sizes) if field == "n_positions" else has == needed
         if not fits:
             raise ValueError(f"`{field}` of the model must be {needed} for {name}, got {has}.")

@@ -180,6 +180,11 @@ def render_card(folder: Path, repo_id: str) -> str:
         return template.render(card_data=metadata, **card_values(record, repo_id))
     except (ReleaseError, RecordError):
         raise
+    except jinja2.TemplateNotFound as error:
+        raise ValueError(
+            f"the objective {record.task.objective} has no card: write model_cards/{error.name}, and an entry of "
+            "HUB_TASKS in scripts/release/card.py."
+        ) from None
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, jinja2.UndefinedError) as error:
         raise ValueError(
             f"no card can be made of the records in {folder} ({error!r}): train or evaluate again."

@@ -42,7 +42,7 @@ def stage_release(folder: Path, repo_id: str, output_dir: Path):
     """
     card = render_card(folder, repo_id)
     model = load_checked(folder)
-    wrap = PIPELINES.get(type(model))
+    wrap = PIPELINES.get(type(model)) if model.config.n_outputs == 1 else None  # the pipeline answers with numbers
     (wrap(model) if wrap else model).save_pretrained(output_dir)
     for name in release_files(folder):
         if not (output_dir / name).exists():  # configuration and weights are written by the model itself

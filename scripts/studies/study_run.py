@@ -16,7 +16,7 @@ from scripts.common.devices import fastest_attention
 from scripts.common.model_loading import load_model
 from scripts.common.records import read_recipe
 from scripts.training.prompt_arguments import Arguments, parse_arguments
-from scripts.training.run_folder import FREE_FIELDS, RunError
+from scripts.training.run_folder import FREE_FIELDS, RunError, RunFolder
 from tasks import Task
 from tasks.common import Prompts
 
@@ -87,6 +87,8 @@ class StudyRun:
 
 def train(run: StudyRun):
     """Train to the end, from the last checkpoint if there is one; raises `RunError` where the training fails."""
+    if RunFolder(run.folder).is_finished:
+        return
     result = subprocess.run([sys.executable, str(PROGRAM), *run.flags])
     if result.returncode:
         raise RunError(f"the training in {run.folder} ended with status {result.returncode}")

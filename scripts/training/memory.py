@@ -12,7 +12,7 @@ def check_sizes(arguments: FieldGroups):
     config, optimization = arguments.config, arguments.optimization
     n_blocks = config.n_prelude + config.n_layer + config.n_coda
     weights = config.n_embd * (12 * n_blocks * config.n_embd + config.n_positions + config.n_dims)
-    check_memory("a model of this `n_layer`, `n_embd`, `n_positions` and `n_dims`", 4 * weights)
+    check_memory("a model of this `n_prelude`, `n_layer`, `n_coda`, `n_embd`, `n_positions` and `n_dims`", 4 * weights)
     if uses_cpu():
         n_parts = optimization.gradient_accumulation_steps * int(os.environ.get("WORLD_SIZE", 1))
         # the state after every loop with a gradient

@@ -16,6 +16,9 @@ from ..baselines.prefixes import Predictor
 from ..common import FunctionClass, NamedPredictor, check_at_least_one, draw_normal
 
 
+MOST_QUESTIONS = 16
+
+
 @dataclass(frozen=True)
 class DecisionTree(FunctionClass):
     """
@@ -26,7 +29,7 @@ class DecisionTree(FunctionClass):
 
     Args:
         depth (`int`, defaults to 4):
-            Questions per x, from the root to a leaf, >= 1.
+            Questions per x, from the root to a leaf, in 1 ... 16.
     """
 
     name = "decision_tree"
@@ -37,6 +40,8 @@ class DecisionTree(FunctionClass):
     def __post_init__(self):
         super().__post_init__()
         check_at_least_one(depth=self.depth)
+        if self.depth > MOST_QUESTIONS:
+            raise ValueError(f"`depth` must be <= {MOST_QUESTIONS}, got {self.depth}: a tree has 2 ** `depth` leaves.")
 
     @property
     def normaliser(self) -> float:
@@ -57,9 +62,11 @@ class DecisionTree(FunctionClass):
         }
 
     @property
-    def limit(self) -> NamedPredictor:
-        from ..limits.tree_posterior import predict_tree_posterior
+    def limit(self) -> NamedPredictor | None:
+        from ..limits.tree_posterior import MAX_DEPTH, predict_tree_posterior
 
+        if self.depth > MAX_DEPTH:
+            return None
         return NamedPredictor("posterior over trees", partial(predict_tree_posterior, depth=self.depth))
 
     @property

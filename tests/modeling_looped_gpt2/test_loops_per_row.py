@@ -232,7 +232,9 @@ def test_what_is_looked_at_block_by_block_is_refused(make_lm, texts, name):
 
 def test_the_window_is_within_the_loops_of_every_row(make_lm, make_model, texts, prompts):
     model = make_lm()
-    with pytest.raises(ValueError, match=r"`loop_window` must be an integer in 1 ... `n_loops` = 2, got 3"):
+    with pytest.raises(
+        ValueError, match=r"`loop_window` must be an integer in 1 ... the smallest `n_loops` of a row = 2"
+    ):
         model(**texts, n_loops=COUNTS, loop_window=3)
     for call in (
         lambda: model(**texts, n_loops=COUNTS, output_loop_logits=True),

@@ -68,7 +68,6 @@ UNFIT = {
     "no operations": ("environment.json", no_flops),
     "operations in words": ("environment.json", lambda record: record.update(flops="many")),
     "operations beyond numbers": ("environment.json", lambda record: record.update(flops=10**400)),
-    "an error of zero": ("metrics.json", lambda m: m["error_by_loop"]["last_point"].__setitem__(1, 0.0)),
     "no seed": ("metrics.json", lambda m: m["settings"].pop("seed")),
     "threads in words": ("environment.json", lambda record: record.update(threads="two")),
     "no task": ("recipe.yaml", lambda recipe: recipe.pop("task")),

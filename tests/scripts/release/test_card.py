@@ -86,8 +86,11 @@ def test_every_number_of_the_card_follows_its_record(evaluated, monkeypatch):
     unmoved = {(line, place) for line, found in enumerate(first) for place in range(len(found))}
     for other in one_at_a_time(record):
         monkeypatch.setattr("scripts.release.card.read_record", lambda folder, other=other: record_of(other))
-        lines = zip(first, numbers(render_card(evaluated, REPO)), strict=True)
-        for line, (before, after) in enumerate(lines):
+        found = numbers(render_card(evaluated, REPO))
+        if len(found) != len(first):  # vectors are called another way
+            assert other["config"]["n_outputs"] > 1
+            continue
+        for line, (before, after) in enumerate(zip(first, found, strict=True)):
             if len(before) == len(after):
                 unmoved -= {(line, place) for place in range(len(after)) if before[place] != after[place]}
     # what is no result: Apache 2.0, GPT-2, the 90% intervals, predicting 0 has error 1, revision v1, the loops shown

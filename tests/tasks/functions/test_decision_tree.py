@@ -8,6 +8,13 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+def test_trees_that_are_too_deep_are_refused_or_have_no_known_limit():
+    with pytest.raises(ValueError, match="`depth` must be <= 16, got 17"):
+        DecisionTree(depth=17)
+    assert DecisionTree(depth=6).limit is None
+    assert DecisionTree(depth=5).limit.name == "posterior over trees"
+
+
 def test_values_equal_a_walk_down_the_tree():
     task, state = DecisionTree(n_dims=6, depth=3), generator()
     coordinates = torch.randint(0, 6, (5, 15), generator=state)
