@@ -21,7 +21,8 @@ import yaml
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
 from scripts.common.model_loading import weights_digest
-from tasks import TASKS
+from scripts.training.prompt_arguments import Arguments
+from tasks import TASKS, make_task, task_fields
 
 
 ROOT = Path(__file__).parents[1]
@@ -88,6 +89,8 @@ def test_every_snippet_runs(page, demo, hub, monkeypatch, capsys):
         if language == "bash":
             for line in code.splitlines():
                 run_command(line, monkeypatch)
+        elif language == "yaml":
+            Arguments.from_dict({"output_dir": "runs/new", "max_steps": 9} | yaml.safe_load(code))
         else:
             assert language == "python"
             exec(compile(code, page.name, "exec"), names)
@@ -136,6 +139,15 @@ def test_every_link_and_file_exists(page):
         assert target.startswith("https://") or (page.parent / target).exists(), target
     for target in re.findall(r"`((?:scripts|docs|tasks|modeling_looped_gpt2)/[\w/.]*)`", text):
         assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_its_settings_and_its_sizes_are_on_their_page(name):
+    row = re.search(rf"^\| `{name}` .*$", (ROOT / "docs" / "tasks.md").read_text(), flags=re.MULTILINE)[0]
+    settings = task_fields(name, {}) if name != "mixture" else {"components": None}
+    sizes = make_task(name).sizes if name != "mixture" else ()
+    for item in (*settings, *sizes):
+        assert f"`{item}`" in row, item
 
 
 def test_the_example_of_a_class_is_short():

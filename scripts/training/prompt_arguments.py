@@ -112,7 +112,7 @@ class TaskArguments:
             raise ValueError(f"`curriculum_hold` is of {', '.join(OWN_FIELDS.values())} alone: leave it out.")
         for size in self.schedules:
             if size not in (names := [*sizes, "n_loops"]):
-                raise ValueError(f"`schedules` are of {', '.join(names)}, {unknown('got', size, names)}.")
+                raise ValueError(f"`schedules` must be of {', '.join(names)}, {unknown('got', size, names)}.")
 
     def size_schedules(self, task: Task) -> dict[str, Schedule]:
         """The sizes of `task` at every step."""

@@ -14,7 +14,7 @@ from scripts.training.memory import check_memory
 from scripts.training.objectives import Objective
 from scripts.training.objectives.hints import HintReader, Hints
 from scripts.training.prompt_arguments import Arguments
-from scripts.training.run_folder import RunFolder
+from scripts.training.run_folder import RunError, RunFolder
 from tasks import Task
 from tasks.streams import make_generator
 
@@ -38,6 +38,11 @@ class PromptExperiment(Experiment):
         n_numbers = (task.n_tokens(**task.sizes) + 1) // 2 * task.model_fields.get("n_dims", 1)
         sizes = "".join(f" and `{name}`" for name in task.sizes)
         check_memory(f"drawing this `batch_size` or `n_eval_prompts` of this{sizes[4:]}", 4 * n_prompts * n_numbers)
+        try:
+            task.sample(n_prompts, make_generator("trial", 0))
+        except (RuntimeError, MemoryError) as error:  # of torch, for a setting of the task that is too large
+            cause = " ".join(str(error).split())[:200]
+            raise RunError(f"{n_prompts} prompts of {task.name} with these settings cannot be drawn: {cause}") from None
         if initial_model is not None and not folder.has_steps:
             initial_weights(initial_model, arguments.config, arguments.objective.model_class)
         return lambda: None

@@ -68,6 +68,14 @@ def test_settings_of_the_task_can_be_given(run, model_folder, tmp_path, capsys):
     assert not strange.exists()
 
 
+def test_a_model_of_vectors_is_not_measured_on_numbers(run, tmp_path):
+    config = LoopedGPT2Config(n_embd=16, n_head=2, n_dims=3, n_positions=12, n_loops=4, n_outputs=2)
+    LoopedGPT2ForInContextRegression(config).save_pretrained(tmp_path / "vectors")
+    with pytest.raises(SystemExit, match="`n_outputs` of the model must be 1 for noisy_linear_regression, got 2"):
+        evaluate_small(run, tmp_path / "vectors", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_metrics_hold_what_the_model_and_the_baselines_do(run, model_folder, tmp_path, capsys):
     metrics = evaluate_small(run, model_folder, tmp_path / "new")
     assert metrics["settings"].items() >= {"n_points": 6, "n_loops": 4, "max_loops": 20, "normaliser": 3.0}.items()

@@ -17,7 +17,7 @@ class Regression(Objective):
     """
     The squared error after every loop of the window, logged as `loss`, and `error_at_last_point` after the last loop.
 
-    Answers are predictions `(B, P)`, float32, or `(B, P, K)` of K values a point.
+    Answers are predictions `(B, P)`, float32, or `(B, P, K)` of K values per point.
 
     Args:
         loss_balance (`float`, defaults to 0.0):

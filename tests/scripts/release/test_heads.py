@@ -101,6 +101,23 @@ def test_a_model_of_another_head_than_its_task_needs_is_refused(objective, evalu
         load_checked(folder)
 
 
+def test_a_model_of_vectors_has_a_card_without_the_pipeline_of_numbers(evaluated_as, tmp_path):
+    folder = evaluated_as("regression", n_dims=3, n_outputs=2)
+    stage_release(folder, REPO, staged := tmp_path / "staged")
+    card = (staged / "README.md").read_text()
+    assert "`ys` `(batch, n_points, 2)` or one point shorter" in card
+    assert "pipeline(" not in card
+    assert "custom_pipelines" not in json.loads((staged / "config.json").read_text())
+
+
+def test_an_objective_without_a_card_says_what_to_write(evaluated_as, monkeypatch):
+    folder = evaluated_as("regression", n_dims=3)
+    monkeypatch.setitem(OBJECTIVES, "median", OBJECTIVES["regression"])
+    monkeypatch.setattr(TASKS["toy_problems"], "objective", "median")
+    with pytest.raises(ValueError, match=r"the objective median has no card: write model_cards/objectives/median.md"):
+        render_card(folder, REPO)
+
+
 def test_a_class_that_is_not_of_this_project_is_called_by_its_name(evaluated, change):
     change("metrics.json", lambda metrics: metrics["settings"].update(task="cubic_functions"))
     change("recipe.yaml", lambda recipe: recipe.update(task="cubic_functions"))

@@ -167,7 +167,7 @@ REFUSED = {
     "size": (
         "repeating",
         {"schedules": "{n_points: {start: 1}}"},
-        "`schedules` are of length, n_loops, got",
+        "`schedules` must be of length, n_loops, got",
     ),
     "positions": ("repeating", {"n_positions": 6}, "`n_positions` must be >= 7, the tokens of a prompt of repeating"),
 }
@@ -179,6 +179,14 @@ def test_what_a_task_has_not_is_refused_by_name(name, train_here, tmp_path, caps
     assert train_here(tmp_path / "run", *flags(task, **changes), recipe=None) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert message in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_prompts_that_cannot_be_drawn_are_refused_before_anything_is_written(train_here, tmp_path, capsys):
+    settings = {"n_dims": 3, "task_settings": "{hidden_size: 1000000000000}"}
+    assert train_here(tmp_path / "run", *flags("relu_2nn_regression", **settings), recipe=None) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "prompts of relu_2nn_regression with these settings cannot be drawn" in error
     assert not (tmp_path / "run").exists()
 
 
