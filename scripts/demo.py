@@ -43,7 +43,8 @@ def serve(name: str, task_name: str | None, port: int | None):
 
     model, recipe = load_model(name), recipe_of(name)
     trained = recipe.get("task")
-    if not (task_name or trained):
+    task_name = task_name or trained
+    if not task_name:
         raise ValueError(f"{name} holds no recipe.yaml, which names the function class: give `--task`.")
     if not max_points(model):
         raise ValueError(f"{name} must have `n_positions` >= 3, a point and a query, got {model.config.n_positions}.")

@@ -63,10 +63,9 @@ def function_class_for(model: LoopedGPT2ForInContextRegression, name: str, setti
     Raises:
         `ValueError`: there is no such task, it is not a class of functions, or a setting is not its own.
     """
-    settings = (recipe.get("task_settings") or {}) if recipe.get("task") == name else {}
     if not issubclass(TASKS.get(name, FunctionClass), FunctionClass):
         raise ValueError(f"`task` must be a class of functions, whose curves the page draws, got {name}.")
-    return make_task(name, **(settings | {"n_dims": model.config.n_dims}))
+    return build_task(name, settings | {"n_dims": model.config.n_dims})
 
 
 def max_points(model: LoopedGPT2ForInContextRegression) -> int:

@@ -120,7 +120,7 @@ def component_figure(metrics: Metrics) -> Figure:
 
 
 def shift_figure(metrics: Metrics) -> Figure:
-    """One small picture a shift, all on one scale: the model, the limit, baselines, and the published model."""
+    """One small picture per shift, all on one scale: the model, the limit, baselines, and the published model."""
     shifts, n_columns = metrics.shifts, 4
     n_rows = -(-len(shifts) // n_columns)
     figure, grid = plt.subplots(

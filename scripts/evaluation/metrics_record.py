@@ -186,7 +186,7 @@ class Metrics:
             for name, curve in curves.items():
                 curve.check(f"{where}.{name}", n_points)
         for shift, curve in self.published_shifts.items():
-            curve.check(f"published_shifts.{shift}", n_points, may_hide=True)
+            curve.check(f"published_shifts.{shift}")
         names = next(iter(self.shifts.values()), {"model"})
         for shift, curves in self.shifts.items():
             rule = "have the model and the predictors of the first shift"
@@ -202,11 +202,8 @@ class Metrics:
                 curve.check(name, n_points)
         if self.mean_excess:
             self.mean_excess.check("mean_excess")
-        for name in {"last_point": None, "mean": None} | self.error_by_loop:
-            errors, rule = (
-                self.error_by_loop.get(name),
-                f"be a list of finite numbers, one after each of {n_loops} loops",
-            )
+        for name in dict.fromkeys(("last_point", "mean", *self.error_by_loop)):
+            errors, rule = self.error_by_loop.get(name), f"be a list of at least {n_loops} finite numbers"
             _check(_are_numbers(errors) and len(errors) >= n_loops, f"error_by_loop.{name}", rule, errors)
 
     @classmethod

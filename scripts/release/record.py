@@ -21,7 +21,7 @@ from scripts.evaluation.metrics_record import Metrics
 from scripts.release.files import release_files
 from scripts.release.stages import prompt_settings
 from scripts.training.objectives import OBJECTIVES, Objective
-from tasks import TASKS, FunctionClass, Task, make_task
+from tasks import TASKS, FunctionClass, Task
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Record:
     def task(self) -> Task:
         """The task; one that this project does not know is taken for a class of functions."""
         name = self.metrics.settings.task
-        return make_task(name, **(self.recipe.get("task_settings") or {})) if name in TASKS else FunctionClass()
+        return build_task(name, settings_of(self.recipe, name)) if name in TASKS else FunctionClass()
 
     @property
     def description(self) -> str:

@@ -39,6 +39,13 @@ def test_older_metrics_lack_what_came_later(evaluated):
     assert (metrics.settings.score, metrics.settings.place) == ("normalised squared error", "in-context examples")
 
 
+def test_a_published_curve_under_a_shift_may_be_longer_and_hidden_in_part(metrics):
+    curve = Curve([None, 1.0, *[0.5] * 39])
+    assert replace(metrics, published_shifts={"skewed": curve}).published_shifts["skewed"] == curve
+    with pytest.raises(RecordError, match=r"`published_shifts\.skewed\.error` must have 1"):
+        replace(metrics, published_shifts={"skewed": Curve([])})
+
+
 def test_what_newer_versions_add_is_left_alone(metrics, tmp_path):
     metrics.write(tmp_path / "metrics.json")
     content = json.loads((tmp_path / "metrics.json").read_text())

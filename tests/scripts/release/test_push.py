@@ -20,7 +20,8 @@ CODE = {
     "solvers_looped_gpt2.py",
     "in_context_checks_looped_gpt2.py",
     "in_context_looped_gpt2.py",
-    "modeling_looped_gpt2_in_context.py",
+    "masks_looped_gpt2.py",
+    "modeling_looped_gpt2_regression.py",
     "pipeline_looped_gpt2.py",
 }
 

@@ -109,7 +109,7 @@ BAD_MAPPINGS = {
     ),
     "unknown size": (
         {"schedules": {"n_point": {"start": 3}}},
-        "`schedules` are of n_points, n_dims_active, n_loops, got `n_point`, did you mean `n_points`?",
+        "`schedules` must be of n_points, n_dims_active, n_loops, got `n_point`, did you mean `n_points`?",
     ),
     "unknown part": (
         {"schedules": {"n_points": {"start": 3, "intervall": 3}}},
