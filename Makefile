@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := runs/quickstart
 XDIST := -n auto --dist worksteal
 # what meets transformers and its neighbours
-VERSIONED := tests/modeling_looped_gpt2 tests/scripts/test_train_lm.py tests/scripts/test_model_loading.py
+VERSIONED := tests/modeling_looped_gpt2 tests/scripts/test_train_lm.py tests/scripts/common/test_model_loading.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-newest test-oldest lint force

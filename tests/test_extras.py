@@ -134,6 +134,12 @@ def test_every_version_of_python_that_is_claimed_is_named_alike():
     assert f'target-version = "py{oldest.replace(".", "")}"' in (ROOT / "pyproject.toml").read_text()
 
 
+def test_what_meets_other_versions_is_there():
+    named = re.search(r"^VERSIONED := (.*)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)[1].split()
+    assert named
+    assert all((ROOT / path).exists() for path in named)
+
+
 def test_one_version_is_named_everywhere():
     version = modeling_looped_gpt2.__version__
     assert setup()["metadata"]["version"] == "attr: modeling_looped_gpt2.__version__"

@@ -42,7 +42,8 @@ class PromptExperiment(Experiment):
             task.sample(n_prompts, make_generator("trial", 0))
         except (RuntimeError, MemoryError) as error:  # of torch, for a setting of the task that is too large
             cause = " ".join(str(error).split())[:200]
-            raise RunError(f"{n_prompts} prompts of {task.name} with these settings cannot be drawn: {cause}") from None
+            what = f"{n_prompts} prompts of {task.name} with these settings"
+            raise RunError(f"{what} cannot be drawn: {cause}") from None
         if initial_model is not None and not folder.has_steps:
             initial_weights(initial_model, arguments.config, arguments.objective.model_class)
         return lambda: None

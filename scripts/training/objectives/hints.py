@@ -43,7 +43,7 @@ class HintReader(nn.Module):
     Reads the hint at every point from the states: one linear map for the tokens of x, another for those of y.
 
     The token of x is to tell what the examples before it say, the token of y what they and its own example say. A
-    prediction is one number per point and says little about how to get it; a hint says it in as many numbers as it has.
+    prediction is one number per point and says little about how to get it; a hint says more, in more numbers.
 
     Source: Abu-Mostafa, "Learning from hints in neural networks" (Journal of Complexity, 1990).
 
