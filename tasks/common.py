@@ -159,6 +159,15 @@ class Task:
         """
         raise NotImplementedError(f"{type(self).__name__} must define `score`.")
 
+    def checked_sizes(self, n_prompts: int, with_hints: bool, **given: int | None) -> dict[str, int]:
+        """Return [`~Task.sizes`] with those that are given; raises `ValueError` where [`~Task.sample`] does."""
+        check_at_least_one(n_prompts=n_prompts)
+        sizes = self.sizes | {name: size for name, size in given.items() if size is not None}
+        self.check_sizes(**sizes)
+        if with_hints:
+            self.check_hints()
+        return sizes
+
     def check_hints(self):
         """Raise `ValueError` unless the task has hints."""
         if not self.n_hints:
@@ -275,12 +284,8 @@ class FunctionClass(Task):
             float32: `xs` of shape `(B, P, D)`, `ys` and `labels`, the noiseless values, of shape `(B, P)`, or
             `(B, P, K)` where values are vectors. With hints also `hints` of shape `(B, P, n_hints)`.
         """
-        n_points = self.n_points if n_points is None else n_points
-        n_dims_active = self.n_dims if n_dims_active is None else n_dims_active
-        check_at_least_one(n_prompts=n_prompts)
-        self.check_sizes(n_points=n_points, n_dims_active=n_dims_active)
-        if with_hints:
-            self.check_hints()
+        sizes = self.checked_sizes(n_prompts, with_hints, n_points=n_points, n_dims_active=n_dims_active)
+        n_points, n_dims_active = sizes["n_points"], sizes["n_dims_active"]
         function = self.draw_functions(n_prompts, n_dims_active, generator)
         xs = self.draw_xs(n_prompts, n_points, n_dims_active, generator)
         labels = function(xs)

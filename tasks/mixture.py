@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .common import Prompts, Task, check_at_least_one
+from .common import Prompts, Task
 from .registry import TASKS, make_task, task_fields
 
 
@@ -134,10 +134,7 @@ class Mixture(Task):
             task.check_sizes(**sizes)
 
     def sample(self, n_prompts: int, generator: torch.Generator, with_hints: bool = False, **sizes: int) -> Prompts:
-        check_at_least_one(n_prompts=n_prompts)
-        self.check_sizes(**sizes)
-        if with_hints:
-            self.check_hints()
+        sizes = self.checked_sizes(n_prompts, with_hints, **sizes)
         weights = torch.tensor(self._relative_weights, dtype=torch.float64, device=generator.device)
         component_of = torch.multinomial(weights, n_prompts, replacement=True, generator=generator)
         counts = component_of.bincount(minlength=len(weights)).tolist()

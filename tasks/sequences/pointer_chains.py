@@ -63,11 +63,7 @@ class PointerChains(Task):
         Returns:
             int64 of shape `(B, 3 N)`: `input_ids`, and `labels`, the answers at the last N places and -100 elsewhere.
         """
-        max_hops = self.max_hops if max_hops is None else max_hops
-        check_at_least_one(n_prompts=n_prompts)
-        self.check_sizes(max_hops=max_hops)
-        if with_hints:
-            self.check_hints()
+        max_hops = self.checked_sizes(n_prompts, with_hints, max_hops=max_hops)["max_hops"]
 
         def permutations() -> torch.Tensor:
             return torch.rand(n_prompts, self.n_nodes, generator=generator, device=generator.device).argsort(dim=1)

@@ -81,14 +81,10 @@ class TableTask(Task):
         Returns:
             `xs` of shape `(B, P, D)`, float32, and `ys` and `labels`, the same classes, of shape `(B, P)`, int64.
         """
-        n_points = self.n_points if n_points is None else n_points
-        n_columns = self.n_dims if n_columns is None else n_columns
-        check_at_least_one(n_prompts=n_prompts)
-        self.check_sizes(n_points=n_points, n_columns=n_columns)
-        if with_hints:
-            self.check_hints()
-        labels = torch.randint(self.n_labels, (n_prompts, n_points), generator=generator, device=generator.device)
-        return {"xs": self.sample_rows(labels, n_columns, generator), "ys": labels, "labels": labels}
+        sizes = self.checked_sizes(n_prompts, with_hints, n_points=n_points, n_columns=n_columns)
+        shape = (n_prompts, sizes["n_points"])
+        labels = torch.randint(self.n_labels, shape, generator=generator, device=generator.device)
+        return {"xs": self.sample_rows(labels, sizes["n_columns"], generator), "ys": labels, "labels": labels}
 
     def score(self, answers: np.ndarray, prompts: Prompts) -> np.ndarray:
         """1 where the class is wrong and 0 where it is right, `(B, P)`."""
