@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -23,3 +24,11 @@ def batch():
     mask = torch.ones_like(ids)
     ids[1, :3], mask[1, :3] = 0, 0
     return {"input_ids": ids, "attention_mask": mask}
+
+
+@pytest.fixture
+def data():
+    """Six examples X, y of a linear function of three features, and four queries."""
+    generator = np.random.default_rng(0)
+    X = 5 + 3 * generator.normal(size=(6, 3))
+    return X, 100 + X @ [1.0, -2.0, 0.5], 5 + 3 * generator.normal(size=(4, 3))
