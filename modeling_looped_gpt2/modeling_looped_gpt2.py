@@ -11,10 +11,9 @@ Source: Yang, Lee, Nowak, Papailiopoulos, "Looped Transformers are Better at Lea
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -38,11 +37,11 @@ from .arguments_looped_gpt2 import (
     last_tokens,
     next_positions,
 )
-from .cache_looped_gpt2 import CacheByEitherName, Slot, check_cache, fill, one_cache, slots_of
+from .cache_looped_gpt2 import CacheByEitherName, check_cache, fill, one_cache, slots_of
 from .configuration_looped_gpt2 import LoopedGPT2Config
 from .injections_looped_gpt2 import INJECTIONS
+from .loop_body_looped_gpt2 import Call, compiled_body, run_body, run_steps
 from .masks_looped_gpt2 import make_mask
-from .plan_looped_gpt2 import Plan, Step
 from .solvers_looped_gpt2 import PerRow, Settled, StopRule, run_until, truncated, unroll
 
 
@@ -98,28 +97,10 @@ class LoopedGPT2PreTrainedModel(GPT2PreTrainedModel):
         check_names(names, self.forward, type(self).__name__)
 
 
-class Call(NamedTuple):
-    """What all loops of one call of the backbone share; tensors have B rows, or one row for all."""
-
-    plan: Plan
-    cache: Cache | None  # to be filled
-    prompt: torch.Tensor  # (B, T, E)
-    position_embeds: torch.Tensor | None
-    causal_mask: torch.Tensor | None
-    position_ids: torch.LongTensor
-    latest: dict  # keys and values of rows that have ended, see `RunningRows`
-    kwargs: dict
-
-    def select_rows(self, rows: torch.LongTensor | None) -> "Call":
-        """Return the call for these rows of the batch, all for `None`; `rows` are in ascending order."""
-        batch_size = len(self.prompt)
-        if rows is None or len(rows) == batch_size:
-            return self
-        tensors = {name: getattr(self, name) for name in ("prompt", "position_embeds", "causal_mask", "position_ids")}
-        own = {
-            name: tensor for name, tensor in tensors.items() if tensor is not None and tensor.shape[0] == batch_size
-        }
-        return self._replace(**{name: tensor[rows] for name, tensor in own.items()})
+def to_autocast_dtype(embeds: torch.Tensor) -> torch.Tensor:
+    """Return `embeds` as autocast computes, so that no later operation mixes dtypes; as they are without autocast."""
+    device = embeds.device.type
+    return embeds.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else embeds
 
 
 class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
@@ -146,6 +127,7 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.injection = INJECTIONS[config.input_injection](config)
         self.gradient_checkpointing = False
+        self._compile_mode: str | None = None
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Embedding | None:
@@ -153,6 +135,21 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
 
     def set_input_embeddings(self, new_embeddings: nn.Embedding):
         self.wte = new_embeddings
+
+    def compile_loops(self, mode: str = "default"):
+        """
+        Compile what a loop does, and the blocks before and after the loops, in place.
+
+        One compilation serves any number of loops, prompts and tokens, and every model of the same configuration.
+        Calls with a cache, and those that return the states or the attention of blocks, stay as they are.
+
+        Args:
+            mode (`str`, defaults to `"default"`):
+                That of `torch.compile`.
+        """
+        self._compile_mode = mode
+        for block in (*self.prelude, *self.coda):
+            block.compile(mode=mode, dynamic=True)
 
     @merge_with_config_defaults
     @capture_outputs
@@ -218,7 +215,7 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         """
         self._check_names(kwargs)
         cache = one_cache(cache, past_key_values)
-        inputs_embeds = self._embed(input_ids, inputs_embeds)
+        inputs_embeds = to_autocast_dtype(self._embed(input_ids, inputs_embeds))
         batch_size, n_tokens = inputs_embeds.shape[:2]
         n_loops = self.config.n_loops if n_loops is None else n_loops
         max_loops, loop_window = check_loops(
@@ -226,8 +223,7 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         )
         rows_apart = self._check_window(loop_window, max_loops, isinstance(n_loops, torch.Tensor), cache)
         check_looks_at_loops(n_loops, exit_tolerance, loop_window < max_loops, output_loop_hidden_states, kwargs)
-        for name in BLOCK_OUTPUTS:  # captured by the decorator, not by the blocks
-            kwargs.pop(name, None)
+        captured = [kwargs.pop(name, None) for name in BLOCK_OUTPUTS]  # by the decorator, not by the blocks
         if output_loop_hidden_states and self.coda and cache is not None:
             raise ValueError("`output_loop_hidden_states` runs the coda after every loop: leave out `cache`.")
         if use_cache and cache is None and not rows_apart:
@@ -245,13 +241,15 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         rules = []  # each ends the loops of some rows before those of others
         if exit_tolerance is not None or isinstance(n_loops, torch.Tensor):
             n_loops = torch.as_tensor(n_loops, device=inputs_embeds.device).expand(batch_size)
-            rules.append(PerRow(n_loops))
-        if exit_tolerance is not None:
-            rules.append(Settled(float(exit_tolerance), last_tokens(inputs_embeds, attention_mask, n_seen)))
+            rules = [PerRow(n_loops)]
+            if exit_tolerance is not None:
+                rules.append(Settled(float(exit_tolerance), last_tokens(inputs_embeds, attention_mask, n_seen)))
         # a checkpointed block runs twice and would add its keys twice
         filled_cache = None if self.gradient_checkpointing and self.training else cache
-        position_embeds = self.wpe(position_ids)
-        call = Call(plan, filled_cache, inputs_embeds, position_embeds, causal_mask, position_ids, {}, kwargs)
+        compiles = self._compile_mode is not None and cache is None and not any(captured)
+        body = compiled_body(self._compile_mode) if compiles else run_body
+        position_embeds = self.wpe(position_ids).to(inputs_embeds.dtype)
+        call = Call(plan, body, filled_cache, inputs_embeds, position_embeds, causal_mask, position_ids, {}, kwargs)
         states, n_loops_used = self._run_plan(call, n_loops, loop_window, output_loop_hidden_states, rules)
         return LoopedGPT2ModelOutput(
             states[-1],
@@ -290,7 +288,7 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         """Run all steps; returns the final states of the window's loops, or the last's alone, and each row's loops."""
         if self.prelude:
             prompt = self.drop(call.prompt + call.position_embeds)
-            prompt = self._run(call.plan.prelude, prompt, call, slots_of(call.cache, call.plan.prelude))
+            prompt = run_steps(self, call.plan.prelude, prompt, call, slots_of(call.cache, call.plan.prelude))
             call = call._replace(prompt=prompt, position_embeds=None)
         loop, finish = partial(self._loop, call), partial(self._finish, call)
         state, max_loops = self.injection.initial_state(call.prompt), len(call.plan.loops)
@@ -310,28 +308,14 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         """Run one loop of some rows, all for `None`; returns the output of its blocks, and that layer-normalised."""
         steps = call.plan.loops[number]
         slots = slots_of(call.cache, steps, rows, call.latest)
-        call = call.select_rows(rows)
-        hidden_states = self.injection(state, call.prompt)
-        if call.position_embeds is not None:
-            hidden_states = self.drop(hidden_states + call.position_embeds)
-        output = self._run(steps, hidden_states, call, slots)
-        return output, self.ln_f(output)
+        return call.body(self, state, steps, slots, call.select_rows(rows))
 
     def _finish(self, call: Call, output: torch.Tensor, state: torch.Tensor, is_last: bool) -> torch.Tensor:
         """Return the coda's output for a loop's output, layer-normalised; without a coda the loop's own state."""
         if not self.coda:
             return state
         slots = slots_of(call.cache if is_last else None, call.plan.coda)
-        return self.ln_f(self._run(call.plan.coda, output, call, slots))
-
-    def _run(
-        self, steps: Sequence[Step], hidden_states: torch.Tensor, call: Call, slots: Sequence[Slot | None]
-    ) -> torch.Tensor:
-        """Run steps one after another."""
-        for step, slot in zip(steps, slots, strict=True):
-            block = getattr(self, step.part)[step.block]
-            hidden_states = block(hidden_states, slot, call.causal_mask, position_ids=call.position_ids, **call.kwargs)
-        return hidden_states
+        return self.ln_f(run_steps(self, call.plan.coda, output, call, slots))
 
 
 __all__ = ["LoopedGPT2Model", "LoopedGPT2PreTrainedModel"]

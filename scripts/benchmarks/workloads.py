@@ -82,8 +82,7 @@ class Workload:
         steps = {"LoopedGPT2": self._training_step(self.model, *loops)}
         if compile_mode:
             compiled = LoopedGPT2ForInContextRegression(self.model.config).to(self.device)
-            for block in compiled.transformer.h:
-                block.compile(mode=compile_mode)
+            compiled.transformer.compile_loops(compile_mode)
             steps["compiled"] = self._training_step(compiled, *loops, is_compiled=True)
         optimizer = torch.optim.Adam(self.naive.parameters(), lr=1e-4)
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from scripts.training.experiment import Experiment
 from scripts.training.interruption import SIGNALS, stop_at_once
-from scripts.training.optimizers import blocks_of, build_optimizers, set_learning_rates
+from scripts.training.optimizers import build_optimizers, set_learning_rates
 from scripts.training.run_folder import RunError
 
 
@@ -75,8 +75,7 @@ class Trainer:
             self.average = AveragedModel(model, accelerator.device, multi_avg_fn=average)
         optimizers = build_optimizers(model, optimization, self.objective.module)
         if optimization.compile != "no":
-            for block in blocks_of(model):  # the blocks alone, so that a new loop count compiles nothing
-                block.compile(mode=optimization.compile)
+            model.transformer.compile_loops(optimization.compile)
         self.model, *self.optimizers = accelerator.prepare(model, *optimizers)
         if self.objective.module is not None:
             self.objective.module = accelerator.prepare(self.objective.module)

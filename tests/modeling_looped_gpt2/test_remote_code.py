@@ -19,6 +19,7 @@ CODE_FILES = {
     "cache_looped_gpt2.py",
     "arguments_looped_gpt2.py",
     "injections_looped_gpt2.py",
+    "loop_body_looped_gpt2.py",
     "plan_looped_gpt2.py",
     "solvers_looped_gpt2.py",
     "modeling_looped_gpt2.py",

@@ -16,6 +16,7 @@ CODE = {
     "modeling_looped_gpt2.py",
     "arguments_looped_gpt2.py",
     "injections_looped_gpt2.py",
+    "loop_body_looped_gpt2.py",
     "plan_looped_gpt2.py",
     "solvers_looped_gpt2.py",
     "in_context_checks_looped_gpt2.py",

@@ -1,0 +1,118 @@
+"""What a loop does is compiled once, and gives what it gave before."""
+
+import copy
+import math
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from torch._dynamo.backends.debugging import aot_eager
+from transformers.models.gpt2.modeling_gpt2 import GPT2Block
+
+from modeling_looped_gpt2 import modeling_looped_gpt2
+
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of the compiler itself
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """The graphs that the compiler is given, one after another; they run as they are, without generated code."""
+    given = []
+
+    def backend(graph, inputs, **kwargs):
+        given.append(graph)
+        return aot_eager(graph, inputs, **kwargs)
+
+    compiled = torch.compile(modeling_looped_gpt2.run_body, dynamic=True, fullgraph=True, backend=backend)
+    monkeypatch.setattr(modeling_looped_gpt2, "compiled_body", lambda mode: compiled)
+    monkeypatch.setattr(GPT2Block, "compile", lambda block, **options: nn.Module.compile(block, backend=backend))
+    torch.compiler.reset()
+    return given
+
+
+def gradients(model, prompts):
+    model(**prompts, loop_window=2).loss.backward()
+    found = {name: parameter.grad for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    return found
+
+
+def distances(found, expected):
+    return {name: ((found[name] - grad).norm() / grad.norm()).item() for name, grad in expected.items()}
+
+
+def test_generated_code_gives_the_same_gradients(make_model, prompts):
+    model = make_model().train()
+    expected, keys = gradients(model, prompts), list(model.state_dict())
+    model.transformer.compile_loops()
+    assert max(distances(gradients(model, prompts), expected).values()) < 1e-5
+    assert list(model.state_dict()) == keys
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("settings", [{}, {"n_prelude": 1, "n_coda": 1, "input_injection": "multiply"}])
+def test_the_compiled_loop_gives_the_same_gradients(checkpointing, settings, make_model, prompts, graphs):
+    model = make_model(**settings).train()
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    expected = gradients(model, prompts)
+    model.transformer.compile_loops()
+    assert max(distances(gradients(model, prompts), expected).values()) < 1e-5
+    assert graphs
+
+
+def test_loops_are_compiled_once(make_model, prompts, graphs):
+    """For any number of loops, prompts and points, and for every model of the configuration."""
+    xs, ys = prompts["xs"], prompts["ys"]
+    n_graphs = []
+    for n_loops, n_points, batch_size in ((3, 5, 4), (5, 5, 4), (4, 4, 3)):
+        model = make_model()
+        model.transformer.compile_loops()
+        part = {"xs": xs[:batch_size, :n_points], "ys": ys[:batch_size, :n_points]}
+        model(**part, labels=part["ys"], n_loops=n_loops, loop_window=2).loss.backward()
+        n_graphs.append(len(graphs))
+    assert n_graphs[0] > 0
+    assert set(n_graphs) == {n_graphs[0]}
+
+
+def test_a_copy_of_a_compiled_model_runs_its_own_weights(make_model, prompts, graphs):
+    model = make_model()
+    model.transformer.compile_loops()
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        fresh = make_model()
+        twin.load_state_dict({name: tensor / 2 for name, tensor in model.state_dict().items()})
+        fresh.load_state_dict(twin.state_dict())
+        torch.testing.assert_close(twin(**prompts).loss, fresh(**prompts).loss)
+
+
+def test_a_compiled_model_still_shows_its_blocks(make_model, prompts, graphs):
+    model = make_model()
+    expected = model(**prompts, output_hidden_states=True).hidden_states
+    model.transformer.compile_loops()
+    for states, others in zip(model(**prompts, output_hidden_states=True).hidden_states, expected, strict=True):
+        torch.testing.assert_close(states, others)
+
+
+def test_a_compiled_model_runs_each_row_its_own_loops(make_model, prompts, graphs):
+    model = make_model()
+    n_loops = torch.tensor([1, 4, 2, 4])
+    expected = model(prompts["xs"], prompts["ys"], n_loops=n_loops).predictions
+    model.transformer.compile_loops()
+    torch.testing.assert_close(model(prompts["xs"], prompts["ys"], n_loops=n_loops).predictions, expected)
+
+
+def test_states_are_of_the_dtype_that_autocast_computes_in(make_model, prompts):
+    model = make_model(n_prelude=1).train()
+    seen = set()
+    for block in (*model.transformer.prelude, *model.transformer.h):
+        block.register_forward_hook(lambda block, args, output: seen.update({args[0].dtype, output.dtype}))
+    expected = gradients(model, prompts)
+    assert seen == {torch.float32}
+    seen.clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = gradients(model, prompts)
+    assert seen == {torch.bfloat16}
+    # 5 blocks round twelve results each, and as many gradients, by 2^-9 at most; the errors add up like a random walk
+    assert max(distances(found, expected).values()) < 2 * math.sqrt(2 * 5 * 12) * 2**-9
