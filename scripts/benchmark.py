@@ -34,6 +34,7 @@ from tasks import TASKS, FunctionClass, make_task
 
 FUNCTION_CLASSES = [name for name, task in TASKS.items() if issubclass(task, FunctionClass)]
 COUNTS = {"batch_size": 64, "n_dims": 20, "n_points": 41, "n_embd": 256, "n_loops": 30, "loop_window": 15}
+SEQUENCES = (64, 256)  # tokens of the language model's rows
 COUNTS |= {"n_queries": 1000, "repeats": 5}
 
 
@@ -77,6 +78,9 @@ def run(workload: Workload, arguments: argparse.Namespace) -> dict[str, Any]:
     peaks = {"float32": matmul_peak(device, torch.float32), "training": matmul_peak(device, workload.precision)}
     training = workload.training_steps(arguments.compile, arguments.against)
     rows: dict[str, Rows] = {"training step": benchmark_steps(training, device, repeats)}
+    for n_tokens in SEQUENCES:
+        steps = workload.language_steps(n_tokens, arguments.compile)
+        rows[f"training step, {n_tokens} tokens"] = benchmark_steps(steps, device, repeats)
     with torch.no_grad():
         rows["prediction"] = benchmark_steps(workload.predictions(), device, repeats)
         rows[f"{arguments.n_queries} queries"] = benchmark_steps(workload.queries(), device, repeats)

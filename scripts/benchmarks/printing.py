@@ -17,7 +17,7 @@ def print_steps(rows: dict[str, Rows], peaks: dict[str, float]):
     """Print the timing of every step, with its share of the peak rate in its precision."""
 
     def cells(what: str, who: str, row: dict) -> list[str]:
-        is_training = what == "training step" and who in ("LoopedGPT2", "compiled")
+        is_training = what.startswith("training step") and who in ("LoopedGPT2", "compiled")
         peak, naive = peaks["training" if is_training else "float32"], rows[what].get("naive")
         return [
             *(what, who, *(f"{row[name]:.4f}" for name in ("median", "min", "max")), f"{row['flop'] / 1e9:.1f}"),

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers import GPT2Config, GPT2Model
 
-from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
+from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression, LoopedGPT2LMHeadModel
 from modeling_looped_gpt2.cache_looped_gpt2 import freeze
 from scripts.benchmarks.generation import build_models, cases
 from scripts.benchmarks.timing import Step
@@ -20,7 +20,16 @@ from tasks.streams import Stream
 
 
 N_NEW_TOKENS = 64
+VOCAB_SIZE = 16  # digits, letters and signs of a sequence task
 N_HEAD = 8
+
+
+def naive_config(config: LoopedGPT2Config) -> GPT2Config:
+    """The configuration of the stock GPT-2 of these sizes, without dropout."""
+    no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    sizes = {name: getattr(config, name) for name in ("n_layer", "n_head", "n_embd", "n_positions")}
+    vocab_size = config.vocab_size or 1
+    return GPT2Config(vocab_size=vocab_size, eos_token_id=None, bos_token_id=None, **sizes, **no_dropout)
 
 
 class NaiveLoop(nn.Module):
@@ -28,25 +37,42 @@ class NaiveLoop(nn.Module):
 
     def __init__(self, config: LoopedGPT2Config):
         super().__init__()
-        no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-        sizes = {name: getattr(config, name) for name in ("n_layer", "n_head", "n_embd", "n_positions")}
         self.read_in = nn.Linear(config.n_dims, config.n_embd)
-        self.transformer = GPT2Model(
-            GPT2Config(vocab_size=1, eos_token_id=None, bos_token_id=None, **sizes, **no_dropout)
-        )
+        self.transformer = GPT2Model(naive_config(config))
         self.read_out = nn.Linear(config.n_embd, 1)
 
     def forward(self, xs: torch.Tensor, ys: torch.Tensor, n_loops: int, loop_window: int) -> torch.Tensor:
         """Predictions `(batch, loop_window, n_points)` after each of the last loops."""
         values = nn.functional.pad(ys.unsqueeze(-1), (0, xs.shape[-1] - 1))
         prompt = self.read_in(torch.stack((xs, values), dim=2).flatten(1, 2))
-        state, predictions = torch.zeros_like(prompt), []
-        for loop in range(n_loops):
-            with torch.set_grad_enabled(loop >= n_loops - loop_window and torch.is_grad_enabled()):
-                state = self.transformer(inputs_embeds=state + prompt).last_hidden_state
-            if loop >= n_loops - loop_window:
-                predictions.append(self.read_out(state)[:, ::2, 0])
-        return torch.stack(predictions, dim=1)
+        states = naive_loops(self.transformer, prompt, n_loops, loop_window)
+        return torch.stack([self.read_out(state)[:, ::2, 0] for state in states], dim=1)
+
+
+def naive_loops(transformer: GPT2Model, prompt: torch.Tensor, n_loops: int, loop_window: int) -> list[torch.Tensor]:
+    """States `(batch, tokens, n_embd)` after each of the last loops, those before them without gradient."""
+    state, states = torch.zeros_like(prompt), []
+    for loop in range(n_loops):
+        in_window = loop >= n_loops - loop_window
+        with torch.set_grad_enabled(in_window and torch.is_grad_enabled()):
+            state = transformer(inputs_embeds=state + prompt).last_hidden_state
+        states += [state] if in_window else []
+    return states
+
+
+class NaiveLanguageModel(nn.Module):
+    """The looped language model from stock parts only, with its token embedding as read-out."""
+
+    def __init__(self, config: LoopedGPT2Config):
+        super().__init__()
+        self.transformer = GPT2Model(naive_config(config))
+
+    def forward(self, input_ids: torch.Tensor, labels: torch.Tensor, n_loops: int, loop_window: int) -> torch.Tensor:
+        """The mean cross-entropy of each next token of `labels` (batch, tokens) after the last loop."""
+        embedding = self.transformer.wte
+        state = naive_loops(self.transformer, embedding(input_ids), n_loops, loop_window)[-1]
+        logits = nn.functional.linear(state[:, :-1], embedding.weight)
+        return nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
 
 
 class Workload:
@@ -82,6 +108,7 @@ class Workload:
         steps = {"LoopedGPT2": self._training_step(self.model, *loops)}
         if compile_mode:
             compiled = LoopedGPT2ForInContextRegression(self.model.config).to(self.device)
+            compiled.set_attn_implementation(fastest_attention(self.device))
             compiled.transformer.compile_loops(compile_mode)
             steps["compiled"] = self._training_step(compiled, *loops, is_compiled=True)
         optimizer = torch.optim.Adam(self.naive.parameters(), lr=1e-4)
@@ -97,18 +124,48 @@ class Workload:
         return steps
 
     def _training_step(self, model: nn.Module, n_loops: int, loop_window: int, is_compiled: bool = False) -> Step:
+        batch = {"xs": self.xs, "ys": self.ys, "labels": self.ys}
+        return self._step_of(model, batch, {"n_loops": n_loops, "loop_window": loop_window}, is_compiled)
+
+    def _step_of(self, model: nn.Module, batch: dict, loops: dict[str, int], is_compiled: bool = False) -> Step:
+        """A training step of the project, in the precision that it trains in."""
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
         def step():
             if is_compiled:
                 torch.compiler.cudagraph_mark_step_begin()
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
-                loss = model(self.xs, self.ys, labels=self.ys, n_loops=n_loops, loop_window=loop_window).loss
+                loss = model(**batch, **loops).loss
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
 
         return step
+
+    def language_steps(self, n_tokens: int, compile_mode: str | None = None) -> dict[str, Step]:
+        """Training steps of a small language model on as many sequences of `n_tokens` as make a batch of prompts."""
+        sizes = self.sizes
+        n_sequences = max(1, sizes.batch_size * 2 * sizes.n_points // n_tokens)
+        tokens = torch.randint(VOCAB_SIZE, (n_sequences, n_tokens), device=self.device)
+        batch = {"input_ids": tokens, "labels": tokens}
+        loops = {"n_loops": sizes.n_loops, "loop_window": min(sizes.loop_window, sizes.n_loops)}
+        shape = {"n_positions": n_tokens, "n_embd": sizes.n_embd, "n_head": N_HEAD, "vocab_size": VOCAB_SIZE}
+        config, steps = LoopedGPT2Config(**shape), {}
+        for name in ("LoopedGPT2", "compiled") if compile_mode else ("LoopedGPT2",):
+            model = LoopedGPT2LMHeadModel(config).to(self.device)
+            model.set_attn_implementation(fastest_attention(self.device))
+            if name == "compiled":
+                model.transformer.compile_loops(compile_mode)
+            steps[name] = self._step_of(model, batch, loops, name == "compiled")
+        naive = NaiveLanguageModel(config).to(self.device)
+        optimizer = torch.optim.Adam(naive.parameters(), lr=1e-4)
+
+        def naive_step():
+            naive(**batch, **loops).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        return steps | {"naive": naive_step}
 
     def predictions(self) -> dict[str, Step]:
         """Predictions at all points of the batch, in float32."""

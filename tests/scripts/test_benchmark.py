@@ -26,6 +26,7 @@ def run(monkeypatch, tmp_path):
     def run(*flags):
         monkeypatch.setattr(sys, "argv", ["benchmark.py", "--output_dir", str(tmp_path / "out"), *SMALL, *flags])
         monkeypatch.setattr(scaling, "SCALING", {"n_loops": (1, 3), "n_points": (2, 4), "batch_size": (1, 2)})
+        monkeypatch.setattr(benchmark, "SEQUENCES", (6,))
         monkeypatch.setattr(adaptive_loops, "LONG_LOOPS", 5)
         monkeypatch.setattr(adaptive_loops, "TOLERANCES", (0.1, 0.01))
         benchmark.main()
@@ -43,6 +44,7 @@ def test_every_row_is_measured_beside_the_naive_loop(run, make_model, tmp_path, 
     rows = result["seconds"]
     assert {what: set(timings) for what, timings in rows.items()} == {
         "training step": {"LoopedGPT2", "naive", "against"},
+        "training step, 6 tokens": {"LoopedGPT2", "naive"},
         "prediction": {"LoopedGPT2", "naive"},
         "5 queries": {"LoopedGPT2", "naive"},
         "one more example": {"LoopedGPT2", "naive"},
@@ -55,6 +57,8 @@ def test_every_row_is_measured_beside_the_naive_loop(run, make_model, tmp_path, 
     for what in ("training step", "prediction"):
         ours, naive = rows[what]["LoopedGPT2"]["flop"], rows[what]["naive"]["flop"]
         assert 0.5 * naive < ours < naive
+    ours, naive = (rows["training step, 6 tokens"][who]["flop"] for who in ("LoopedGPT2", "naive"))
+    assert 0.9 * naive < ours < 1.1 * naive
     assert rows["5 queries"]["LoopedGPT2"]["flop"] < rows["5 queries"]["naive"]["flop"] / 2
     adaptive = result["adaptive_loops"]
     assert adaptive["3 loops"]["mean_loops"] == 3
