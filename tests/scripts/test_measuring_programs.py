@@ -199,7 +199,6 @@ def test_damaged_metrics_are_refused_by_name(program, evaluated, tmp_path, refus
 
 def test_damaged_records_of_the_training_are_refused_by_name(evaluated, tmp_path, refused, monkeypatch):
     monkeypatch.setattr("scripts.release.headline.error_cells", lambda *_: [])
-    monkeypatch.setattr("scripts.release.headline.training_flops", lambda _: 1e17)  # which takes seconds
     folder = evaluated.rename(tmp_path / "linear_regression")
     flags = flags_of(headline, evaluated, tmp_path / "out")
     for name in ("environment.json", "log.jsonl"):

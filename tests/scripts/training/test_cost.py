@@ -8,21 +8,19 @@ from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from scripts.common.records import RecordError
 from scripts.training.cost import recorded_cost, training_flops
 from scripts.training.prompt_arguments import Arguments, parse_arguments
-from tasks.curriculum import draw_n_loops
 
 
 @pytest.mark.parametrize("flags", [[], ["--n_layer", "2", "--seed", "1"], ["--n_prelude", "1", "--n_coda", "2"]])
 def test_operations_are_those_that_torch_counts(recipe, flags):
     sizes = ["--n_embd", "128", "--n_head", "2", "--n_points_start", "5", "--max_steps", "1", "--decay_steps", "0"]
-    schedule = ["--n_loops", "4", "--n_loops_start", "4", "--warmup_steps", "0"]
+    schedule = ["--n_loops", "4", "--n_loops_start", "4", "--n_loops_min", "4", "--warmup_steps", "0"]
     schedule += ["--hint_weight", "0"]  # hints go to their readers, not to the model
     arguments = parse_arguments(["--recipe", str(recipe), "--output_dir", "x", *sizes, *schedule, *flags])
     model = LoopedGPT2ForInContextRegression(arguments.config)
     model.set_attn_implementation("eager")
     batch = next(iter(arguments.stream.iterable()))
-    n_loops = draw_n_loops(arguments.optimization.seed, 0, arguments.loops.n_loops_min, 4)
     with FlopCounterMode(display=False) as counter:
-        model(**batch, n_loops=n_loops, loop_window=2).loss.backward()
+        model(**batch, n_loops=4, loop_window=2).loss.backward()
     assert training_flops(arguments) == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
@@ -36,21 +34,55 @@ def test_operations_follow_the_schedules(recipe):
     assert flops(*constant, "--max_steps", "12") == 2 * flops(*constant, "--max_steps", "6", "--decay_steps", "0")
 
 
-@pytest.mark.parametrize("drawn", [[], ["--n_loops_min", "3"]])
-def test_operations_are_the_sum_of_all_steps(recipe, drawn):
-    flags = ["--max_steps", "40", "--curriculum_hold", "3", "--n_loops_interval", "7", "--n_loops_start", "3", *drawn]
-    arguments = parse_arguments(["--recipe", str(recipe), "--output_dir", "x", *flags])
-    expected = 0
-    for step in range(40):
-        n_loops, window = arguments.loops.at(step, 4, arguments.optimization.seed)
-        n_tokens = 2 * arguments.stream.sizes_at(step)["n_points"] - 1
-        expected += 8 * n_tokens * (24 * 16**2 + 4 * n_tokens * 16) * (n_loops + 2 * window)
-    assert training_flops(arguments) == expected
+def long_run(recipe, **fields):
+    fields = {"max_steps": 3000, "n_loops": 12, "n_loops_interval": 70, "curriculum_hold": 30, **fields}
+    return Arguments.from_dict(yaml.safe_load(recipe.read_text()) | fields | {"output_dir": "x"})
 
 
-def test_a_run_without_end_is_counted_before_it_begins(recipe):
-    fields = yaml.safe_load(recipe.read_text()) | {"n_loops_min": None, "max_steps": 10**9 - 1, "output_dir": "x"}
-    assert training_flops(Arguments.from_dict(fields)) > 10**15
+def sum_of_all_steps(arguments):
+    total, stream, final = 0, arguments.stream, arguments.config.n_loops
+    for step in range(arguments.optimization.max_steps):
+        n_loops, window = arguments.loops.at(step, final, arguments.optimization.seed)
+        n_tokens = 2 * stream.sizes_at(step)["n_points"] - 1
+        total += 8 * n_tokens * (24 * 16**2 + 4 * n_tokens * 16) * (n_loops + 2 * (window or n_loops))
+    return total
+
+
+@pytest.mark.parametrize("loop_window", [None, 5])
+def test_operations_are_the_sum_of_all_steps(recipe, loop_window):
+    arguments = long_run(recipe, n_loops_min=None, loop_window=loop_window)
+    assert training_flops(arguments) == sum_of_all_steps(arguments)
+
+
+@pytest.mark.parametrize("loop_window", [None, 5])
+@pytest.mark.parametrize("n_loops_start", [3, 12])
+def test_operations_of_drawn_loops_are_nearly_the_sum_of_all_steps(recipe, n_loops_start, loop_window):
+    arguments = long_run(recipe, n_loops_start=n_loops_start, loop_window=loop_window)
+    assert training_flops(arguments) == pytest.approx(sum_of_all_steps(arguments), rel=0.02)
+
+
+def test_a_drawn_step_counts_as_the_mean_of_what_it_may_draw(recipe):
+    def flops(n_loops, n_loops_min, max_steps):
+        return training_flops(
+            long_run(
+                recipe,
+                n_loops=n_loops,
+                n_loops_start=n_loops,
+                n_loops_min=n_loops_min,
+                max_steps=max_steps,
+                warmup_steps=0,
+                decay_steps=0,
+                loop_window=2,
+                n_points_start=5,
+            )
+        )
+
+    assert flops(5, 2, max_steps=4) == sum(flops(n_loops, n_loops, max_steps=1) for n_loops in (2, 3, 4, 5))
+
+
+@pytest.mark.parametrize("n_loops_min", [None, 2])
+def test_a_run_without_end_is_counted_before_it_begins(recipe, n_loops_min):
+    assert training_flops(long_run(recipe, n_loops_min=n_loops_min, max_steps=10**9 - 1)) > 10**15
 
 
 RECORD = {"flops": 100}
