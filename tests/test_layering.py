@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -118,6 +119,11 @@ def test_a_file_of_its_own_is_imported_by_none_that_needs_less(extra):
 def test_the_page_of_the_demo_is_imported_by_its_program_alone():
     page = ROOT / "scripts" / "demo_page" / "page.py"
     assert [relative(path) for path in FILES if page in modules(path)] == ["scripts/demo.py"]
+
+
+def test_programs_that_read_records_alone_start_without_torch():
+    code = "import sys; from scripts import plot, report, stages; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=300)
 
 
 @pytest.mark.parametrize("path", FILES, ids=relative)

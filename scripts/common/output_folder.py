@@ -6,10 +6,6 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-
-from scripts.common.model_loading import state_digest
 from scripts.common.records import METRICS_FILE, RECIPE_FILE, STAGES_FILE, RecordError, read_json, write_atomically
 
 
@@ -115,6 +111,12 @@ def remove_drawings(folder: Path) -> list[str]:
 
 
 def _weights_of(folder: Path) -> str | None:
+    # these take seconds, and most folders hold no weights
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from scripts.common.model_loading import state_digest
+
     try:
         parts = [load_file(path) for path in sorted(folder.glob("*.safetensors"))]
     except (OSError, SafetensorError):

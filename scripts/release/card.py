@@ -14,7 +14,7 @@ from scripts.release.files import ReleaseError
 from scripts.release.markdown import FILTERS, Markdown, error_at, escape, number, one_line, table
 from scripts.release.record import Record, read_record
 from scripts.release.stages import stage_table
-from scripts.training.cost import total_flops, training_seconds
+from scripts.training.recorded_cost import total_flops, training_seconds
 
 
 TEMPLATES = Path(__file__).parents[2] / "model_cards"  # template.md, and in objectives/ one file per objective

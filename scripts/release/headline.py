@@ -10,8 +10,9 @@ from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from scripts.common.records import ENVIRONMENT_FILE, LOG_FILE, METRICS_FILE
 from scripts.evaluation.metrics_record import Metrics
 from scripts.release.markdown import number
-from scripts.training.cost import recorded_cost, training_flops
+from scripts.training.cost import training_flops
 from scripts.training.prompt_arguments import Arguments, parse_arguments
+from scripts.training.recorded_cost import recorded_cost
 from tasks import TASKS, FunctionClass, make_task
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from scripts.common.records import ENVIRONMENT_FILE, METRICS_FILE, RecordError, read_json
 from scripts.evaluation.metrics_record import Curve, Metrics, Settings
-from scripts.training.cost import total_flops
+from scripts.training.recorded_cost import total_flops
 
 
 PROMPTS = ("task", "n_dims", "n_points", "n_prompts", "seed")  # the settings that decide the prompts

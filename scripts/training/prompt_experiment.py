@@ -7,13 +7,14 @@ import numpy as np
 from torch.utils.data import IterableDataset
 from transformers import PreTrainedModel
 
-from scripts.training.cost import recorded_cost, training_flops
+from scripts.training.cost import training_flops
 from scripts.training.experiment import Experiment
 from scripts.training.initial_model import initial_weights
 from scripts.training.memory import check_memory
 from scripts.training.objectives import Objective
 from scripts.training.objectives.hints import HintReader, Hints
 from scripts.training.prompt_arguments import Arguments
+from scripts.training.recorded_cost import recorded_cost
 from scripts.training.run_folder import RunError, RunFolder
 from tasks import Task
 from tasks.streams import make_generator

@@ -1,12 +1,9 @@
-import json
-
 import pytest
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
-from scripts.common.records import RecordError
-from scripts.training.cost import recorded_cost, training_flops
+from scripts.training.cost import training_flops
 from scripts.training.prompt_arguments import Arguments, parse_arguments
 
 
@@ -83,41 +80,3 @@ def test_a_drawn_step_counts_as_the_mean_of_what_it_may_draw(recipe):
 @pytest.mark.parametrize("n_loops_min", [None, 2])
 def test_a_run_without_end_is_counted_before_it_begins(recipe, n_loops_min):
     assert training_flops(long_run(recipe, n_loops_min=n_loops_min, max_steps=10**9 - 1)) > 10**15
-
-
-RECORD = {"flops": 100}
-LOG = [{"step": 10, "seconds_per_step": 2.0}]
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        *(("environment.json", content) for content in (b"", b"\xff\x00", b"[]", b"{}", b'{"flops": "many"}')),
-        *(("environment.json", content) for content in (b'{"flops": NaN}', b'{"flops": -1}', b'{"flops": null}')),
-        *(("environment.json", b'{"flops": 1, "initial_model": ' + part + b"}") for part in (b"3", b"{}", b"null")),
-        *(("log.jsonl", content) for content in (b"", b"{", b"\xff\x00", b"3\n", b'{"step": 1}\n')),
-        *(("log.jsonl", b'{"step": %b, "seconds_per_step": 2.0}\n' % part) for part in (b'"a"', b"null", b"[]")),
-    ],
-)
-def test_a_damaged_record_of_a_cost_is_refused_in_one_line(name, content, tmp_path):
-    (tmp_path / "environment.json").write_text(json.dumps(RECORD))
-    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LOG))
-    assert recorded_cost(str(tmp_path)) == {"flops": 100, "seconds": 20.0}
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(RecordError, match=str(tmp_path)) as refused:
-        recorded_cost(str(tmp_path))
-    assert "\n" not in str(refused.value)
-
-
-def test_the_cost_of_a_model_holds_that_of_the_models_before_it(tmp_path):
-    reports = ((10, {"seconds_per_step": 2.0}), (10, {"eval_error": 1.0}), (15, {"seconds_per_step": 1.0}))
-    log = [{"step": step} | values for step, values in reports]
-    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
-    assert recorded_cost(str(tmp_path)) is None
-    environment = {"flops": 100}
-    (tmp_path / "environment.json").write_text(json.dumps(environment))
-    assert recorded_cost(str(tmp_path)) == {"flops": 100, "seconds": 25.0}
-    environment["initial_model"] = recorded_cost(str(tmp_path))
-    (tmp_path / "environment.json").write_text(json.dumps(environment))
-    assert recorded_cost(str(tmp_path)) == {"flops": 200, "seconds": 50.0}
-    assert recorded_cost(str(tmp_path / "nowhere")) is None
