@@ -168,18 +168,27 @@ class FrozenLayer(DynamicLayer):
     Args:
         layer ([`~transformers.cache_utils.DynamicLayer`]):
             The filled slot; it is shared, not copied.
+        repeats (`int`, defaults to 1):
+            Rows of new tokens, one after another, that see one row of the slot, >= 1.
     """
 
-    def __init__(self, layer: DynamicLayer):
+    def __init__(self, layer: DynamicLayer, repeats: int = 1):
         super().__init__()
         self.lazy_initialization(layer.keys, layer.values)
         self.keys, self.values = layer.keys, layer.values
+        self.repeats = repeats
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the slot's keys and values followed by the new ones."""
-        return read_with(self, key_states, value_states)
+        return self._follow(self.keys, key_states), self._follow(self.values, value_states)
+
+    def _follow(self, seen: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        new = new.unflatten(0, (-1, self.repeats))
+        # a view, so that what is seen is copied once only
+        seen = seen.unsqueeze(1).expand(-1, self.repeats, -1, -1, -1)
+        return torch.cat((seen, new), dim=-2).flatten(0, 1)
 
 
 def has_plain_layers(cache: Cache) -> bool:
@@ -187,9 +196,9 @@ def has_plain_layers(cache: Cache) -> bool:
     return all(type(layer) in (DynamicLayer, StaticLayer) for layer in cache.layers)
 
 
-def freeze(cache: Cache) -> Cache:
-    """Return a cache that reads the dynamic `cache` and leaves it as it is whatever runs on it."""
-    return Cache(layers=[FrozenLayer(layer) for layer in cache.layers])
+def freeze(cache: Cache, repeats: int = 1) -> Cache:
+    """Return a cache that reads the dynamic `cache`, each row `repeats` times, and leaves it as it is."""
+    return Cache(layers=[FrozenLayer(layer, repeats) for layer in cache.layers])
 
 
 def cache_bytes(cache: Cache) -> int:

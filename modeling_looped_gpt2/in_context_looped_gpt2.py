@@ -11,8 +11,10 @@ from .masks_looped_gpt2 import make_mask, see_context, see_examples_before
 from .modeling_looped_gpt2 import LoopedGPT2PreTrainedModel
 
 
-# queries that run together: attention among them costs the square of their number, and its result is masked out
-QUERIES_AT_A_TIME = 256
+# queries of one row, which attend to each other: that costs the square of their number, and its result is masked out
+QUERIES_PER_ROW = 64
+# queries to all contexts that run together, in such rows: more need more memory and are no faster
+QUERIES_AT_A_TIME = 1024
 
 
 class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedModel):
@@ -191,26 +193,31 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
                 f"`output_loop_predictions` needs a model without a coda, got `n_coda` = {self.config.n_coda}: a "
                 "context holds what the coda saw after the last loop alone. Ask `forward`, or a context per depth."
             )
-        parts = xs_query.split(QUERIES_AT_A_TIME, dim=1)
+        parts = xs_query.split(max(QUERIES_PER_ROW, QUERIES_AT_A_TIME // len(xs_query)), dim=1)
         predictions = [self._predict_part(part, context, output_loop_predictions) for part in parts]
         return self._check_finite(torch.cat(predictions, dim=2 if output_loop_predictions else 1))
 
     def _predict_part(self, xs_query: torch.Tensor, context: Cache, every_loop: bool) -> torch.Tensor:
-        inputs_embeds = self._read_in(xs_query)  # (B, Q, E)
-        n_seen = context.get_seq_length()
-        context = freeze(context)
+        n_queries, n_seen = xs_query.shape[1], context.get_seq_length()
+        n_rows = -(-n_queries // QUERIES_PER_ROW)  # R, of each context
+        queries = self._read_in(xs_query)  # (B, Q, E)
+        queries = nn.functional.pad(queries, (0, 0, 0, -n_queries % n_rows))
+        queries = queries.unflatten(1, (n_rows, -1)).flatten(0, 1)  # (B * R, ceil(Q / R), E)
+        context = freeze(context, n_rows)
         outputs = self.transformer(
-            inputs_embeds=inputs_embeds,
+            inputs_embeds=queries,
             cache=context,
-            attention_mask=make_mask(self.config, inputs_embeds, cache=context, rule=see_context(n_seen)),
-            position_ids=torch.full((1, xs_query.shape[1]), n_seen, device=xs_query.device),
+            # one row for all
+            attention_mask=make_mask(self.config, queries[:1], cache=context, rule=see_context(n_seen)),
+            position_ids=torch.full((1, queries.shape[1]), n_seen, device=xs_query.device),
             use_cache=True,
             n_loops=self.config.loops_of(len(context)),
             output_loop_hidden_states=every_loop,
         )
-        if not every_loop:
-            return self._read_out(outputs.last_hidden_state)
-        return torch.stack([self._read_out(state) for state in outputs.loop_hidden_states], dim=1)
+        states = outputs.loop_hidden_states if every_loop else (outputs.last_hidden_state,)
+        states = [state.unflatten(0, (-1, n_rows)).flatten(1, 2)[:, :n_queries] for state in states]
+        answers = torch.stack([self._read_out(state) for state in states], dim=1)  # (B, L, Q, ...)
+        return answers if every_loop else answers[:, 0]
 
     def predict_at_queries(
         self,

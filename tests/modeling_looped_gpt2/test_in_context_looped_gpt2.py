@@ -78,26 +78,33 @@ def test_a_coda_answers_after_the_last_loop_alone(make_model, examples, n_prelud
         model.predict(queries, context, output_loop_predictions=True)
 
 
+@pytest.fixture(params=[(64, 1024), (4, 8), (4, 32), (3, 1)], ids=lambda sizes: "{} per row of {}".format(*sizes))
+def parted(request, monkeypatch):
+    """Queries, two contexts of them, that run in one row, in parts, in rows and in both."""
+    for name, size in zip(("QUERIES_PER_ROW", "QUERIES_AT_A_TIME"), request.param, strict=True):
+        monkeypatch.setattr(f"modeling_looped_gpt2.in_context_looped_gpt2.{name}", size)
+
+
 @pytest.mark.parametrize("every_loop", [False, True])
-def test_queries_are_split_without_a_trace(make_model, examples, monkeypatch, every_loop):
+def test_queries_are_parted_without_a_trace(make_model, examples, parted, every_loop):
     model = make_model()
     context = model.encode_context(examples["xs"], examples["ys"])
-    queries = torch.randn(2, 9, 3)
-    expected = model.predict(queries, context, output_loop_predictions=every_loop)
-    monkeypatch.setattr("modeling_looped_gpt2.in_context_looped_gpt2.QUERIES_AT_A_TIME", 4)
-    split = model.predict(queries, context, output_loop_predictions=every_loop)
-    torch.testing.assert_close(split, expected, rtol=1e-5, atol=1e-6)
+    queries = torch.randn(2, 10, 3)
+    each = [model.predict(query, context, output_loop_predictions=every_loop) for query in queries.split(1, dim=1)]
+    answers = model.predict(queries, context, output_loop_predictions=every_loop)
+    torch.testing.assert_close(answers, torch.cat(each, dim=-1), rtol=1e-5, atol=1e-6)
 
 
-def test_gradients_flow_through_context_and_queries(make_model, examples):
-    model = make_model()
-    xs, ys, queries = examples["xs"], examples["ys"], torch.randn(2, 3, 3)
-    model.predict(queries, model.encode_context(xs, ys)).square().sum().backward()
-    gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
-    model.zero_grad()
-    predict_each_as_the_last_point(model, xs, ys, queries, None).square().sum().backward()
-    for name, parameter in model.named_parameters():
-        torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-3, atol=1e-5, msg=name)
+@pytest.mark.parametrize(("attention", "n_coda"), [("eager", 0), ("sdpa", 1)])
+def test_gradients_flow_through_context_and_queries(make_model, examples, parted, attention, n_coda):
+    model = make_model(attn_implementation=attention, n_coda=n_coda)
+    xs, ys, queries = examples["xs"], examples["ys"], torch.randn(2, 10, 3, requires_grad=True)
+    inputs = [queries, *model.parameters()]
+    answers = model.predict(queries, model.encode_context(xs, ys))
+    expected = predict_each_as_the_last_point(model, xs, ys, queries, None)
+    torch.testing.assert_close(answers, expected, rtol=1e-4, atol=1e-5)
+    gradients, expected = (torch.autograd.grad(each.square().sum(), inputs) for each in (answers, expected))
+    torch.testing.assert_close(gradients, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_asking_leaves_the_context_as_it_is(make_model, examples):
