@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch._dynamo.backends.debugging import aot_eager
+from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
-from modeling_looped_gpt2 import LoopedGPT2LMHeadModel
+from modeling_looped_gpt2 import LoopedGPT2LMHeadModel, modeling_looped_gpt2
 
 
 @pytest.fixture
@@ -32,3 +35,19 @@ def data():
     generator = np.random.default_rng(0)
     X = 5 + 3 * generator.normal(size=(6, 3))
     return X, 100 + X @ [1.0, -2.0, 0.5], 5 + 3 * generator.normal(size=(4, 3))
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """The graphs that the compiler is given, one after another; they run as they are, without generated code."""
+    given = []
+
+    def backend(graph, inputs, **kwargs):
+        given.append(graph)
+        return aot_eager(graph, inputs, **kwargs)
+
+    compiled = torch.compile(modeling_looped_gpt2.run_body, dynamic=True, fullgraph=True, backend=backend)
+    monkeypatch.setattr(modeling_looped_gpt2, "compiled_body", lambda mode: compiled)
+    monkeypatch.setattr(GPT2Block, "compile", lambda block, **options: nn.Module.compile(block, backend=backend))
+    torch.compiler.reset()
+    return given

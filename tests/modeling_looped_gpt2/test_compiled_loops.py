@@ -6,30 +6,9 @@ import pickle
 
 import pytest
 import torch
-from torch import nn
-from torch._dynamo.backends.debugging import aot_eager
-from transformers.models.gpt2.modeling_gpt2 import GPT2Block
-
-from modeling_looped_gpt2 import modeling_looped_gpt2
 
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the compiler itself
-
-
-@pytest.fixture
-def graphs(monkeypatch):
-    """The graphs that the compiler is given, one after another; they run as they are, without generated code."""
-    given = []
-
-    def backend(graph, inputs, **kwargs):
-        given.append(graph)
-        return aot_eager(graph, inputs, **kwargs)
-
-    compiled = torch.compile(modeling_looped_gpt2.run_body, dynamic=True, fullgraph=True, backend=backend)
-    monkeypatch.setattr(modeling_looped_gpt2, "compiled_body", lambda mode: compiled)
-    monkeypatch.setattr(GPT2Block, "compile", lambda block, **options: nn.Module.compile(block, backend=backend))
-    torch.compiler.reset()
-    return given
 
 
 def gradients(model, prompts):

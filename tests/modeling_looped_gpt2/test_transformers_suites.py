@@ -27,6 +27,7 @@ from transformers import AutoModel
 from transformers.models.auto import modeling_auto
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2LMHeadModel, LoopedGPT2Model
+from tests.modeling_looped_gpt2.mechanisms import MECHANISMS
 
 
 SOURCE = os.environ.get("TRANSFORMERS_SOURCE")
@@ -104,3 +105,8 @@ class TestPreludeAndCoda(Suites, unittest.TestCase):
     shape: ClassVar = {"n_prelude": 1, "n_layer": 2, "n_loops": 2, "n_coda": 1}
 
     test_num_layers_is_small = None  # asks the depth of this tester to be at most 2
+
+
+for name, settings in MECHANISMS.items():
+    fields = {"shape": {"n_layer": 1, "n_loops": 2, **settings}, "test_num_layers_is_small": None}
+    globals()[f"Test_{name}"] = type(f"Test_{name}", (Suites, unittest.TestCase), fields)

@@ -1,0 +1,134 @@
+"""The mechanisms of the loop: the settings that ask for each, and the naive twin that computes what they mean.
+
+A new mechanism is an entry of `MECHANISMS`, and one of `TWINS` where the plain twin computes something else.
+"""
+
+import copy
+
+import torch
+from torch import nn
+
+from modeling_looped_gpt2 import LoopedGPT2LMHeadModel, LoopedGPT2Model
+
+
+class Twin:
+    """
+    A language model that reads one text and takes a fresh copy of all weights whenever a part of it runs.
+
+    Args:
+        model (`LoopedGPT2LMHeadModel`):
+            The looped model; it stays as it is.
+    """
+
+    def __init__(self, model: LoopedGPT2LMHeadModel):
+        self.model = model
+        self.copies = []
+
+    def fresh(self) -> LoopedGPT2Model:
+        """A new copy of the backbone, whose weights nothing else uses."""
+        self.copies.append(copy.deepcopy(self.model))
+        return self.copies[-1].transformer
+
+    def logits(self, ids: torch.Tensor, n_loops: int, loop_window: int | None = None) -> list[torch.Tensor]:
+        """The logits (1, T, V) of the text `ids` (T,) after each of the last `loop_window` of `n_loops` loops."""
+        loop_window = loop_window or n_loops
+        first = self.fresh()
+        prompt = first.wte(ids)[None]
+        if first.prelude:
+            prompt = self.run_blocks(first.prelude, prompt + self.positions(first, len(ids)))
+        state, logits = self.start(prompt), []
+        for number in range(n_loops):
+            if number and number == n_loops - loop_window:
+                state = state.detach()
+            loop = self.fresh()
+            states = self.inject(loop, state, prompt)
+            if not first.prelude:
+                states = states + self.positions(loop, len(ids))
+            output = self.run_loop(loop, states, number)
+            state = final = loop.ln_f(output)
+            if first.coda:
+                end = self.fresh()
+                final = end.ln_f(self.run_blocks(end.coda, output))
+            self.fresh()
+            logits.append(self.copies[-1].lm_head(final))
+        return logits[-loop_window:]
+
+    def start(self, prompt: torch.Tensor) -> torch.Tensor:
+        """The state before the first loop."""
+        return torch.zeros_like(prompt)
+
+    def inject(self, loop: LoopedGPT2Model, state: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
+        """What a loop makes of its state and the prompt, with the weights of the copy `loop`."""
+        return state + prompt
+
+    def positions(self, body: LoopedGPT2Model, n_tokens: int) -> torch.Tensor | float:
+        """What is added to the tokens for their places."""
+        return body.wpe.weight[:n_tokens]
+
+    def sees(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        """Whether the token at `query` sees the one at `key`."""
+        return key <= query
+
+    def run_loop(self, loop: LoopedGPT2Model, states: torch.Tensor, number: int) -> torch.Tensor:
+        """The output of the blocks of the loop of this number, from 0."""
+        return self.run_blocks(loop.h, states)
+
+    def run_blocks(self, blocks: nn.ModuleList, states: torch.Tensor) -> torch.Tensor:
+        """Run stock blocks one after another."""
+        places = torch.arange(states.shape[1])
+        hidden = ~self.sees(places[:, None], places)
+        mask = torch.zeros(hidden.shape).masked_fill(hidden, torch.finfo(states.dtype).min)[None, None]
+        for block in blocks:
+            states = block(states, attention_mask=mask)
+        return states
+
+    def summed_gradients(self) -> dict[str, torch.Tensor]:
+        """Gradients by the looped model's names, those of the copies added up."""
+        sums = {}
+        for each in self.copies:
+            for name, parameter in each.named_parameters():
+                if parameter.grad is not None:
+                    sums[name] = sums.get(name, 0) + parameter.grad
+        return sums
+
+
+class MultiplicationTwin(Twin):
+    """z * e, from 1."""
+
+    def start(self, prompt):
+        return torch.ones_like(prompt)
+
+    def inject(self, loop, state, prompt):
+        return state * prompt
+
+
+class NoInjectionTwin(Twin):
+    """z, from e."""
+
+    def start(self, prompt):
+        return prompt
+
+    def inject(self, loop, state, prompt):
+        return state
+
+
+MECHANISMS = {
+    "add": {},
+    "multiply": {"input_injection": "multiply"},
+    "none": {"input_injection": "none"},
+}
+TWINS = {"multiply": MultiplicationTwin, "none": NoInjectionTwin}
+
+
+def twin_of(name: str, model: LoopedGPT2LMHeadModel) -> Twin:
+    """The naive twin of a model with the settings `MECHANISMS[name]`."""
+    return TWINS.get(name, Twin)(model)
+
+
+@torch.no_grad()
+def shake(model: nn.Module) -> nn.Module:
+    """Move every weight from where it starts, so that a mechanism which starts as the plain loop shows."""
+    generator = torch.Generator().manual_seed(5)
+    for parameter in model.parameters():
+        parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return model

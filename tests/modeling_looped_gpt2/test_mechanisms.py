@@ -1,0 +1,104 @@
+"""What holds for every mechanism of the loop, from a table of settings."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from transformers import DynamicCache, StaticCache
+
+from tests.modeling_looped_gpt2.mechanisms import MECHANISMS, shake, twin_of
+
+
+pytestmark = pytest.mark.parametrize("name", MECHANISMS)
+# of the prelude and the coda
+SHAPES = {"loop": {}, "parts": {"n_prelude": 1, "n_coda": 1}}
+CACHES = {
+    "dynamic": lambda config: {"cache": DynamicCache(config=config)},
+    "static": lambda config: {"cache": StaticCache(config, max_cache_len=14)},
+    "chunked": lambda config: {"prefill_chunk_size": 3},
+}
+
+
+@pytest.fixture
+def make_shaken(make_lm, name):
+    return lambda **changes: shake(make_lm(**(MECHANISMS[name] | changes)))
+
+
+@pytest.fixture
+def window(name):
+    """Loops that carry a gradient; without injection a window would not train the prompt."""
+    return None if name == "none" else 2
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("counts", [[3, 3], [3, 2]])
+def test_losses_and_gradients_are_those_of_the_twin(make_shaken, name, window, shape, counts):
+    """Of texts with one number of loops, or of each with its own."""
+    model = make_shaken(**SHAPES[shape]).train()
+    twin = twin_of(name, model)
+    ids = torch.randint(1, 23, (2, 6), generator=torch.Generator().manual_seed(1))
+    n_loops = 3 if len(set(counts)) == 1 else torch.tensor(counts)
+    loss = model(ids, labels=ids, n_loops=n_loops, loop_window=window, use_cache=False).loss
+    losses = []
+    for text, count in zip(ids, counts, strict=True):
+        scored = twin.logits(text, count, window)[-(window or 1) :]
+        losses += [nn.functional.cross_entropy(each[0, :-1], text[1:]) / len(scored) for each in scored]
+    expected = sum(losses) / len(ids)
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
+    loss.backward()
+    expected.backward()
+    gradients = twin.summed_gradients()
+    for parameter_name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[parameter_name], rtol=1e-3, atol=1e-5, msg=parameter_name)
+
+
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("n_loops", [1, 2, 3, 5, 8])
+def test_generate_with_a_cache_equals_without_and_the_twin(make_shaken, name, batch, cache, n_loops):
+    model = make_shaken(n_coda=1)
+    settings = {"max_new_tokens": 5, "do_sample": False, "n_loops": n_loops}
+    texts = model.generate(**batch, **settings, use_cache=False)
+    cached = model.generate(**batch, **settings, **CACHES[cache](model.config.with_loops(n_loops)))
+    assert torch.equal(cached, texts)
+    if cache == "dynamic":
+        for text, start in zip(texts, (0, 3), strict=True):  # the second is padded on the left
+            best = twin_of(name, model).logits(text[start:], n_loops)[-1][0].argmax(-1)
+            assert torch.equal(best[-6:-1], text[-5:])
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # torch's, of the loops before the window
+def test_activation_checkpointing_keeps_the_gradients(make_shaken, batch, window):
+    model = make_shaken(n_prelude=1, n_coda=1).train()
+    other = copy.deepcopy(model)
+    # renamed in transformers 5.23
+    enable = getattr(other, "activation_checkpointing_enable", None) or other.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+    for each in (model, other):
+        each(**batch, labels=batch["input_ids"], loop_window=window).loss.backward()
+    for parameter, expected in zip(other.parameters(), model.parameters(), strict=True):
+        assert expected.grad.any()
+        torch.testing.assert_close(parameter.grad, expected.grad)
+
+
+def test_bfloat16_is_near_float32(make_shaken, batch):
+    model = make_shaken()
+    seen = batch["attention_mask"].bool()
+    exact = model(**batch).logits[seen]
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(**batch).logits[seen]
+    assert (logits - exact).norm() < 0.05 * exact.norm()
+
+
+@pytest.mark.filterwarnings("ignore")  # of the compiler itself
+def test_loops_are_compiled_once(make_shaken, batch, window, graphs):
+    model = make_shaken()
+    expected = [model(**batch, n_loops=n_loops).logits for n_loops in (2, 5)]
+    model.transformer.compile_loops()
+    n_graphs = []
+    for n_loops, logits in zip((2, 5), expected, strict=True):
+        output = model(**batch, labels=batch["input_ids"], n_loops=n_loops, use_cache=False)
+        output.loss.backward()
+        torch.testing.assert_close(output.logits, logits, rtol=1e-4, atol=1e-4)
+        n_graphs.append(len(graphs))
+    assert 0 < n_graphs[0] == n_graphs[1]
