@@ -120,27 +120,6 @@ def check_mask(attention_mask: torch.Tensor | None, batch_size: int, n_seen: int
         )
 
 
-def check_positions(position_ids: torch.LongTensor | None, batch_size: int, n_tokens: int, n_positions: int):
-    """Refuse positions without one entry for each token of the call."""
-    if position_ids is None:
-        return
-    check_indices("position_ids", position_ids, n_positions)
-    if tuple(position_ids.shape) not in ((batch_size, n_tokens), (1, n_tokens)):
-        raise ValueError(
-            f"`position_ids` must have shape {(batch_size, n_tokens)} or {(1, n_tokens)}, got "
-            f"{tuple(position_ids.shape)}."
-        )
-
-
-def next_positions(inputs_embeds: torch.Tensor, n_seen: int | torch.Tensor, n_positions: int) -> torch.LongTensor:
-    """Return the positions `(1, T)` of T tokens after the `n_seen` of a cache; refuse more than the model has."""
-    n_tokens = inputs_embeds.shape[1]
-    # a static cache keeps its length in a tensor, which a check would have to wait for
-    if isinstance(n_seen, int) and n_seen + n_tokens > n_positions:
-        raise ValueError(f"`n_positions` is {n_positions} tokens, got a sequence of {n_seen + n_tokens}.")
-    return (torch.arange(n_tokens, device=inputs_embeds.device) + n_seen).unsqueeze(0)
-
-
 def last_tokens(
     inputs_embeds: torch.Tensor, mask: torch.Tensor | None, n_seen: int | torch.Tensor
 ) -> torch.LongTensor:

@@ -145,12 +145,12 @@ def check_cache(cache: Cache | None, plan: Plan, loops_per_slot: int):
         raise ValueError(
             f"`cache` must be a cache of transformers for a decoder, e.g. `DynamicCache`, got {type(cache).__name__}."
         )
-    n_slots, n_loops, n_layer = len(cache.layers), len(plan.loops), len(plan.loops[0])
+    n_slots, n_loops, n_steps = len(cache.layers), len(plan.loops), len(plan.loops[0])
     grows = cache.layer_class_to_replicate is not None and not cache.get_seq_length()
     if n_slots != plan.n_slots and not grows:
-        n_loops_held = (n_slots - len(plan.prelude) - len(plan.coda)) / n_layer
+        n_loops_held = (n_slots - len(plan.prelude) - len(plan.coda)) / n_steps
         raise ValueError(
-            f"`cache` has {n_slots} slots, {n_loops_held:g} loops of {n_layer} block(s), and this call needs "
+            f"`cache` has {n_slots} slots, {n_loops_held:g} loops of {n_steps} block(s), and this call needs "
             f"{plan.n_slots} for `n_loops` = {n_loops}: go on with as many loops as the cache was filled with, or "
             f"start a new one for `config.with_loops({n_loops}, {loops_per_slot})`."
         )

@@ -14,6 +14,7 @@ from transformers.utils import logging
 
 from .injections_looped_gpt2 import INJECTIONS
 from .plan_looped_gpt2 import PARTS, Plan, make_plan
+from .positions_looped_gpt2 import POSITION_EMBEDDINGS
 
 
 logger = logging.get_logger(__name__)
@@ -39,13 +40,25 @@ class LoopedGPT2Config(GPT2Config):
             and the positions enter before it only.
         input_injection (`str`, defaults to `"add"`):
             How the embedded prompt e enters the state z before every loop: `"add"` (z + e, z starts at 0),
-            `"multiply"` (z * e, z starts at 1) or `"none"` (z starts at e: the paper's weight-tying control).
+            `"multiply"` (z * e, z starts at 1), `"none"` (z starts at e: the paper's weight-tying control), `"concat"`
+            (a learned map of [z; e] that starts as `"add"`) or `"gated"` (a * z + b * e with a learned decay
+            0 < a < 1 and gain b of each coordinate).
+        block_loops (`list[int]`, *optional*, defaults to 1 for each):
+            Times that each of the `n_layer` blocks runs in a row within every loop, >= 1, e.g. `[2, 1]` (intra-layer
+            recurrence, Nguyen & Lin 2025).
+        position_embedding (`str`, defaults to `"learned"`):
+            What tells a token its place: `"learned"` (an embedding for each of `n_positions`, added in every loop) or
+            `"none"` (the causal mask alone; sequences may then be of any length, and `position_ids` only tell packed
+            sequences apart).
+        attention_window (`int`, *optional*):
+            Last tokens that a token sees, itself included, >= 1. `None`: all before it. Caches keep all tokens.
         n_dims (`int`, defaults to 20):
             Dimension of the inputs x that the in-context heads read in, >= 1.
         n_outputs (`int`, defaults to 1):
             Numbers in a value y of the regression head, in 1 ... `n_dims`.
         n_positions (`int`, defaults to 202):
-            Longest sequence in tokens, >= 1. An in-context prompt takes two tokens per example.
+            Longest sequence in tokens, >= 1; no limit without a position embedding. An in-context prompt takes two
+            tokens per example.
         vocab_size (`int`, *optional*):
             Tokens of the vocabulary, >= 1. `None`: the model reads embeddings only and owns no token embedding.
         n_embd (`int`, defaults to 256), n_head (`int`, defaults to 8):
@@ -106,6 +119,9 @@ class LoopedGPT2Config(GPT2Config):
     n_prelude: int = 0
     n_coda: int = 0
     input_injection: str = "add"
+    block_loops: list[int] | None = None
+    position_embedding: str = "learned"
+    attention_window: int | None = None
     n_dims: int = 20
     n_outputs: int = 1
     read_in_initializer_range: float = 0.25
@@ -115,7 +131,7 @@ class LoopedGPT2Config(GPT2Config):
         executed_depth = kwargs.pop("num_hidden_layers", None)
         if executed_depth is not None and executed_depth != self.num_hidden_layers:
             raise ValueError(
-                f"`num_hidden_layers` is the executed depth n_prelude + n_layer * n_loops + n_coda = "
+                f"`num_hidden_layers` is the executed depth {self._depth_formula} = "
                 f"{self.num_hidden_layers} and cannot be given, got {executed_depth}: give `n_layer` and `n_loops`."
             )
         misspelt = self._misspelt(kwargs)
@@ -147,14 +163,24 @@ class LoopedGPT2Config(GPT2Config):
     @property
     def num_hidden_layers(self) -> int:
         """
-        Blocks executed in one forward pass, `n_prelude + n_layer * n_loops + n_coda`: one cache slot and one hidden
-        state for each. Can be set to another such sum, which sets `n_loops`.
+        Blocks executed in one forward pass, `n_prelude + n_layer * n_loops + n_coda`, or with `block_loops` their sum
+        in the place of `n_layer`: one cache slot and one hidden state for each. Can be set to another such sum, which
+        sets `n_loops`.
         """
         return self.plan().depth
 
     @num_hidden_layers.setter
     def num_hidden_layers(self, depth: int):  # set by transformers while a model drafts for itself
         self.n_loops = self.loops_of(depth)
+
+    @property
+    def _depth_formula(self) -> str:
+        return f"n_prelude + {'n_layer' if self.block_loops is None else 'sum(block_loops)'} * n_loops + n_coda"
+
+    @property
+    def max_tokens(self) -> int | float:
+        """Longest sequence that a model can read, in tokens: `n_positions`, infinite without a position embedding."""
+        return self.n_positions if POSITION_EMBEDDINGS[self.position_embedding].is_limited else float("inf")
 
     @property
     def n_blocks(self) -> dict[str, int]:
@@ -171,7 +197,8 @@ class LoopedGPT2Config(GPT2Config):
             loops_per_slot (`int`, defaults to 1):
                 Loops that share a slot of the cache, >= 1 (see [`LoopedGPT2Model`]).
         """
-        return make_plan(self.n_blocks, self.n_loops if n_loops is None else n_loops, loops_per_slot)
+        n_loops = self.n_loops if n_loops is None else n_loops
+        return make_plan(self.n_blocks, n_loops, loops_per_slot, self.block_loops)
 
     def loops_of(self, depth: int) -> int:
         """Return the loops of a call that executes `depth` blocks; raises `ValueError` where there is no such call."""
@@ -179,8 +206,8 @@ class LoopedGPT2Config(GPT2Config):
         n_loops, rest = divmod(depth - len(plan.prelude) - len(plan.coda), len(plan.loops[0]))
         if rest or n_loops < 1:
             raise ValueError(
-                f"`num_hidden_layers` must be n_prelude + n_layer * n_loops + n_coda = {self.n_prelude} + "
-                f"{self.n_layer} * n_loops + {self.n_coda} for a whole `n_loops` >= 1, got {depth}."
+                f"`num_hidden_layers` must be {self._depth_formula} = {self.n_prelude} + {len(plan.loops[0])} * "
+                f"n_loops + {self.n_coda} for a whole `n_loops` >= 1, got {depth}."
             )
         return n_loops
 
@@ -213,7 +240,7 @@ class LoopedGPT2Config(GPT2Config):
         """Refuse values no model can be built from. Run by `@strict` at construction and when saving."""
         super().validate_architecture()
         sizes = ("n_loops", "n_layer", "n_head", "n_embd", "n_positions", "n_dims", "n_outputs")
-        for name in (*sizes, "n_inner", "vocab_size"):
+        for name in (*sizes, "n_inner", "vocab_size", "attention_window"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or value < 1):
                 raise ValueError(f"`{name}` must be an integer >= 1, got {value}.")
@@ -226,6 +253,15 @@ class LoopedGPT2Config(GPT2Config):
             raise ValueError(f"`n_embd` must be a multiple of `n_head`, got {self.n_embd} and {self.n_head}.")
         if self.input_injection not in INJECTIONS:
             raise ValueError(f"`input_injection` must be one of {tuple(INJECTIONS)}, got {self.input_injection!r}.")
+        if self.position_embedding not in POSITION_EMBEDDINGS:
+            raise ValueError(
+                f"`position_embedding` must be one of {tuple(POSITION_EMBEDDINGS)}, got {self.position_embedding!r}."
+            )
+        times = self.block_loops
+        if times is not None and (len(times) != self.n_layer or any(type(each) is bool or each < 1 for each in times)):
+            raise ValueError(
+                f"`block_loops` must hold an integer >= 1 for each of `n_layer` = {self.n_layer} blocks, got {times}."
+            )
         if self.activation_function not in ACT2FN:
             raise ValueError(
                 f"`activation_function` must be the name of one in transformers, got {self.activation_function!r}."

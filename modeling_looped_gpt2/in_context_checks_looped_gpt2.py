@@ -26,14 +26,14 @@ class InContextChecks:
 
     def _check_prompt(self, xs: torch.Tensor, ys: torch.Tensor, labels: torch.Tensor | None = None):
         """Refuse a prompt that ends with a query, with or without its y."""
-        self._check_points(xs, ys, (self.config.n_positions + 1) // 2)
+        self._check_points(xs, ys, (self.config.max_tokens + 1) // 2)
         if labels is not None:
             self._check_shape("labels", labels, xs)
             self._check_labels(labels)
 
     def _check_examples(self, xs: torch.Tensor, ys: torch.Tensor, n_seen: int):
         """Refuse examples that do not fit behind `n_seen` tokens and before a query."""
-        self._check_points(xs, ys, (self.config.n_positions - n_seen - 1) // 2)
+        self._check_points(xs, ys, (self.config.max_tokens - n_seen - 1) // 2)
         self._check_shape("ys", ys, xs)
         self._check_ys(ys)  # the last one too: a query sees it
 
@@ -106,8 +106,9 @@ class InContextChecks:
         return not self.training and not torch.compiler.is_compiling()
 
     def _check_context(self, context: Cache, xs: torch.Tensor):
-        n_layer, n_once = self.config.n_layer, self.config.n_prelude + self.config.n_coda
-        if not isinstance(context, Cache) or not context.get_seq_length() or (len(context) - n_once) % n_layer:
+        plan = self.config.plan(1)
+        n_once, n_steps = len(plan.prelude) + len(plan.coda), len(plan.loops[0])
+        if not isinstance(context, Cache) or not context.get_seq_length() or (len(context) - n_once) % n_steps:
             raise ValueError(f"`context` must be what `encode_context` returned, got {context!r:.80}.")
         batch_size = len(context.layers[0].keys)
         if batch_size != len(xs):

@@ -7,7 +7,7 @@ from transformers.utils import ModelOutput
 
 from .cache_looped_gpt2 import freeze
 from .in_context_checks_looped_gpt2 import InContextChecks
-from .masks_looped_gpt2 import make_mask, see_context, see_examples_before
+from .masks_looped_gpt2 import make_mask, place_in_prompt, see_context, see_examples_before
 from .modeling_looped_gpt2 import LoopedGPT2PreTrainedModel
 
 
@@ -133,7 +133,7 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
                 A context of the same number of loops; the examples are added to it in place.
 
         Returns:
-            [`~transformers.DynamicCache`]: the context, a stock cache: loop l and block i own slot `l * n_layer + i`.
+            [`~transformers.DynamicCache`]: the context, a stock cache with the slots of [`LoopedGPT2ModelOutput`].
 
         Raises:
             `ValueError`: a shape, dtype, value or loop count is not as above, or all examples and one query together
@@ -198,18 +198,17 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
         return self._check_finite(torch.cat(predictions, dim=2 if output_loop_predictions else 1))
 
     def _predict_part(self, xs_query: torch.Tensor, context: Cache, every_loop: bool) -> torch.Tensor:
-        n_queries, n_seen = xs_query.shape[1], context.get_seq_length()
-        n_rows = -(-n_queries // QUERIES_PER_ROW)  # R, of each context
-        queries = self._read_in(xs_query)  # (B, Q, E)
-        queries = nn.functional.pad(queries, (0, 0, 0, -n_queries % n_rows))
-        queries = queries.unflatten(1, (n_rows, -1)).flatten(0, 1)  # (B * R, ceil(Q / R), E)
-        context = freeze(context, n_rows)
+        inputs_embeds = self._read_in(xs_query)  # (B, Q, E)
+        n_seen = context.get_seq_length()
+        context = freeze(context)
+        mask = make_mask(
+            self.config, inputs_embeds, cache=context, rule=see_context(n_seen), place=lambda query: n_seen
+        )
         outputs = self.transformer(
             inputs_embeds=queries,
             cache=context,
-            # one row for all
-            attention_mask=make_mask(self.config, queries[:1], cache=context, rule=see_context(n_seen)),
-            position_ids=torch.full((1, queries.shape[1]), n_seen, device=xs_query.device),
+            attention_mask=mask,
+            position_ids=torch.full((1, xs_query.shape[1]), n_seen, device=xs_query.device),
             use_cache=True,
             n_loops=self.config.loops_of(len(context)),
             output_loop_hidden_states=every_loop,
@@ -256,9 +255,12 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
         n_tokens = prompt.shape[1]
         inputs_embeds = torch.cat((prompt, self._read_in(xs_query)), dim=1)  # (B, 2 P - 1 + P, E)
         places = torch.arange(n_tokens, device=xs.device)
+        mask = make_mask(
+            self.config, inputs_embeds, rule=see_examples_before(n_tokens), place=place_in_prompt(n_tokens)
+        )
         outputs = self.transformer(
             inputs_embeds=inputs_embeds,
-            attention_mask=make_mask(self.config, inputs_embeds, rule=see_examples_before(n_tokens)),
+            attention_mask=mask,
             position_ids=torch.cat((places, places[::2])).unsqueeze(0),
             use_cache=False,
             n_loops=n_loops,

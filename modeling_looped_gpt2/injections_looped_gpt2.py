@@ -1,7 +1,10 @@
 """What one loop does besides its blocks: how the embedded prompt enters the state."""
 
+import math
+
 import torch
 from torch import nn
+from transformers import initialization as init
 from transformers.models.gpt2.configuration_gpt2 import GPT2Config
 
 
@@ -19,6 +22,9 @@ class InputInjection(nn.Module):
 
     def __init__(self, config: GPT2Config):
         super().__init__()
+
+    def init_weights(self):
+        """Set the weights that training starts from by `transformers.initialization`; here there are none."""
 
     def initial_state(self, prompt: torch.Tensor) -> torch.Tensor:
         """Return the state before the first loop, of the shape of `prompt` `(B, T, E)`."""
@@ -67,4 +73,62 @@ class Multiplication(InputInjection):
         return state * prompt
 
 
-INJECTIONS = {"add": Addition, "multiply": Multiplication, "none": NoInjection}
+class Concatenation(Addition):
+    """
+    W [z; e] + c with a learned matrix W and vector c, and z starts at 0. W starts as [I I], c as 0: as "add".
+
+    Source: Geiping et al., "Scaling up Test-Time Compute with Latent Reasoning" (2025), whose adapter it is.
+    """
+
+    def __init__(self, config: GPT2Config):
+        super().__init__(config)
+        self.linear = nn.Linear(2 * config.n_embd, config.n_embd)
+
+    def init_weights(self):
+        """Start as z + e."""
+        eye = torch.eye(self.linear.out_features)
+        init.copy_(self.linear.weight, torch.cat((eye, eye), dim=1))
+        init.zeros_(self.linear.bias)
+
+    def forward(self, state: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
+        """Return W [z; e] + c."""
+        return self.linear(torch.cat((state, prompt), dim=-1))
+
+
+class Gate(Addition):
+    """
+    a * z + b * e with a decay 0 < a < 1 and a gain b, both learned for each coordinate, and z starts at 0.
+
+    However it is trained, the entrance shrinks every difference between two states, coordinate by coordinate. Alone it
+    would keep the state below max |b * e| / (1 - a) after any number of loops, where "add" grows with every loop. The
+    state is layer-normalised after every loop anyway; the bound is on what the loop before passes on beside the
+    blocks: its weight against the prompt can not rise without end. a starts at 0.9, b at 1: near "add".
+
+    Source: "Parcae" (arXiv:2604.12946), there a = exp(-exp(.)); the logistic function is as good a way into (0, 1).
+    """
+
+    initial_decay = 0.9
+
+    def __init__(self, config: GPT2Config):
+        super().__init__(config)
+        self.decay_logit = nn.Parameter(torch.empty(config.n_embd))
+        self.gain = nn.Parameter(torch.empty(config.n_embd))
+        self.init_weights()
+
+    def init_weights(self):
+        """Start near z + e."""
+        init.constant_(self.decay_logit, math.log(self.initial_decay / (1 - self.initial_decay)))
+        init.ones_(self.gain)
+
+    def forward(self, state: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
+        """Return a * z + b * e."""
+        return self.decay_logit.sigmoid().to(prompt.dtype) * state + self.gain.to(prompt.dtype) * prompt
+
+
+INJECTIONS = {
+    "add": Addition,
+    "multiply": Multiplication,
+    "none": NoInjection,
+    "concat": Concatenation,
+    "gated": Gate,
+}

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import torch
 from transformers.cache_utils import Cache
-from transformers.masking_utils import create_causal_mask
+from transformers.masking_utils import and_masks, create_causal_mask
+from transformers.utils.generic import is_flash_attention_requested
 
 from .configuration_looped_gpt2 import LoopedGPT2Config
 
@@ -21,13 +22,14 @@ def make_mask(
     cache: Cache | None = None,
     position_ids: torch.LongTensor | None = None,
     rule: Callable | None = None,
+    place: Callable | None = None,
 ) -> torch.Tensor | None:
     """
-    Make the mask by which a token sees itself and those before it, as far as `rule` allows it.
+    Make the mask by which a token sees itself and those before it, as far as `rule` and a window allow it.
 
     Args:
         config ([`LoopedGPT2Config`]):
-            Its attention implementation decides the kind of mask.
+            Its attention implementation decides the kind of mask; `attention_window` hides tokens too far back.
         inputs_embeds (`torch.Tensor` of shape `(B, T, E)`):
             The tokens of the call.
         attention_mask (`torch.Tensor` of shape `(B, tokens of the cache + T)`, *optional*):
@@ -38,13 +40,32 @@ def make_mask(
             Positions that start again within a row part it into sequences that do not see each other.
         rule (`Callable`, *optional*):
             Which of these tokens are seen. Default: all.
+        place (`Callable`, *optional*):
+            The place in the sequence of the token at a place of the batch, which a window counts back from. Default:
+            the same.
 
     Returns:
         `torch.Tensor` of shape `(B, 1, T, tokens of the cache + T)`, or `None` where attention needs no mask.
+
+    Raises:
+        `ValueError`: flash attention, which reads no such mask, is to see a window.
     """
+    if config.attention_window is not None:
+        if is_flash_attention_requested(config):
+            raise ValueError(
+                f"`attention_window` = {config.attention_window} needs attention that reads a mask, got "
+                f"`attn_implementation` {config._attn_implementation!r}: use 'sdpa' or 'eager'."
+            )
+        window = see_last(config.attention_window, place or (lambda query: query))
+        rule = window if rule is None else and_masks(rule, window)
     return create_causal_mask(
         config, inputs_embeds, attention_mask, cache, position_ids=position_ids, and_mask_function=rule
     )
+
+
+def see_last(window: int, place: Callable) -> Callable:
+    """The rule of tokens that see the last `window` of those up to their `place`, themselves included."""
+    return lambda batch, head, query, key: (key > place(query) - window) | (key == query)
 
 
 def see_context(n_seen: int) -> Callable:
@@ -60,3 +81,8 @@ def see_examples_before(n_tokens: int) -> Callable:
     behind them. Query i sees the i - 1 examples before x_i and itself.
     """
     return lambda batch, head, query, key: (query < n_tokens) | (key < 2 * (query - n_tokens)) | (key == query)
+
+
+def place_in_prompt(n_tokens: int) -> Callable:
+    """The places of the tokens of [`see_examples_before`]: query i has that of x_i."""
+    return lambda query: torch.where(query < n_tokens, query, 2 * (query - n_tokens))

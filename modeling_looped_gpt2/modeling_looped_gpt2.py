@@ -17,7 +17,6 @@ from functools import partial
 
 import torch
 from torch import nn
-from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block, GPT2PreTrainedModel
@@ -33,15 +32,14 @@ from .arguments_looped_gpt2 import (
     check_loops,
     check_mask,
     check_names,
-    check_positions,
     last_tokens,
-    next_positions,
 )
 from .cache_looped_gpt2 import CacheByEitherName, check_cache, fill, one_cache, slots_of
 from .configuration_looped_gpt2 import LoopedGPT2Config
-from .injections_looped_gpt2 import INJECTIONS
+from .injections_looped_gpt2 import INJECTIONS, InputInjection
 from .loop_body_looped_gpt2 import Call, compiled_body, run_body, run_steps
 from .masks_looped_gpt2 import make_mask
+from .positions_looped_gpt2 import POSITION_EMBEDDINGS, check_positions, next_positions
 from .solvers_looped_gpt2 import PerRow, Settled, StopRule, run_until, truncated, unroll
 
 
@@ -55,8 +53,9 @@ class LoopedGPT2ModelOutput(BaseModelOutputWithPast, CacheByEitherName):
             State after the last loop, layer-normalised.
         cache ([`~transformers.Cache`], returned when `use_cache=True`):
             Keys and values of every loop and block: loop l (from 0) and block i own slot `l * n_layer + i`, behind
-            those of the prelude and before those of the coda. `past_key_values`, the name that it had before
-            transformers 5.24, stays readable.
+            those of the prelude and before those of the coda; with `block_loops` i counts the runs of blocks in a
+            loop, of which there are `sum(block_loops)`. `past_key_values`, the name that it had before transformers
+            5.24, stays readable.
         hidden_states (`tuple[torch.Tensor]`, returned when `output_hidden_states=True`):
             Input of the first block and output of each executed block, `num_hidden_layers + 1` of shape `(B, T, E)`;
             the last is replaced by `last_hidden_state`, as everywhere in transformers.
@@ -90,7 +89,9 @@ class LoopedGPT2PreTrainedModel(GPT2PreTrainedModel):
     def _init_weights(self, module: nn.Module):
         super()._init_weights(module)
         if isinstance(module, LoopedGPT2Model):
-            init.normal_(module.wpe.weight, mean=0.0, std=self.config.position_initializer_range)
+            module.wpe.init_weights(self.config.position_initializer_range)
+        if isinstance(module, InputInjection):
+            module.init_weights()
 
     def _check_names(self, names: Iterable[str]):
         """Refuse arguments of `forward` that nothing reads, such as misspelt ones."""
@@ -118,7 +119,7 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         super().__init__(config)
         has_tokens = add_token_embedding and config.vocab_size is not None
         self.wte = nn.Embedding(config.vocab_size, config.n_embd) if has_tokens else None
-        self.wpe = nn.Embedding(config.n_positions, config.n_embd)
+        self.wpe = POSITION_EMBEDDINGS[config.position_embedding](config)
         self.drop = nn.Dropout(config.embd_pdrop)
         index = itertools.count()  # of a block among all
         for part, n_blocks in config.n_blocks.items():
@@ -179,9 +180,12 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
                 Any stock cache, empty or filled by calls of the same `n_loops`; the tokens given here come after its.
                 The second name is that of transformers before 5.24 and deprecated since.
             attention_mask (`torch.Tensor` of shape `(B, tokens of the cache + T)`, *optional*):
-                1 for tokens to attend to, 0 for padding. Masks of four dimensions are taken as they are.
+                1 for tokens to attend to, 0 for padding. Masks of four dimensions are taken as they are, without
+                `config.attention_window`.
             position_ids (`torch.LongTensor` of shape `(B, T)` or `(1, T)`, *optional*):
-                Positions, below `config.n_positions`. Default: 0, 1, 2, ... after those of the cache.
+                Positions, below `config.n_positions`. Default: 0, 1, 2, ... after those of the cache. Without
+                `attention_mask` and cache, a position that does not follow the one before it starts a sequence that
+                does not see those before it; give a mask with positions that count anything else, such as digits.
             inputs_embeds (`torch.FloatTensor` of shape `(B, T, E)`, *optional*):
                 The embedded prompt e.
             use_cache (`bool`, *optional*, defaults to `config.use_cache`):
@@ -231,11 +235,11 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         plan = self.config.plan(max_loops, loops_per_slot)
         check_cache(cache, plan, loops_per_slot)
         n_seen = 0 if cache is None else cache.get_seq_length()
-        check_positions(position_ids, batch_size, n_tokens, self.config.n_positions)
+        check_positions(position_ids, batch_size, n_tokens, self.config.max_tokens)
         check_mask(attention_mask, batch_size, n_seen, n_tokens)
         given_positions = position_ids
         if position_ids is None:
-            position_ids = next_positions(inputs_embeds, n_seen, self.config.n_positions)
+            position_ids = next_positions(inputs_embeds, n_seen, self.config.max_tokens)
         # transformers looks for packed sequences in positions, and a GPU has to wait for that: only in given ones
         causal_mask = make_mask(self.config, inputs_embeds, attention_mask, cache, given_positions)
         rules = []  # each ends the loops of some rows before those of others

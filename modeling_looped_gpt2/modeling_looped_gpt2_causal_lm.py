@@ -22,6 +22,7 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 from .arguments_looped_gpt2 import check_loops
 from .cache_looped_gpt2 import CACHE_NAME, CacheByEitherName, cache_bytes, one_cache
 from .configuration_looped_gpt2 import LoopedGPT2Config
+from .masks_looped_gpt2 import make_mask
 from .modeling_looped_gpt2 import LoopedGPT2Model, LoopedGPT2PreTrainedModel
 from .plan_looped_gpt2 import PARTS
 
@@ -202,13 +203,24 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
         positions = inputs.get("position_ids")
         length = input_ids.shape[1] if attention_mask is None else attention_mask.shape[-1]
         # positions are checked only when they may have run out, not for every token: a GPU would have to wait
-        looks = positions is not None and (is_first_iteration or length > self.config.n_positions)
-        if looks and positions.max() >= self.config.n_positions:
+        looks = positions is not None and (is_first_iteration or length > self.config.max_tokens)
+        if looks and positions.max() >= self.config.max_tokens:
             raise ValueError(
                 f"`n_positions` is {self.config.n_positions} tokens, and the text has grown to "
                 f"{positions.max() + 1}: ask for fewer `max_new_tokens`."
             )
         return inputs
+
+    @staticmethod
+    def create_masks_for_generate(
+        config: LoopedGPT2Config,
+        inputs_embeds: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        position_ids: torch.LongTensor | None = None,
+        **kwargs,
+    ) -> torch.Tensor | None:
+        """Make the mask that `generate` hands to `forward` with a static cache, as `forward` would."""
+        return make_mask(config, inputs_embeds, attention_mask, kwargs[CACHE_NAME], position_ids)
 
     def _prepare_cache_for_generation(self, generation_config: GenerationConfig, model_kwargs: dict, *args, **kwargs):
         """Let transformers build the cache for the loops of this call; it knows those of `self.config` only."""
@@ -290,7 +302,7 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
         source = _as_gpt2(model)
         parts = _blocks_of_parts(source.config.n_layer, prelude, loop, coda)
         sizes = {"n_prelude": len(parts["prelude"]), "n_layer": len(parts["loop"]), "n_coda": len(parts["coda"])}
-        for name in (*sizes, "n_embd", "n_inner", "n_positions", "vocab_size"):
+        for name in (*sizes, "n_embd", "n_inner", "n_positions", "position_embedding", "vocab_size"):
             if name in changes:
                 raise ValueError(f"`{name}` follows from the model and its blocks: leave it out, got {changes[name]}.")
         config = LoopedGPT2Config.from_gpt2(source.config, **sizes, **changes)

@@ -1,6 +1,6 @@
 """Which block runs when: in which part of the model, in which loop and on which slot of the cache."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -62,7 +62,9 @@ class Plan:
         return len({step.slot for step in self.steps})
 
 
-def make_plan(n_blocks: Mapping[str, int], n_loops: int, loops_per_slot: int = 1) -> Plan:
+def make_plan(
+    n_blocks: Mapping[str, int], n_loops: int, loops_per_slot: int = 1, block_loops: Sequence[int] | None = None
+) -> Plan:
     """
     Return the plan of a call: the blocks of every part one after another, those of the loop `n_loops` times.
 
@@ -73,8 +75,11 @@ def make_plan(n_blocks: Mapping[str, int], n_loops: int, loops_per_slot: int = 1
             Loops of the call, >= 1.
         loops_per_slot (`int`, defaults to 1):
             Loops that share a slot, >= 1. The last loop of every such group keeps its keys and values.
+        block_loops (`Sequence[int]`, *optional*, defaults to 1 for each):
+            Times that each block of the loop runs in a row within every loop, >= 1.
     """
-    order = range(n_blocks["h"])  # of the blocks in a loop
+    times = block_loops or [1] * n_blocks["h"]
+    order = [block for block in range(n_blocks["h"]) for _ in range(times[block])]  # of the steps in a loop
     loops = []
     for loop in range(n_loops):
         slot = n_blocks["prelude"] + loop // loops_per_slot * len(order)

@@ -26,8 +26,19 @@ BAD_VALUES = [
     ("n_positions", 0),
     ("vocab_size", 0),
     ("n_embd", 30),
-    ("input_injection", "concat"),
+    ("input_injection", "subtract"),
     ("input_injection", None),
+    ("block_loops", [1, 1]),
+    ("block_loops", []),
+    ("block_loops", [0]),
+    ("block_loops", [True]),
+    ("block_loops", [1.5]),
+    ("block_loops", 2),
+    ("position_embedding", "rotary"),
+    ("position_embedding", None),
+    ("attention_window", 0),
+    ("attention_window", True),
+    ("attention_window", 2.5),
     ("resid_pdrop", 1.0),
     ("embd_pdrop", -0.1),
     ("attn_pdrop", 2),
@@ -63,6 +74,17 @@ def test_num_hidden_layers_is_the_executed_depth():
     assert LoopedGPT2Config(n_layer=2, n_loops=5, num_hidden_layers=10).n_layer == 2
     with pytest.raises(ValueError, match=r"num_hidden_layers.*n_layer.*n_loops"):
         LoopedGPT2Config(num_hidden_layers=12)
+    config = LoopedGPT2Config(n_layer=2, n_loops=5, block_loops=[3, 1], n_coda=1)
+    assert config.num_hidden_layers == 21
+    config.num_hidden_layers = 13
+    assert config.n_loops == 3
+    with pytest.raises(ValueError, match=r"sum\(block_loops\) \* n_loops \+ n_coda = 0 \+ 4 \* n_loops \+ 1 "):
+        config.num_hidden_layers = 12
+
+
+def test_a_model_without_positions_reads_any_length():
+    assert LoopedGPT2Config(n_positions=10).max_tokens == 10
+    assert LoopedGPT2Config(n_positions=10, position_embedding="none").max_tokens == float("inf")
 
 
 def test_round_trip_keeps_every_field(tmp_path):

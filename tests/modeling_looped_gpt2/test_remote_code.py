@@ -22,6 +22,7 @@ CODE_FILES = {
     "injections_looped_gpt2.py",
     "loop_body_looped_gpt2.py",
     "plan_looped_gpt2.py",
+    "positions_looped_gpt2.py",
     "solvers_looped_gpt2.py",
     "modeling_looped_gpt2.py",
     "in_context_checks_looped_gpt2.py",

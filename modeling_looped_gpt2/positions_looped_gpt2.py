@@ -1,0 +1,70 @@
+"""What tells a token its place: the position embeddings, and the positions of a call."""
+
+import torch
+from torch import nn
+from transformers import initialization as init
+from transformers.models.gpt2.configuration_gpt2 import GPT2Config
+
+from .arguments_looped_gpt2 import check_indices
+
+
+class LearnedPositions(nn.Embedding):
+    """
+    A learned vector for each of `n_positions` positions.
+
+    Args:
+        config ([`LoopedGPT2Config`]):
+            The model's configuration.
+    """
+
+    # whether a sequence can have no more tokens than there are positions
+    is_limited = True
+
+    def __init__(self, config: GPT2Config):
+        super().__init__(config.n_positions, config.n_embd)
+
+    def init_weights(self, std: float):
+        """Set the weights that training starts from, of standard deviation `std`."""
+        init.normal_(self.weight, mean=0.0, std=std)
+
+
+class NoPositions(nn.Module):
+    """Nothing: a token knows its place by the tokens that it sees, which causal attention counts."""
+
+    is_limited = False
+
+    def __init__(self, config: GPT2Config):
+        super().__init__()
+
+    def init_weights(self, std: float):
+        """There are no weights."""
+
+    def forward(self, position_ids: torch.LongTensor) -> torch.Tensor:
+        """Return zeros `(1, 1, 1)`, to be added to the embedded tokens at any positions."""
+        return torch.zeros((1, 1, 1), device=position_ids.device)
+
+
+POSITION_EMBEDDINGS = {"learned": LearnedPositions, "none": NoPositions}
+
+
+def check_positions(position_ids: torch.LongTensor | None, batch_size: int, n_tokens: int, max_tokens: int | float):
+    """Refuse positions without one entry for each token of the call."""
+    if position_ids is None:
+        return
+    check_indices("position_ids", position_ids, max_tokens)
+    if tuple(position_ids.shape) not in ((batch_size, n_tokens), (1, n_tokens)):
+        raise ValueError(
+            f"`position_ids` must have shape {(batch_size, n_tokens)} or {(1, n_tokens)}, got "
+            f"{tuple(position_ids.shape)}."
+        )
+
+
+def next_positions(
+    inputs_embeds: torch.Tensor, n_seen: int | torch.Tensor, max_tokens: int | float
+) -> torch.LongTensor:
+    """Return the positions `(1, T)` of T tokens after the `n_seen` of a cache; refuse more than the model has."""
+    n_tokens = inputs_embeds.shape[1]
+    # a static cache keeps its length in a tensor, which a check would have to wait for
+    if isinstance(n_seen, int) and n_seen + n_tokens > max_tokens:
+        raise ValueError(f"`n_positions` is {max_tokens} tokens, got a sequence of {n_seen + n_tokens}.")
+    return (torch.arange(n_tokens, device=inputs_embeds.device) + n_seen).unsqueeze(0)
