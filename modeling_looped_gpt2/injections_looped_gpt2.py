@@ -19,6 +19,8 @@ class InputInjection(nn.Module):
 
     # whether e enters every loop; else it is the state before the first alone
     enters_every_loop = True
+    # matrices of E x E that a token meets on the way into a loop
+    n_matrices = 0
 
     def __init__(self, config: GPT2Config):
         super().__init__()
@@ -79,6 +81,8 @@ class Concatenation(Addition):
 
     Source: Geiping et al., "Scaling up Test-Time Compute with Latent Reasoning" (2025), whose adapter it is.
     """
+
+    n_matrices = 2
 
     def __init__(self, config: GPT2Config):
         super().__init__(config)

@@ -195,7 +195,7 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
         is_first_iteration: bool = False,
         **kwargs,
     ) -> dict[str, Any]:
-        """As in transformers; refuses texts that have grown longer than the model has positions."""
+        """As in transformers; refuses texts that have grown longer than the model has positions, and packs none."""
         named = {"attention_mask": attention_mask, "inputs_embeds": inputs_embeds}
         inputs = super().prepare_inputs_for_generation(
             input_ids, *args, **named, is_first_iteration=is_first_iteration, **kwargs
@@ -209,6 +209,9 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
                 f"`n_positions` is {self.config.n_positions} tokens, and the text has grown to "
                 f"{positions.max() + 1}: ask for fewer `max_new_tokens`."
             )
+        if positions is not None and inputs.get("attention_mask") is None and inputs.get(CACHE_NAME) is None:
+            # else given positions that count digits, say, would be taken for those of packed sequences
+            inputs["attention_mask"] = positions.new_ones((len(input_ids), positions.shape[-1]))
         return inputs
 
     @staticmethod

@@ -15,7 +15,7 @@ FORMULAS = {
 }
 
 
-@pytest.mark.parametrize("name", INJECTIONS)
+@pytest.mark.parametrize("name", FORMULAS)
 def test_an_injection_by_its_formula(name):
     start, inject = FORMULAS[name]
     injection = INJECTIONS[name](LoopedGPT2Config(input_injection=name))
@@ -25,6 +25,41 @@ def test_an_injection_by_its_formula(name):
     assert list(injection.state_dict()) == []
     moved = not torch.equal(inject(state, prompt), inject(state, prompt + 1))
     assert injection.enters_every_loop == moved
+
+
+def test_a_map_of_both_starts_as_their_sum(make_model, prompts):
+    model = make_model(input_injection="concat")
+    plain = make_model()
+    plain.load_state_dict({name: value for name, value in model.state_dict().items() if "injection" not in name})
+    torch.testing.assert_close(model(**prompts).loss, plain(**prompts).loss)
+
+
+@pytest.mark.parametrize("logit", [-80.0, 0.0, 2.0, 8.0])
+def test_a_gate_keeps_any_state_bounded(logit):
+    """Whatever its weights are; "add" grows with every loop."""
+    gate = INJECTIONS["gated"](LoopedGPT2Config(input_injection="gated", n_embd=6, n_head=2))
+    with torch.no_grad():
+        gate.decay_logit.fill_(logit)
+        gate.gain.copy_(torch.randn(6))
+        decay = gate.decay_logit.sigmoid()
+        prompt = torch.randn(2, 3, 6)
+        bound = (gate.gain * prompt).abs() / (1 - decay)
+        state = gate.initial_state(prompt)
+        for _ in range(1000):
+            state = gate(state, prompt)
+            assert (state.abs() <= bound * 1.001).all()
+        other = torch.randn(2, 3, 6)
+        shrunk = (gate(state, prompt) - gate(other, prompt)).abs()
+        assert (shrunk <= (state - other).abs() * 1.001).all()
+
+
+def test_initial_weights_survive_loading_from_nothing(make_config):
+    for name in ("concat", "gated"):
+        config = make_config(input_injection=name)
+        loaded = LoopedGPT2ForInContextRegression.from_pretrained(None, config=config, state_dict={})
+        fresh = LoopedGPT2ForInContextRegression(config).transformer.injection.state_dict()
+        for key, value in loaded.transformer.injection.state_dict().items():
+            assert torch.equal(value, fresh[key]), key
 
 
 class Gate(InputInjection):

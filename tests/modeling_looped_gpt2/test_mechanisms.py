@@ -102,3 +102,16 @@ def test_loops_are_compiled_once(make_shaken, batch, graphs):
         torch.testing.assert_close(found, logits, rtol=1e-4, atol=1e-4)
         n_graphs.append(len(graphs))
     assert 0 < n_graphs[0] == n_graphs[1]
+
+
+def test_contexts_and_queries_are_answered_as_in_a_prompt(make_model, name, prompts):
+    model = shake(make_model(**MECHANISMS[name]))
+    xs, ys = prompts["xs"], prompts["ys"]
+    expected = model(xs, ys, n_loops=5).predictions
+    torch.testing.assert_close(model.predict_at_queries(xs, ys, xs, n_loops=5), expected, rtol=1e-4, atol=1e-4)
+    context = model.encode_context(xs[:, :1], ys[:, :1], n_loops=5)
+    for point in range(1, 5):
+        queries = torch.stack((xs[:, 0], xs[:, point]), dim=1)
+        found = model.predict(queries, context)[:, 1]
+        torch.testing.assert_close(found, expected[:, point], rtol=1e-4, atol=1e-4)
+        context = model.encode_context(xs[:, point : point + 1], ys[:, point : point + 1], context=context)
