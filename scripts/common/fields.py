@@ -16,14 +16,16 @@ from scripts.common.records import parse_recipe, read_recipe
 
 
 LARGEST_INTEGER = 2**63 - 1
-MAPPING = "MAPPING"  # what --help shows for the value of a field that is one
+# what --help shows for the value of a field that is one
+MAPPING, LIST = "MAPPING", "LIST"
 
 
 def described(default: Any, text: str, **shown: str) -> Any:
     """
     A dataclass field with its `--help` line.
 
-    With `metavar=MAPPING` its type is `Mapping | str | None`: a mapping in a recipe, YAML text as a flag.
+    With `metavar=MAPPING` its type is `Mapping | str | None`: a mapping in a recipe, YAML text as a flag. With
+    `metavar=LIST` it is `Sequence | str | None`: a list in a recipe, JSON text as a flag.
     """
     return field(default=default, metadata={"help": text, **shown})
 
@@ -36,6 +38,22 @@ def read_mapping(name: str, given: Mapping[str, Any] | str | None) -> dict[str, 
         `ValueError`: the field `name` is given something else.
     """
     return _values(parse_recipe(f"`{name}`", given) if isinstance(given, str) else given or {})
+
+
+def read_integers(name: str, given: Sequence | str | None) -> list[int] | None:
+    """
+    Return the value of a field that is a list of integers, as it is or as JSON text.
+
+    Raises:
+        `ValueError`: the field `name` is given something else.
+    """
+    try:
+        values = json.loads(given) if isinstance(given, str) else given
+    except ValueError:
+        values = given
+    if values is not None and not (isinstance(values, list) and all(type(value) is int for value in values)):
+        raise ValueError(f"`{name}` must be a list of integers, e.g. [2, 1], got {given!r}")
+    return values
 
 
 def _values(content: Any) -> Any:
@@ -140,7 +158,7 @@ class FieldGroups:
             if name not in known:
                 raise ValueError(f"{where}{cls._unknown_field(name)}")
             if isinstance(value, dict | list):
-                if known[name].metadata.get("metavar") != MAPPING:
+                if known[name].metadata.get("metavar") not in (MAPPING, LIST):
                     raise ValueError(f"{where}must give `{name}` one value, got a {type(value).__name__}")
                 value = json.dumps(value)
             if value is not None and known[name].init:

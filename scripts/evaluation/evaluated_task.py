@@ -63,7 +63,7 @@ def task_for(name: str, settings: dict[str, Any], config: LoopedGPT2Config, n_po
     known, sizes = task_fields(name, settings), {}
     if "n_points" in known:
         most = (config.n_positions + 1) // 2  # the last y is not shown
-        if n_points is not None and n_points > most:
+        if n_points is not None and n_points > (config.max_tokens + 1) // 2:
             raise ValueError(
                 f"`n_points` must be <= {most} for a model of `n_positions` = {config.n_positions}, got {n_points}."
             )
@@ -75,7 +75,7 @@ def task_for(name: str, settings: dict[str, Any], config: LoopedGPT2Config, n_po
     task = build_task(name, settings | sizes)
     for field, needed in task.model_fields.items():
         has = getattr(config, field, needed)  # code beside the weights may be of an older version
-        fits = has >= task.n_tokens(**task.sizes) if field == "n_positions" else has == needed
+        fits = config.max_tokens >= task.n_tokens(**task.sizes) if field == "n_positions" else has == needed
         if not fits:
             raise ValueError(f"`{field}` of the model must be {needed} for {name}, got {has}.")
     return task

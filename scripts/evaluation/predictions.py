@@ -73,7 +73,8 @@ class Answers:
     def _recall(
         self, answer: Callable[[Prompts], torch.Tensor], kind: str, prompts: Prompts, n_loops: int
     ) -> np.ndarray:
-        about, columns = [kind, *self.description, n_loops], (*self.objective.answer_columns, "queries")
+        about = [kind, *self.description, n_loops]
+        columns = (*self.objective.answer_columns, *self.objective.optional_columns, "queries")
         asked = {name: prompts[name] for name in columns if name in prompts}
         with tqdm(total=n_chunks(len(prompts["labels"]), self.batch_size), desc=f"model, {n_loops} loops") as bar:
             return self.cache.recall(

@@ -1,11 +1,13 @@
 """The groups of fields that every training run has."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from modeling_looped_gpt2 import LoopedGPT2Config
 from modeling_looped_gpt2.injections_looped_gpt2 import INJECTIONS
-from scripts.common.fields import described
+from modeling_looped_gpt2.positions_looped_gpt2 import POSITION_EMBEDDINGS
+from scripts.common.fields import LIST, described, read_integers
 from tasks.curriculum import Schedule, draw_n_loops
 
 
@@ -44,9 +46,17 @@ class ModelArguments:
     n_embd: int = described(256, "Width, a multiple of n_head.")
     n_loops: int = described(20, "Loops at the end of training and by default afterwards (the paper's b).")
     input_injection: str = described("add", f"How the prompt enters every loop: {', '.join(INJECTIONS)}.")
+    block_loops: Sequence | str | None = described(
+        None, "Times that each block of the loop runs in a row, e.g. [2, 1]. Default: once.", metavar=LIST
+    )
+    position_embedding: str = described("learned", f"What tells a token its place: {', '.join(POSITION_EMBEDDINGS)}.")
+    attention_window: int | None = described(None, "Last tokens that a token sees, itself included. Default: all.")
     initializer_range: float = described(0.02, "Standard deviation of the blocks' initial weights.")
     attn_implementation: str = described("auto", "eager, sdpa, ...; auto: eager on a CPU, sdpa on a GPU.")
     initial_model: str | None = described(None, "Folder or Hub repository of a model that the run starts from.")
+
+    def __post_init__(self):
+        self.block_loops = read_integers("block_loops", self.block_loops)
 
     @property
     def settings(self) -> dict[str, Any]:

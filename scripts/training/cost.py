@@ -4,6 +4,8 @@ from functools import cache, partial
 from itertools import pairwise
 
 from modeling_looped_gpt2 import LoopedGPT2Config
+from modeling_looped_gpt2.injections_looped_gpt2 import INJECTIONS
+from scripts.common.records import RecordError, read_json, read_json_lines
 from scripts.training.prompt_arguments import Arguments
 from tasks.curriculum import Schedule
 
@@ -13,9 +15,9 @@ def training_flops(arguments: Arguments) -> int:
     Expected floating-point operations of the matrix products of a run, a multiply-add counted as two.
 
     A block of width E costs 24 E^2 + 4 N E a token of an N-token prompt (projections and MLP, scores and weighted
-    sum); loops before the window run forward only, all else forward and backward, three times as much. The coda runs
-    after every loop that is scored. What reads in and out, and the optimizer, well under 1% together for a function
-    class, are left out.
+    sum), a matrix on the way into a loop 2 E^2; loops before the window run forward only, all else forward and
+    backward, three times as much. The coda runs after every loop that is scored. What reads in and out, and the
+    optimizer, well under 1% together for a function class, are left out.
 
     Where the loops of every step are drawn, a step counts as the mean over what it may draw: the sum of a run of
     thousands of steps is within 0.5% of that. Without draws the count is exact.
@@ -27,14 +29,18 @@ def training_flops(arguments: Arguments) -> int:
     config, stream, optimization, loops = arguments.config, arguments.stream, arguments.optimization, arguments.loops
     schedules = (*stream.schedules.values(), arguments.n_loops_schedule)
     changes = {step for schedule in schedules for step in _changes(schedule, optimization.max_steps)}
-    n_blocks = cache(partial(_passes, config, arguments.objective.scores_all_loops, loops.loop_window))
+    n_blocks = cache(partial(_passes, config, arguments.objective.scores_all_loops))
+    entrance = 2 * INJECTIONS[config.input_injection].n_matrices * config.n_embd**2  # of a token in a loop
     total = 0
     for first, end in pairwise(sorted({0, *changes, optimization.max_steps})):
         n_tokens = stream.task.n_tokens(**stream.sizes_at(first))
         block = n_tokens * (24 * config.n_embd**2 + 4 * n_tokens * config.n_embd)
-        highest = arguments.n_loops_schedule.at(first)
-        counts = range(loops.n_loops_min or highest, highest + 1)
-        total += (end - first) * block * sum(map(n_blocks, counts)) // len(counts)
+        is_drawn = loops.n_loops_min is not None
+        for step in range(first, end) if is_drawn else [first]:
+            n_loops, loop_window = loops.at(step, config.n_loops, optimization.seed)
+            n_entrances = n_loops + 2 * (loop_window or n_loops)
+            step_flops = block * n_blocks(n_loops, loop_window) + n_tokens * entrance * n_entrances
+            total += step_flops * (1 if is_drawn else end - first)
     return total * optimization.batch_size
 
 

@@ -42,9 +42,9 @@ def initial_weights(
         pairs = "; ".join(f"`{field}` {getattr(own, field)} -> {getattr(config, field)}" for field in differing)
         raise RunError(f"`initial_model` {name} cannot be the start of this run: it differs ({pairs}).")
     weights = model.state_dict()
-    positions = weights["transformer.wpe.weight"]
+    positions = weights.get("transformer.wpe.weight")
     missing = config.n_positions - own.n_positions
-    if missing > 0:
+    if missing > 0 and positions is not None:
         # an even number of positions ends with that of a y that no prediction needs, so it was never trained
         tail = positions[-3:-1].repeat(missing // 2 + 1, 1)[: missing + 1]
         weights["transformer.wpe.weight"] = torch.cat((positions[:-1], tail))

@@ -38,7 +38,8 @@ def build_model(arguments: LMArguments, tokenizer: PreTrainedTokenizerBase) -> L
 def loop_gpt2(settings: LMModelArguments) -> LoopedGPT2LMHeadModel:
     """The looped model of a GPT-2; raises `ValueError` where it cannot be loaded or looped."""
     n_prelude, n_layer = settings.n_prelude, settings.n_layer
-    changes = {"n_loops": settings.n_loops, "input_injection": settings.input_injection}
+    free = ("n_loops", "input_injection", "block_loops", "attention_window")
+    changes = {name: getattr(settings, name) for name in free}
     try:
         loading = {"output_loading_info": True, "ignore_mismatched_sizes": True}
         gpt2, report = GPT2LMHeadModel.from_pretrained(settings.gpt2, dtype=torch.float32, **loading)

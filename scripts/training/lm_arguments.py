@@ -15,7 +15,8 @@ from tasks.curriculum import Schedule
 
 # of a model from nothing
 SIZES = {"n_layer": 2, "n_prelude": 0, "n_coda": 0, "n_head": 4, "n_embd": 128, "n_loops": 4}
-SIZES |= {"input_injection": "add", "initializer_range": 0.1}
+SIZES |= {"input_injection": "add", "block_loops": None, "position_embedding": "learned", "attention_window": None}
+SIZES |= {"initializer_range": 0.1}
 N_POSITIONS = 256
 
 
@@ -36,6 +37,7 @@ class LMModelArguments(ModelArguments):
     n_embd: int | None = from_start("n_embd")
     n_loops: int | None = from_start("n_loops")
     input_injection: str | None = from_start("input_injection")
+    position_embedding: str | None = from_start("position_embedding")
     initializer_range: float | None = from_start("initializer_range")
     initial_model: str | None = described(
         None, "Looped language model to start from, folder or repository; the sizes are its own."
@@ -144,7 +146,7 @@ def sizes_of(model: LMModelArguments) -> tuple[dict[str, Any], dict[str, Any], f
                 f"got {model.n_prelude or 0} + {model.n_coda or 0}."
             )
         sizes = {name: getattr(config, name) for name in ("n_head", "n_embd", "initializer_range")}
-        return sizes | {"n_layer": n_layer}, SIZES, config.n_positions
+        return sizes | {"n_layer": n_layer, "position_embedding": "learned"}, SIZES, config.n_positions
     return {}, SIZES, float("inf")
 
 

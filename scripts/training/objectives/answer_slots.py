@@ -20,8 +20,7 @@ class AnswerSlots(NextToken):
 
     def arguments(self, batch: Batch) -> dict[str, Any]:
         """The tokens and their labels, kept from being shifted."""
-        inputs = {name: batch[name] for name in self.answer_columns}
-        return {**inputs, "labels": batch["labels"], "shift_labels": batch["labels"], "use_cache": False}
+        return {**self.inputs(batch), "labels": batch["labels"], "shift_labels": batch["labels"], "use_cache": False}
 
     def losses(self, outputs: ModelOutput, batch: Batch) -> tuple[torch.Tensor, Means]:
         """The loss, and the share of wrong answers."""

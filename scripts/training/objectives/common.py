@@ -28,6 +28,8 @@ class Objective:
             What loads it from its folder: `"AutoModel"` or `"AutoModelForCausalLM"`.
         answer_columns (`tuple[str]`):
             The columns of a batch that `forward` needs to answer.
+        optional_columns (`tuple[str]`):
+            Those that it reads where a batch has them.
         scores_all_loops (`bool`):
             Whether a call without a `loop_window` scores every loop; else it scores the last alone.
     """
@@ -35,6 +37,7 @@ class Objective:
     model_class: ClassVar[type[PreTrainedModel]]
     auto_class: ClassVar[str]
     answer_columns: ClassVar[tuple[str, ...]]
+    optional_columns: ClassVar[tuple[str, ...]] = ()
     scores_all_loops: ClassVar[bool] = True
     # trained beside the model and left behind
     module: ClassVar[nn.Module | None] = None
@@ -60,6 +63,11 @@ class Objective:
     def arguments(self, batch: Batch) -> dict[str, Any]:
         """The arguments of `forward` that a batch is trained with, but for its loops."""
         raise NotImplementedError(f"{type(self).__name__} must define `arguments`.")
+
+    def inputs(self, batch: Batch) -> Batch:
+        """The columns of a batch that `forward` reads to answer."""
+        optional = (name for name in self.optional_columns if name in batch)
+        return {name: batch[name] for name in (*self.answer_columns, *optional)}
 
     def losses(self, outputs: ModelOutput, batch: Batch) -> tuple[torch.Tensor, Means]:
         """The loss and the means of what `forward` returned, as the objective returns them."""
@@ -88,7 +96,7 @@ class Objective:
         Returns:
             `torch.Tensor` of shape `(B, ...)` on the model's device, or `(B, L, ...)` after every loop.
         """
-        columns = {name: prompts[name].to(model.device) for name in self.answer_columns}
+        columns = {name: values.to(model.device) for name, values in self.inputs(prompts).items()}
         with torch.no_grad():
             return self.read(model, columns, n_loops, every_loop)
 

@@ -13,12 +13,16 @@ class NextToken(Objective):
     """
     The cross-entropy of the next token in nats, of the last loop or a mean over those of the window; `loss` is logged.
 
+    A batch may have `position_ids` `(B, T)` of its own: with an `attention_mask` `(B, T)` where they do not count
+    tokens, without where they start again with every packed text.
+
     Answers are tokens `(B, T)`, int64: at every position the one that is held most likely to come next.
     """
 
     model_class = LoopedGPT2LMHeadModel
     auto_class = "AutoModelForCausalLM"
     answer_columns = ("input_ids",)
+    optional_columns = ("position_ids", "attention_mask")
     scores_all_loops = False
 
     def arguments(self, batch: Batch) -> dict[str, Any]:

@@ -161,6 +161,21 @@ def test_answers_do_not_look_at_labels():
         assert torch.equal(kind().answers(model, batch), kind().answers(model, hidden))
 
 
+@pytest.mark.parametrize("name", ["next_token", "answer_slots"])
+def test_a_batch_may_bring_its_positions(name):
+    model, objective, batch = model_of(name), OBJECTIVES[name](), batch_of(name)
+    n_tokens = batch["input_ids"].shape[1]
+    digits = {"position_ids": torch.arange(n_tokens) % 3, "attention_mask": torch.ones(n_tokens, dtype=torch.long)}
+    digits = {column: values.expand(batch["input_ids"].shape) for column, values in digits.items()}
+    loss, _ = objective(model, batch | digits, LOOPS)
+    positions = model.transformer.wpe.weight
+    positions.data[:n_tokens] = positions.data[torch.arange(n_tokens) % 3]
+    expected, _ = objective(model, batch, LOOPS)
+    torch.testing.assert_close(loss, expected)
+    answers = objective.answers(model.eval(), batch | digits)
+    assert torch.equal(answers, objective.answers(model, batch))
+
+
 def test_vectors_are_predicted_as_values_are():
     model = Regression.model_class(LoopedGPT2Config(**SIZES, n_outputs=2)).train()
     batch = {"xs": torch.randn(4, 5, 2), "ys": torch.randn(4, 5, 2), "labels": torch.randn(4, 5, 2)}
