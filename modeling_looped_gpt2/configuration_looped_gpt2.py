@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, ClassVar
@@ -178,9 +179,9 @@ class LoopedGPT2Config(GPT2Config):
         return f"n_prelude + {'n_layer' if self.block_loops is None else 'sum(block_loops)'} * n_loops + n_coda"
 
     @property
-    def max_tokens(self) -> int | float:
-        """Longest sequence that a model can read, in tokens: `n_positions`, infinite without a position embedding."""
-        return self.n_positions if POSITION_EMBEDDINGS[self.position_embedding].is_limited else float("inf")
+    def max_tokens(self) -> int:
+        """Longest sequence in tokens: `n_positions`, and without a position embedding as many as can be counted."""
+        return self.n_positions if POSITION_EMBEDDINGS[self.position_embedding].is_limited else sys.maxsize
 
     @property
     def n_blocks(self) -> dict[str, int]:

@@ -103,10 +103,11 @@ class Gate(Addition):
     """
     a * z + b * e with a decay 0 < a < 1 and a gain b, both learned for each coordinate, and z starts at 0.
 
-    However it is trained, the entrance shrinks every difference between two states, coordinate by coordinate. Alone it
-    would keep the state below max |b * e| / (1 - a) after any number of loops, where "add" grows with every loop. The
-    state is layer-normalised after every loop anyway; the bound is on what the loop before passes on beside the
-    blocks: its weight against the prompt can not rise without end. a starts at 0.9, b at 1: near "add".
+    Whatever the weights, the entrance shrinks every difference between two states, coordinate by coordinate. Alone it
+    would keep each coordinate of the state below |b| max |e| / (1 - a) after any number of loops, where "add" grows
+    with every loop. Here the final norm bounds the state after every loop anyway. What a < 1 adds comes before it: the
+    input of the blocks forgets earlier states, so that a loop is more of a contraction; the blocks and the norm can
+    still stretch what the entrance shrinks, so it does not promise a fixed point. a starts at 0.9, b at 1: near "add".
 
     Source: "Parcae" (arXiv:2604.12946), there a = exp(-exp(.)); the logistic function is as good a way into (0, 1).
     """

@@ -47,7 +47,7 @@ class NoPositions(nn.Module):
 POSITION_EMBEDDINGS = {"learned": LearnedPositions, "none": NoPositions}
 
 
-def check_positions(position_ids: torch.LongTensor | None, batch_size: int, n_tokens: int, max_tokens: int | float):
+def check_positions(position_ids: torch.LongTensor | None, batch_size: int, n_tokens: int, max_tokens: int):
     """Refuse positions without one entry for each token of the call."""
     if position_ids is None:
         return
@@ -59,9 +59,7 @@ def check_positions(position_ids: torch.LongTensor | None, batch_size: int, n_to
         )
 
 
-def next_positions(
-    inputs_embeds: torch.Tensor, n_seen: int | torch.Tensor, max_tokens: int | float
-) -> torch.LongTensor:
+def next_positions(inputs_embeds: torch.Tensor, n_seen: int | torch.Tensor, max_tokens: int) -> torch.LongTensor:
     """Return the positions `(1, T)` of T tokens after the `n_seen` of a cache; refuse more than the model has."""
     n_tokens = inputs_embeds.shape[1]
     # a static cache keeps its length in a tensor, which a check would have to wait for
