@@ -13,6 +13,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.models.gpt2.configuration_gpt2 import GPT2Config
 from transformers.utils import logging
 
+from .implicit_solvers_looped_gpt2 import SOLVERS
 from .injections_looped_gpt2 import INJECTIONS
 from .plan_looped_gpt2 import PARTS, Plan, make_plan
 from .positions_looped_gpt2 import POSITION_EMBEDDINGS
@@ -41,18 +42,18 @@ class LoopedGPT2Config(GPT2Config):
             and the positions enter before it only.
         input_injection (`str`, defaults to `"add"`):
             How the embedded prompt e enters the state z before every loop: `"add"` (z + e, z starts at 0),
-            `"multiply"` (z * e, z starts at 1), `"none"` (z starts at e: the paper's weight-tying control), `"concat"`
-            (a learned map of [z; e] that starts as `"add"`) or `"gated"` (a * z + b * e with a learned decay
-            0 < a < 1 and gain b of each coordinate).
-        block_loops (`list[int]`, *optional*, defaults to 1 for each):
-            Times that each of the `n_layer` blocks runs in a row within every loop, >= 1, e.g. `[2, 1]` (intra-layer
-            recurrence, Nguyen & Lin 2025).
-        position_embedding (`str`, defaults to `"learned"`):
-            What tells a token its place: `"learned"` (an embedding for each of `n_positions`, added in every loop) or
-            `"none"` (the causal mask alone; sequences may then be of any length, and `position_ids` only tell packed
-            sequences apart).
-        attention_window (`int`, *optional*):
-            Last tokens that a token sees, itself included, >= 1. `None`: all before it. Caches keep all tokens.
+            `"multiply"` (z * e, z starts at 1) or `"none"` (z starts at e: the paper's weight-tying control).
+        solver (`str`, defaults to `"unrolled"`):
+            How gradients reach the loops; no value depends on it. `"unrolled"`: through every loop of the window.
+            `"implicit"` and `"damped"`: the last loop alone keeps what a gradient needs, so that training takes the
+            memory of one loop whatever `n_loops`, and a loss sees the last loop only. They take the loops to have
+            settled. `"implicit"` adds up what all loops before would hand back, until that changes no more (Bai et
+            al. 2019); `"damped"` takes a few damped steps towards it (Geng et al. 2021). Not with
+            `input_injection="none"`.
+        solver_steps (`int`, *optional*):
+            Products with the Jacobian of a loop for a gradient, >= 1: at most so many for `"implicit"` (default: 32),
+            so many for `"damped"` (default: 4). A row of the batch for which they lead away from a solution, as its
+            loops do not settle, keeps the sum up to the smallest product of `"implicit"`.
         n_dims (`int`, defaults to 20):
             Dimension of the inputs x that the in-context heads read in, >= 1.
         n_outputs (`int`, defaults to 1):
@@ -120,9 +121,8 @@ class LoopedGPT2Config(GPT2Config):
     n_prelude: int = 0
     n_coda: int = 0
     input_injection: str = "add"
-    block_loops: list[int] | None = None
-    position_embedding: str = "learned"
-    attention_window: int | None = None
+    solver: str = "unrolled"
+    solver_steps: int | None = None
     n_dims: int = 20
     n_outputs: int = 1
     read_in_initializer_range: float = 0.25
@@ -241,7 +241,7 @@ class LoopedGPT2Config(GPT2Config):
         """Refuse values no model can be built from. Run by `@strict` at construction and when saving."""
         super().validate_architecture()
         sizes = ("n_loops", "n_layer", "n_head", "n_embd", "n_positions", "n_dims", "n_outputs")
-        for name in (*sizes, "n_inner", "vocab_size", "attention_window"):
+        for name in (*sizes, "n_inner", "vocab_size", "solver_steps"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or value < 1):
                 raise ValueError(f"`{name}` must be an integer >= 1, got {value}.")
@@ -254,14 +254,12 @@ class LoopedGPT2Config(GPT2Config):
             raise ValueError(f"`n_embd` must be a multiple of `n_head`, got {self.n_embd} and {self.n_head}.")
         if self.input_injection not in INJECTIONS:
             raise ValueError(f"`input_injection` must be one of {tuple(INJECTIONS)}, got {self.input_injection!r}.")
-        if self.position_embedding not in POSITION_EMBEDDINGS:
+        if self.solver not in SOLVERS:
+            raise ValueError(f"`solver` must be one of {tuple(SOLVERS)}, got {self.solver!r}.")
+        if SOLVERS[self.solver] is not None and not INJECTIONS[self.input_injection].enters_every_loop:
             raise ValueError(
-                f"`position_embedding` must be one of {tuple(POSITION_EMBEDDINGS)}, got {self.position_embedding!r}."
-            )
-        times = self.block_loops
-        if times is not None and (len(times) != self.n_layer or any(type(each) is bool or each < 1 for each in times)):
-            raise ValueError(
-                f"`block_loops` must hold an integer >= 1 for each of `n_layer` = {self.n_layer} blocks, got {times}."
+                f"`solver` must be 'unrolled' with `input_injection={self.input_injection!r}`, got {self.solver!r}: "
+                "the prompt enters before the first loop only, and a settled state tells nothing of it."
             )
         if self.activation_function not in ACT2FN:
             raise ValueError(

@@ -6,6 +6,7 @@ from transformers.cache_utils import Cache
 from transformers.utils import ModelOutput
 
 from .cache_looped_gpt2 import freeze
+from .implicit_solvers_looped_gpt2 import solver_of
 from .in_context_checks_looped_gpt2 import InContextChecks
 from .masks_looped_gpt2 import make_mask, place_in_prompt, see_context, see_examples_before
 from .modeling_looped_gpt2 import LoopedGPT2PreTrainedModel
@@ -73,8 +74,10 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
         """Do what `forward` does in every head, with its arguments; `kwargs` go to the backbone."""
         self._check_names(kwargs)
         self._check_prompt(xs, ys, labels)
+        # the loop that a solver has a gradient for
+        scores_last = labels is not None and loop_window is None and solver_of(self.config) is not None
         looks_at_loops = {
-            "labels": labels is not None,
+            "labels": labels is not None and not scores_last,
             f"output_loop_{self.answer_name}": output_loop_answers,
             "output_loop_hidden_states": output_loop_hidden_states,
         }
@@ -82,6 +85,8 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
         if exit_tolerance is not None and all_loops:
             *names, last = (f"`{name}`" for name in looks_at_loops)
             raise ValueError(f"{', '.join(names)} and {last} look at all loops: leave out `exit_tolerance`.")
+        if scores_last and all_loops:
+            loop_window = 1
         outputs = self.transformer(
             inputs_embeds=self._embed_prompt(xs, ys),
             n_loops=n_loops,

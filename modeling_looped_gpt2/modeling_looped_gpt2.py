@@ -32,11 +32,14 @@ from .arguments_looped_gpt2 import (
     check_loops,
     check_mask,
     check_names,
+    check_positions,
+    check_solved_window,
     last_tokens,
 )
 from .cache_looped_gpt2 import CacheByEitherName, check_cache, fill, one_cache, slots_of
 from .configuration_looped_gpt2 import LoopedGPT2Config
-from .injections_looped_gpt2 import INJECTIONS, InputInjection
+from .implicit_solvers_looped_gpt2 import Solver, run_until_last, solved, solver_of
+from .injections_looped_gpt2 import INJECTIONS
 from .loop_body_looped_gpt2 import Call, compiled_body, run_body, run_steps
 from .masks_looped_gpt2 import make_mask
 from .positions_looped_gpt2 import POSITION_EMBEDDINGS, check_positions, next_positions
@@ -137,6 +140,11 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
     def set_input_embeddings(self, new_embeddings: nn.Embedding):
         self.wte = new_embeddings
 
+    @property
+    def solver(self) -> Solver | None:
+        """What solves for the gradients of a call now; `None` where none flow, or loops are unrolled."""
+        return solver_of(self.config) if torch.is_grad_enabled() else None
+
     def compile_loops(self, mode: str = "default"):
         """
         Compile what a loop does, and the blocks before and after the loops, in place.
@@ -197,7 +205,7 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
             loop_window (`int`, *optional*, defaults to `n_loops`):
                 Last loops of each row that carry a gradient, in 1 ... the smallest `n_loops` (the paper's T). The
                 loops before them run without gradient (truncated backpropagation). The forward values do not depend
-                on it.
+                on it. With a `config.solver` other than `"unrolled"` it is 1 where gradients flow.
             exit_tolerance (`float`, *optional*):
                 End the loops of a row once its last token has settled, that is once a loop changes its state by less
                 than this share of its norm (> 0); at most `n_loops`. The last token is the last that `attention_mask`
@@ -222,11 +230,14 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         inputs_embeds = to_autocast_dtype(self._embed(input_ids, inputs_embeds))
         batch_size, n_tokens = inputs_embeds.shape[:2]
         n_loops = self.config.n_loops if n_loops is None else n_loops
+        if self.solver is not None:
+            loop_window = check_solved_window(loop_window, output_loop_hidden_states, self.config.solver)
         max_loops, loop_window = check_loops(
             n_loops, loop_window, loops_per_slot, batch_size, output_loop_hidden_states
         )
-        rows_apart = self._check_window(loop_window, max_loops, isinstance(n_loops, torch.Tensor), cache)
-        check_looks_at_loops(n_loops, exit_tolerance, loop_window < max_loops, output_loop_hidden_states, kwargs)
+        rows_apart = self._check_window(loop_window, max_loops, n_loops, exit_tolerance, cache)
+        has_window = loop_window < max_loops and self.solver is None
+        check_looks_at_loops(n_loops, exit_tolerance, has_window, output_loop_hidden_states, kwargs)
         captured = [kwargs.pop(name, None) for name in BLOCK_OUTPUTS]  # by the decorator, not by the blocks
         if output_loop_hidden_states and self.coda and cache is not None:
             raise ValueError("`output_loop_hidden_states` runs the coda after every loop: leave out `cache`.")
@@ -272,9 +283,17 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         check_indices("input_ids", input_ids, self.config.vocab_size)
         return self.wte(input_ids)
 
-    def _check_window(self, loop_window: int, max_loops: int, by_row: bool, cache: Cache | None) -> bool:
+    def _check_window(
+        self,
+        loop_window: int,
+        max_loops: int,
+        n_loops: int | torch.LongTensor,
+        exit_tolerance: float | None,
+        cache: Cache | None,
+    ) -> bool:
         """Return whether each row has a window of its own: rows before it run apart from rows in it."""
-        if loop_window == max_loops or not torch.is_grad_enabled():
+        is_solved = self.solver is not None
+        if not torch.is_grad_enabled() or (loop_window == max_loops and not is_solved):
             return False
         if not self.injection.enters_every_loop:
             raise ValueError(
@@ -282,8 +301,13 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
                 f"{self.config.input_injection!r}`, got {loop_window}: the prompt enters before the first loop only, "
                 "and a shorter window would never train its embedding."
             )
+        by_row = isinstance(n_loops, torch.Tensor) or (is_solved and exit_tolerance is not None)
         if by_row and cache is not None:
-            raise ValueError("`loop_window` with `n_loops` per row runs the rows of a loop apart: leave out `cache`.")
+            name = f"`solver={self.config.solver!r}`" if is_solved else "`loop_window`"
+            raise ValueError(
+                f"{name} with `n_loops` per row{' or `exit_tolerance`' * is_solved} runs the rows of a loop apart: "
+                "leave out `cache`."
+            )
         return by_row
 
     def _run_plan(
@@ -294,13 +318,18 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
             prompt = self.drop(call.prompt + call.position_embeds)
             prompt = run_steps(self, call.plan.prelude, prompt, call, slots_of(call.cache, call.plan.prelude))
             call = call._replace(prompt=prompt, position_embeds=None)
-        loop, finish = partial(self._loop, call), partial(self._finish, call)
+        loop, finish, solver = partial(self._loop, call), partial(self._finish, call), self.solver
+        if solver is not None:
+            loop = solved(loop, solver)
         state, max_loops = self.injection.initial_state(call.prompt), len(call.plan.loops)
         if not rules:
             return unroll(loop, finish, state, max_loops, loop_window, shows_window), None
-        if loop_window < max_loops and torch.is_grad_enabled():
-            loop = truncated(loop, n_loops - loop_window)
-        outputs, n_loops_used = run_until(loop, state, rules, loop_window if shows_window else 1)
+        if solver is not None:
+            outputs, n_loops_used = run_until_last(loop, state, rules)
+        else:
+            if loop_window < max_loops and torch.is_grad_enabled():
+                loop = truncated(loop, n_loops - loop_window)
+            outputs, n_loops_used = run_until(loop, state, rules, loop_window if shows_window else 1)
         if call.cache is not None:
             fill(call.cache, call.plan.loops[n_loops_used.max() :], call.latest)
         states = [finish(output, self.ln_f(output), output is outputs[-1]) for output in outputs]
@@ -312,7 +341,9 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         """Run one loop of some rows, all for `None`; returns the output of its blocks, and that layer-normalised."""
         steps = call.plan.loops[number]
         slots = slots_of(call.cache, steps, rows, call.latest)
-        return call.body(self, state, steps, slots, call.select_rows(rows))
+        # gradients pass the loop of a solver many times, and what is compiled once, with those of all weights
+        body = call.body if self.solver is None else run_body
+        return body(self, state, steps, slots, call.select_rows(rows))
 
     def _finish(self, call: Call, output: torch.Tensor, state: torch.Tensor, is_last: bool) -> torch.Tensor:
         """Return the coda's output for a loop's output, layer-normalised; without a coda the loop's own state."""

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from modeling_looped_gpt2 import LoopedGPT2Config
+from modeling_looped_gpt2.implicit_solvers_looped_gpt2 import SOLVERS, solver_of
 from modeling_looped_gpt2.injections_looped_gpt2 import INJECTIONS
 from modeling_looped_gpt2.positions_looped_gpt2 import POSITION_EMBEDDINGS
 from scripts.common.fields import LIST, described, read_integers
@@ -46,11 +47,10 @@ class ModelArguments:
     n_embd: int = described(256, "Width, a multiple of n_head.")
     n_loops: int = described(20, "Loops at the end of training and by default afterwards (the paper's b).")
     input_injection: str = described("add", f"How the prompt enters every loop: {', '.join(INJECTIONS)}.")
-    block_loops: Sequence | str | None = described(
-        None, "Times that each block of the loop runs in a row, e.g. [2, 1]. Default: once.", metavar=LIST
+    solver: str = described("unrolled", f"How gradients reach the loops: {', '.join(SOLVERS)}.")
+    solver_steps: int | None = described(
+        None, "Steps of a solver for each gradient. Default: at most 32 of implicit, 4 of damped."
     )
-    position_embedding: str = described("learned", f"What tells a token its place: {', '.join(POSITION_EMBEDDINGS)}.")
-    attention_window: int | None = described(None, "Last tokens that a token sees, itself included. Default: all.")
     initializer_range: float = described(0.02, "Standard deviation of the blocks' initial weights.")
     attn_implementation: str = described("auto", "eager, sdpa, ...; auto: eager on a CPU, sdpa on a GPU.")
     initial_model: str | None = described(None, "Folder or Hub repository of a model that the run starts from.")
@@ -71,7 +71,9 @@ class LoopArguments:
 
     _argument_group_name = "loops during training"
 
-    loop_window: int | None = described(None, "Last loops with loss and gradient (the paper's T). Default: all.")
+    loop_window: int | None = described(
+        None, "Last loops with loss and gradient (the paper's T). Default: all, 1 with a solver."
+    )
     n_loops_start: int | None = described(None, "Loops at first. Default: n_loops.")
     n_loops_increment: int = described(2, "Loops added at a time.")
     n_loops_interval: int = described(500, "Steps between two additions of loops.")
@@ -104,6 +106,11 @@ class LoopArguments:
             raise ValueError(f"`loop_window` must be in 1 ... `n_loops` = {n_loops}, got {self.loop_window}.")
         if self.n_loops_min is not None and not 1 <= self.n_loops_min <= start:
             raise ValueError(f"`n_loops_min` must be in 1 ... the first loop count {start}, got {self.n_loops_min}.")
+        if solver_of(config) is not None and self.loop_window not in (None, 1):
+            raise ValueError(
+                f"`loop_window` must be 1 or left out with `solver: {config.solver}`, which has a gradient for the "
+                f"last loop alone, got {self.loop_window}."
+            )
         enters_every_loop = INJECTIONS[config.input_injection].enters_every_loop
         if not enters_every_loop and self.loop_window not in (None, n_loops):
             raise ValueError(

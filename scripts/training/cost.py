@@ -4,7 +4,7 @@ from functools import cache, partial
 from itertools import pairwise
 
 from modeling_looped_gpt2 import LoopedGPT2Config
-from modeling_looped_gpt2.injections_looped_gpt2 import INJECTIONS
+from modeling_looped_gpt2.implicit_solvers_looped_gpt2 import solver_of
 from scripts.common.records import RecordError, read_json, read_json_lines
 from scripts.training.prompt_arguments import Arguments
 from tasks.curriculum import Schedule
@@ -15,12 +15,10 @@ def training_flops(arguments: Arguments) -> int:
     Expected floating-point operations of the matrix products of a run, a multiply-add counted as two.
 
     A block of width E costs 24 E^2 + 4 N E a token of an N-token prompt (projections and MLP, scores and weighted
-    sum), a matrix on the way into a loop 2 E^2; loops before the window run forward only, all else forward and
-    backward, three times as much. The coda runs after every loop that is scored. What reads in and out, and the
-    optimizer, well under 1% together for a function class, are left out.
-
-    Where the loops of every step are drawn, a step counts as the mean over what it may draw: the sum of a run of
-    thousands of steps is within 0.5% of that. Without draws the count is exact.
+    sum); loops before the window run forward only, all else forward and backward, three times as much. The coda runs
+    after every loop that is scored. A solver has a window of one loop, and passes through that loop once more for each
+    of its products, the most that `implicit` takes. What reads in and out, and the optimizer, well under 1% together
+    for a function class, are left out.
 
     Args:
         arguments ([`Arguments`]):
@@ -46,10 +44,12 @@ def training_flops(arguments: Arguments) -> int:
 
 def _passes(config: LoopedGPT2Config, scores_all_loops: bool, loop_window: int | None, n_loops: int) -> int:
     """Passes through a block in a step of these loops, those with a gradient counted three times."""
-    plan, window = config.plan(n_loops), min(loop_window or n_loops, n_loops)
+    plan, solver = config.plan(n_loops), solver_of(config)
+    n_products = 0 if solver is None else solver.n_steps
+    window = 1 if solver is not None else loop_window or n_loops
     n_scored = window if scores_all_loops or loop_window else 1
     n_trained = len(plan.prelude) + sum(map(len, plan.loops[-window:])) + len(plan.coda) * n_scored
-    return 3 * n_trained + sum(map(len, plan.loops[:-window]))
+    return 3 * n_trained + sum(map(len, plan.loops[:-window])) + n_products * len(plan.loops[-1])
 
 
 def _changes(schedule: Schedule, max_steps: int) -> range:

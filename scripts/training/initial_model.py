@@ -11,7 +11,7 @@ from scripts.training.run_folder import RunError
 
 
 # fields of a configuration, by their endings, in which a model and the one it starts from may differ
-FREE = ("n_loops", "n_positions", "_range", "_pdrop", "_token_id", "use_cache")
+FREE = ("n_loops", "solver", "solver_steps", "n_positions", "_range", "_pdrop", "_token_id", "use_cache")
 COMMON = {item.name for item in fields(PreTrainedConfig)}
 SHARED_FIELDS = [
     *(item.name for item in fields(LoopedGPT2Config) if item.name not in COMMON and not item.name.endswith(FREE)),

@@ -28,7 +28,8 @@ def build_model(arguments: LMArguments, tokenizer: PreTrainedTokenizerBase) -> L
         raise ValueError(
             f"`tokenizer` must have at most the {model.config.vocab_size} tokens of {settings.source}, got {n_tokens}."
         )
-    model.config.update(tokens | {"n_loops": settings.n_loops})
+    loops = {name: getattr(settings, name) for name in ("n_loops", "solver", "solver_steps")}
+    model.config.update(tokens | loops)
     model.generation_config.update(**tokens)
     if getattr(model.generation_config, "n_loops", None) is not None:  # it would win over the configuration
         model.generation_config.n_loops = settings.n_loops

@@ -15,8 +15,9 @@ from tasks.curriculum import Schedule
 
 # of a model from nothing
 SIZES = {"n_layer": 2, "n_prelude": 0, "n_coda": 0, "n_head": 4, "n_embd": 128, "n_loops": 4}
-SIZES |= {"input_injection": "add", "block_loops": None, "position_embedding": "learned", "attention_window": None}
-SIZES |= {"initializer_range": 0.1}
+SIZES |= {"input_injection": "add", "solver": "unrolled", "initializer_range": 0.1}
+# that a model goes on with where a run does not say
+KEPT = ("n_loops", "solver")
 N_POSITIONS = 256
 
 
@@ -37,7 +38,7 @@ class LMModelArguments(ModelArguments):
     n_embd: int | None = from_start("n_embd")
     n_loops: int | None = from_start("n_loops")
     input_injection: str | None = from_start("input_injection")
-    position_embedding: str | None = from_start("position_embedding")
+    solver: str | None = from_start("solver")
     initializer_range: float | None = from_start("initializer_range")
     initial_model: str | None = described(
         None, "Looped language model to start from, folder or repository; the sizes are its own."
@@ -116,7 +117,7 @@ class LMArguments(FieldGroups):
     def config(self) -> LoopedGPT2Config:
         """Configuration of a model of these sizes, but for what depends on the tokenizer."""
         sizes = {name: getattr(self.model, name) for name in SIZES}
-        return LoopedGPT2Config(**sizes, n_positions=self.text.n_positions)
+        return LoopedGPT2Config(**sizes, solver_steps=self.model.solver_steps, n_positions=self.text.n_positions)
 
     @property
     def n_loops_schedule(self) -> Schedule:
@@ -136,7 +137,7 @@ def sizes_of(model: LMModelArguments) -> tuple[dict[str, Any], dict[str, Any], f
     if model.initial_model is not None:
         config = read_config("initial_model", model.initial_model, LoopedGPT2Config)
         sizes = {name: getattr(config, name) for name in SIZES}
-        return sizes, {"n_loops": sizes.pop("n_loops")}, config.n_positions
+        return sizes, {name: sizes.pop(name) for name in KEPT}, config.n_positions
     if model.gpt2 is not None:
         config = read_config("gpt2", model.gpt2, GPT2Config)
         n_layer = config.n_layer - (model.n_prelude or 0) - (model.n_coda or 0)

@@ -2,6 +2,7 @@
 
 import os
 
+from modeling_looped_gpt2.implicit_solvers_looped_gpt2 import solver_of
 from scripts.common.devices import total_memory, uses_cpu
 from scripts.common.fields import FieldGroups
 from scripts.training.run_folder import RunError
@@ -17,7 +18,7 @@ def check_sizes(arguments: FieldGroups):
         n_parts = optimization.gradient_accumulation_steps * int(os.environ.get("WORLD_SIZE", 1))
         # the state after every loop with a gradient
         states = optimization.batch_size // n_parts * config.n_positions * config.n_embd
-        states *= arguments.loops.loop_window or config.n_loops
+        states *= 1 if solver_of(config) is not None else arguments.loops.loop_window or config.n_loops
         check_memory("a step of this `batch_size`, `n_loops` and `loop_window`", 2 * states)  # in bfloat16 at best
 
 

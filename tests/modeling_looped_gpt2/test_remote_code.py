@@ -19,6 +19,7 @@ CODE_FILES = {
     "configuration_looped_gpt2.py",
     "cache_looped_gpt2.py",
     "arguments_looped_gpt2.py",
+    "implicit_solvers_looped_gpt2.py",
     "injections_looped_gpt2.py",
     "loop_body_looped_gpt2.py",
     "plan_looped_gpt2.py",
@@ -34,7 +35,7 @@ SAVED_FILES = {"config.json", "model.safetensors"} | CODE_FILES
 
 
 def test_a_saved_folder_loads_where_the_project_is_unknown(make_model, prompts, tmp_path, run_isolated):
-    model = make_model(input_injection="multiply")
+    model = make_model(input_injection="multiply", solver="damped", solver_steps=2)
     model.save_pretrained(tmp_path / "saved")
     assert {file.name for file in (tmp_path / "saved").iterdir()} == SAVED_FILES
     expected = model(prompts["xs"], prompts["ys"], n_loops=7).predictions

@@ -31,6 +31,7 @@ EXPECTED_FILES = {
     "modeling_looped_gpt2_regression.py",
     "cache_looped_gpt2.py",
     "arguments_looped_gpt2.py",
+    "implicit_solvers_looped_gpt2.py",
     "injections_looped_gpt2.py",
     "loop_body_looped_gpt2.py",
     "plan_looped_gpt2.py",

@@ -15,6 +15,7 @@ CODE = {
     "configuration_looped_gpt2.py",
     "modeling_looped_gpt2.py",
     "arguments_looped_gpt2.py",
+    "implicit_solvers_looped_gpt2.py",
     "injections_looped_gpt2.py",
     "loop_body_looped_gpt2.py",
     "plan_looped_gpt2.py",

@@ -29,6 +29,20 @@ def test_operations_are_those_that_torch_counts(recipe, flags):
     assert training_flops(arguments) == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
+@pytest.mark.parametrize("solver", ["implicit", "damped"])
+def test_a_solver_pulls_the_gradient_through_the_last_loop(recipe, solver):
+    sizes = ["--n_embd", "128", "--n_head", "2", "--n_points_start", "5", "--max_steps", "1", "--decay_steps", "0"]
+    loops = ["--n_loops", "4", "--n_loops_start", "4", "--n_loops_min", "4", "--loop_window", "1"]
+    flags = [*sizes, *loops, "--warmup_steps", "0", "--hint_weight", "0", "--n_coda", "1"]
+    flags += ["--solver", solver, "--solver_steps", "3"]
+    arguments = parse_arguments(["--recipe", str(recipe), "--output_dir", "x", *flags])
+    model = LoopedGPT2ForInContextRegression(arguments.config)
+    model.set_attn_implementation("eager")
+    with FlopCounterMode(display=False) as counter:
+        model(**next(iter(arguments.stream.iterable())), n_loops=4).loss.backward()
+    assert training_flops(arguments) == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
 def test_operations_follow_the_schedules(recipe):
     def flops(*flags):
         return training_flops(parse_arguments(["--recipe", str(recipe), "--output_dir", "x", *flags]))
