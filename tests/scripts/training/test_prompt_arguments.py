@@ -132,6 +132,10 @@ BAD_FIELDS = {
     "model": ({"n_loops": 0}, "`n_loops` must be an integer >= 1, got 0"),
     "heads": ({"n_head": 7}, "`n_embd` must be a multiple of `n_head`, got 256 and 7"),
     "window": ({"loop_window": 21}, "`loop_window` must be in 1 ... `n_loops` = 20, got 21"),
+    "window of a solver": (
+        {"solver": "damped", "loop_window": 3},
+        "`loop_window` must be 1 or left out with `solver: d",
+    ),
     "window without injection": ({"input_injection": "none", "loop_window": 3}, "`loop_window` must be left out"),
     "drawn loops": ({"n_loops_start": 4, "n_loops_min": 5}, "`n_loops_min` must be in 1 ... the first loop count 4"),
     "points": ({"n_points_start": 12}, "`n_points_start` to `n_points`"),
