@@ -230,16 +230,14 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         inputs_embeds = to_autocast_dtype(self._embed(input_ids, inputs_embeds))
         batch_size, n_tokens = inputs_embeds.shape[:2]
         n_loops = self.config.n_loops if n_loops is None else n_loops
-        if self.solver is not None:
-            loop_window = check_solved_window(loop_window, output_loop_hidden_states, self.config.solver)
-        max_loops, loop_window = check_loops(
-            n_loops, loop_window, loops_per_slot, batch_size, output_loop_hidden_states
-        )
+        shows_loops = output_loop_hidden_states
+        loop_window = self._own_window(loop_window, shows_loops)
+        max_loops, loop_window = check_loops(n_loops, loop_window, loops_per_slot, batch_size, shows_loops)
         rows_apart = self._check_window(loop_window, max_loops, n_loops, exit_tolerance, cache)
         has_window = loop_window < max_loops and self.solver is None
-        check_looks_at_loops(n_loops, exit_tolerance, has_window, output_loop_hidden_states, kwargs)
+        check_looks_at_loops(n_loops, exit_tolerance, has_window, shows_loops, kwargs)
         captured = [kwargs.pop(name, None) for name in BLOCK_OUTPUTS]  # by the decorator, not by the blocks
-        if output_loop_hidden_states and self.coda and cache is not None:
+        if shows_loops and self.coda and cache is not None:
             raise ValueError("`output_loop_hidden_states` runs the coda after every loop: leave out `cache`.")
         if use_cache and cache is None and not rows_apart:
             cache = DynamicCache(config=self.config.with_loops(max_loops, loops_per_slot))
@@ -248,11 +246,10 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         n_seen = 0 if cache is None else cache.get_seq_length()
         check_positions(position_ids, batch_size, n_tokens, self.config.max_tokens)
         check_mask(attention_mask, batch_size, n_seen, n_tokens)
-        given_positions = position_ids
-        if position_ids is None:
-            position_ids = next_positions(inputs_embeds, n_seen, self.config.max_tokens)
         # transformers looks for packed sequences in positions, and a GPU has to wait for that: only in given ones
-        causal_mask = make_mask(self.config, inputs_embeds, attention_mask, cache, given_positions)
+        causal_mask = make_mask(self.config, inputs_embeds, attention_mask, cache, position_ids)
+        if position_ids is None:
+            position_ids = next_positions(inputs_embeds, n_seen, self.config.n_positions)
         rules = []  # each ends the loops of some rows before those of others
         if exit_tolerance is not None or isinstance(n_loops, torch.Tensor):
             n_loops = torch.as_tensor(n_loops, device=inputs_embeds.device).expand(batch_size)
@@ -282,6 +279,12 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
             raise ValueError("`input_ids` need a token embedding and this model has none: give `inputs_embeds`.")
         check_indices("input_ids", input_ids, self.config.vocab_size)
         return self.wte(input_ids)
+
+    def _own_window(self, loop_window: int | None, shows_loops: bool) -> int | None:
+        """Return the window of a call, that of its solver if it has one."""
+        if self.solver is None:
+            return loop_window
+        return check_solved_window(loop_window, shows_loops, self.config.solver)
 
     def _check_window(
         self,
