@@ -71,31 +71,37 @@ def _check_loops_per_row(n_loops: torch.Tensor, batch_size: int | None) -> tuple
     return least, most
 
 
-def check_solved_window(loop_window: int | None, shows_loops: bool, solver: str) -> int:
-    """Return the window of a call whose gradients a solver finds, 1; refuse another."""
-    if loop_window != 1 and (loop_window is not None or shows_loops):
-        raise ValueError(
-            f"`loop_window` must be 1 with `solver={solver!r}` where gradients flow, got {loop_window!r}: the last "
-            "loop alone carries them. Give 1, or look at other loops under `torch.no_grad()`."
-        )
-    return 1 if loop_window is None else loop_window
+def check_tolerance(exit_tolerance: float):
+    """Refuse a bad `exit_tolerance`."""
+    if not _is_number(exit_tolerance) or not 0 < exit_tolerance < float("inf"):
+        raise ValueError(f"`exit_tolerance` must be a finite number > 0, got {exit_tolerance!r}.")
+
+
+def check_share(name: str, value: float):
+    """Refuse anything but a number between 0 and 1."""
+    if not _is_number(value) or not 0 < value < 1:
+        raise ValueError(f"`{name}` must be a number in (0, 1), got {value!r}.")
+
+
+def check_no_exits(exits: Mapping[str, object], looking: Iterable[str]):
+    """Refuse any of `exits` that is given, because the arguments `looking` look at all loops."""
+    given = " and ".join(f"`{name}`" for name, value in exits.items() if value is not None)
+    if given:
+        *names, last = (f"`{name}`" for name in looking)
+        raise ValueError(f"{', '.join(names)} and {last} look at all loops: leave out {given}.")
 
 
 def check_looks_at_loops(
     n_loops: int | torch.LongTensor,
-    exit_tolerance: float | None,
+    exits: Iterable[str],
     has_window: bool,
     shows_loops: bool,
     kwargs: Mapping[str, object],
 ):
-    """Refuse outputs that have no meaning where rows end after different loops, and a bad `exit_tolerance`."""
-    if exit_tolerance is not None:
-        is_number = isinstance(exit_tolerance, Real) and not isinstance(exit_tolerance, bool)
-        if not is_number or not 0 < exit_tolerance < float("inf"):
-            raise ValueError(f"`exit_tolerance` must be a finite number > 0, got {exit_tolerance!r}.")
+    """Refuse outputs that have no meaning where rows end after different loops; `exits` are what may end them."""
     by_block = {name: kwargs.get(name) for name in BLOCK_OUTPUTS}
     by_loop = {"loop_window": has_window, "output_loop_hidden_states": shows_loops}
-    unfit = {"`exit_tolerance`": by_loop | by_block if exit_tolerance is not None else {}}
+    unfit = {f"`{name}`": by_loop | by_block for name in exits}
     unfit["`n_loops` per row"] = by_block if isinstance(n_loops, torch.Tensor) else {}
     for argument, outputs in unfit.items():
         for name, given in outputs.items():
@@ -143,7 +149,7 @@ def last_tokens(
     is_square = len(shape) == 4 and shape[2] == n_tokens
     if not (len(shape) == 2 or is_square) or shape[-1] < end:
         raise ValueError(
-            "`exit_tolerance` judges a row by the last token that `attention_mask` shows: give a mask of shape "
+            "The loops of a row end by the last token that `attention_mask` shows: give a mask of shape "
             f"{(batch_size, end)}, 1 for tokens and 0 for padding, got {type(mask).__name__} of shape {shape}."
         )
     shown = mask[..., start:end]
@@ -157,3 +163,7 @@ def last_tokens(
 
 def _is_integer(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

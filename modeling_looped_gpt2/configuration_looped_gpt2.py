@@ -43,17 +43,10 @@ class LoopedGPT2Config(GPT2Config):
         input_injection (`str`, defaults to `"add"`):
             How the embedded prompt e enters the state z before every loop: `"add"` (z + e, z starts at 0),
             `"multiply"` (z * e, z starts at 1) or `"none"` (z starts at e: the paper's weight-tying control).
-        solver (`str`, defaults to `"unrolled"`):
-            How gradients reach the loops; no value depends on it. `"unrolled"`: through every loop of the window.
-            `"implicit"` and `"damped"`: the last loop alone keeps what a gradient needs, so that training takes the
-            memory of one loop whatever `n_loops`, and a loss sees the last loop only. They take the loops to have
-            settled. `"implicit"` adds up what all loops before would hand back, until that changes no more (Bai et
-            al. 2019); `"damped"` takes a few damped steps towards it (Geng et al. 2021). Not with
-            `input_injection="none"`.
-        solver_steps (`int`, *optional*):
-            Products with the Jacobian of a loop for a gradient, >= 1: at most so many for `"implicit"` (default: 32),
-            so many for `"damped"` (default: 4). A row of the batch for which they lead away from a solution, as its
-            loops do not settle, keeps the sum up to the smallest product of `"implicit"`.
+        exit_gate (`bool`, defaults to `False`):
+            Whether the backbone has a gate, a linear map of the state to the logit of stopping after a loop, which
+            `exit_probability` ends loops by. It must be trained: by `exit_gate: true` of `scripts/train.py`. Not with
+            a coda.
         n_dims (`int`, defaults to 20):
             Dimension of the inputs x that the in-context heads read in, >= 1.
         n_outputs (`int`, defaults to 1):
@@ -121,8 +114,7 @@ class LoopedGPT2Config(GPT2Config):
     n_prelude: int = 0
     n_coda: int = 0
     input_injection: str = "add"
-    solver: str = "unrolled"
-    solver_steps: int | None = None
+    exit_gate: bool = False
     n_dims: int = 20
     n_outputs: int = 1
     read_in_initializer_range: float = 0.25
@@ -254,12 +246,10 @@ class LoopedGPT2Config(GPT2Config):
             raise ValueError(f"`n_embd` must be a multiple of `n_head`, got {self.n_embd} and {self.n_head}.")
         if self.input_injection not in INJECTIONS:
             raise ValueError(f"`input_injection` must be one of {tuple(INJECTIONS)}, got {self.input_injection!r}.")
-        if self.solver not in SOLVERS:
-            raise ValueError(f"`solver` must be one of {tuple(SOLVERS)}, got {self.solver!r}.")
-        if SOLVERS[self.solver] is not None and not INJECTIONS[self.input_injection].enters_every_loop:
+        if self.exit_gate and self.n_coda:
             raise ValueError(
-                f"`solver` must be 'unrolled' with `input_injection={self.input_injection!r}`, got {self.solver!r}: "
-                "the prompt enters before the first loop only, and a settled state tells nothing of it."
+                f"`exit_gate` judges the state after every loop, and the coda runs after the last alone: leave one of "
+                f"them out, got `n_coda` = {self.n_coda}."
             )
         if self.activation_function not in ACT2FN:
             raise ValueError(

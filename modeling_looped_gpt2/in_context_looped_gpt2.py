@@ -1,15 +1,19 @@
 """The base of all in-context heads: prompts that are answered at every x, and contexts that are encoded once."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 from transformers.cache_utils import Cache
 from transformers.utils import ModelOutput
 
+from .arguments_looped_gpt2 import check_no_exits
 from .cache_looped_gpt2 import freeze
 from .implicit_solvers_looped_gpt2 import solver_of
 from .in_context_checks_looped_gpt2 import InContextChecks
 from .masks_looped_gpt2 import make_mask, place_in_prompt, see_context, see_examples_before
 from .modeling_looped_gpt2 import LoopedGPT2PreTrainedModel
+from .stop_rules_looped_gpt2 import MakeRule
 
 
 # queries of one row, which attend to each other: that costs the square of their number, and its result is masked out
@@ -28,7 +32,8 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
 
     Class attributes:
         output_class (`type[ModelOutput]`):
-            What `forward` returns: `loss`, the answers, and the fields that tell of the backbone's loops.
+            What `forward` returns: `loss`, the answers, and the fields that tell of the backbone's loops, with
+            `loop_exit_logits` where there may be a gate.
         answer_name (`str`):
             Name of the field of answers. `loop_<name>` holds those after each loop, on `output_loop_<name>=True`.
     """
@@ -69,6 +74,8 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
         exit_tolerance: float | None,
         output_loop_answers: bool,
         output_loop_hidden_states: bool,
+        exit_probability: float | None = None,
+        exit_rules: Mapping[str, MakeRule] | None = None,
         **kwargs,
     ) -> ModelOutput:
         """Do what `forward` does in every head, with its arguments; `kwargs` go to the backbone."""
@@ -82,16 +89,16 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
             "output_loop_hidden_states": output_loop_hidden_states,
         }
         all_loops = any(looks_at_loops.values())
-        if exit_tolerance is not None and all_loops:
-            *names, last = (f"`{name}`" for name in looks_at_loops)
-            raise ValueError(f"{', '.join(names)} and {last} look at all loops: leave out `exit_tolerance`.")
-        if scores_last and all_loops:
-            loop_window = 1
+        if all_loops:
+            exits = {"exit_tolerance": exit_tolerance, "exit_probability": exit_probability}
+            check_no_exits(exits | dict(exit_rules or {}), looks_at_loops)
         outputs = self.transformer(
             inputs_embeds=self._embed_prompt(xs, ys),
             n_loops=n_loops,
             loop_window=loop_window,
             exit_tolerance=exit_tolerance,
+            exit_probability=exit_probability,
+            exit_rules=exit_rules,
             use_cache=False,
             output_loop_hidden_states=all_loops,
             **kwargs,
@@ -103,6 +110,8 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
             self.answer_name: loop_answers[:, -1],
             f"loop_{self.answer_name}": loop_answers if output_loop_answers else None,
         }
+        if outputs.loop_exit_logits is not None:
+            answers["loop_exit_logits"] = outputs.loop_exit_logits[:, :, ::2]  # (B, L, P)
         return self.output_class(
             loss=None if labels is None else self._compute_loss(loop_answers, labels),
             n_loops_used=outputs.n_loops_used,

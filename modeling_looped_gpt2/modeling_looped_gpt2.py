@@ -11,7 +11,7 @@ Source: Yang, Lee, Nowak, Papailiopoulos, "Looped Transformers are Better at Lea
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -33,8 +33,7 @@ from .arguments_looped_gpt2 import (
     check_mask,
     check_names,
     check_positions,
-    check_solved_window,
-    last_tokens,
+    next_positions,
 )
 from .cache_looped_gpt2 import CacheByEitherName, check_cache, fill, one_cache, slots_of
 from .configuration_looped_gpt2 import LoopedGPT2Config
@@ -42,8 +41,8 @@ from .implicit_solvers_looped_gpt2 import Solver, run_until_last, solved, solver
 from .injections_looped_gpt2 import INJECTIONS
 from .loop_body_looped_gpt2 import Call, compiled_body, run_body, run_steps
 from .masks_looped_gpt2 import make_mask
-from .positions_looped_gpt2 import POSITION_EMBEDDINGS, check_positions, next_positions
-from .solvers_looped_gpt2 import PerRow, Settled, StopRule, run_until, truncated, unroll
+from .solvers_looped_gpt2 import run_until, truncated, unroll
+from .stop_rules_looped_gpt2 import MakeRule, StopRule, backbone_exits, make_rules
 
 
 @dataclass
@@ -64,15 +63,18 @@ class LoopedGPT2ModelOutput(BaseModelOutputWithPast, CacheByEitherName):
             the last is replaced by `last_hidden_state`, as everywhere in transformers.
         attentions (`tuple[torch.Tensor]`, returned when `output_attentions=True`):
             Attention weights of each executed block, `(B, n_head, T, T)`; needs `attn_implementation="eager"`.
-        n_loops_used (`torch.LongTensor` of shape `(B,)`, returned with `exit_tolerance` or `n_loops` per row):
+        n_loops_used (`torch.LongTensor` of shape `(B,)`, returned with an `exit_...` or `n_loops` per row):
             Loops that each row ran.
         loop_hidden_states (`tuple[torch.Tensor]`, returned when `output_loop_hidden_states=True`):
             State `(B, T, E)` after each loop of each row's window, layer-normalised; the last is `last_hidden_state`.
             With a coda it is what the coda makes of that state.
+        loop_exit_logits (`torch.Tensor` of shape `(B, L, T)`, float32, returned with these states of L loops):
+            By a model with `config.exit_gate`: the logits of stopping after each of these loops, at each token.
     """
 
     n_loops_used: torch.LongTensor | None = None
     loop_hidden_states: tuple[torch.Tensor, ...] | None = None
+    loop_exit_logits: torch.Tensor | None = None
 
 
 class LoopedGPT2PreTrainedModel(GPT2PreTrainedModel):
@@ -130,6 +132,7 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
             self.add_module(part, nn.ModuleList(blocks))
         self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.injection = INJECTIONS[config.input_injection](config)
+        self.exit_gate = nn.Linear(config.n_embd, 1) if config.exit_gate else None
         self.gradient_checkpointing = False
         self._compile_mode: str | None = None
         self.post_init()
@@ -173,6 +176,8 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         n_loops: int | torch.LongTensor | None = None,
         loop_window: int | None = None,
         exit_tolerance: float | None = None,
+        exit_probability: float | None = None,
+        exit_rules: Mapping[str, MakeRule] | None = None,
         loops_per_slot: int = 1,
         output_loop_hidden_states: bool = False,
         past_key_values: Cache | None = None,
@@ -212,6 +217,12 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
                 shows. Rows that have ended are no longer computed, keep their state and leave the keys and values of
                 their last loop in the cache for all later ones, here and with `n_loops` per row. No row depends on
                 another.
+            exit_probability (`float`, *optional*):
+                End the loops of a row once the gate of `config.exit_gate` has stopped it with this probability, in
+                (0, 1), judged by its last token too. Of several `exit_...` the first to come ends a row.
+            exit_rules (`Mapping[str, Callable]`, *optional*):
+                Further rules by the name that errors give them. Each is called with the place `(B,)` of every row's
+                last token and returns a rule (see `stop_rules_looped_gpt2.py`). Heads use it for what they read out.
             loops_per_slot (`int`, defaults to 1):
                 Loops that share a slot of the cache, >= 1, which divides its memory. Such a group of loops reads, of
                 tokens from earlier calls, what the group's last loop left; tokens of one call see each other as
@@ -221,7 +232,7 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
                 numbers of loops: each row shows its own last loops.
 
         Raises:
-            `ValueError`: inputs, sequence length, `n_loops`, `loop_window`, `exit_tolerance` or `loops_per_slot` are
+            `ValueError`: inputs, sequence length, `n_loops`, `loop_window`, an `exit_...` or `loops_per_slot` are
                 not as above, or the cache was filled with another number of loops.
             `TypeError`: an argument has another name.
         """
@@ -230,12 +241,12 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         inputs_embeds = to_autocast_dtype(self._embed(input_ids, inputs_embeds))
         batch_size, n_tokens = inputs_embeds.shape[:2]
         n_loops = self.config.n_loops if n_loops is None else n_loops
-        shows_loops = output_loop_hidden_states
-        loop_window = self._own_window(loop_window, shows_loops)
-        max_loops, loop_window = check_loops(n_loops, loop_window, loops_per_slot, batch_size, shows_loops)
-        rows_apart = self._check_window(loop_window, max_loops, n_loops, exit_tolerance, cache)
-        has_window = loop_window < max_loops and self.solver is None
-        check_looks_at_loops(n_loops, exit_tolerance, has_window, shows_loops, kwargs)
+        max_loops, loop_window = check_loops(
+            n_loops, loop_window, loops_per_slot, batch_size, output_loop_hidden_states
+        )
+        rows_apart = self._check_window(loop_window, max_loops, isinstance(n_loops, torch.Tensor), cache)
+        exits = backbone_exits(exit_tolerance, exit_probability, self.exit_gate) | dict(exit_rules or {})
+        check_looks_at_loops(n_loops, exits, loop_window < max_loops, output_loop_hidden_states, kwargs)
         captured = [kwargs.pop(name, None) for name in BLOCK_OUTPUTS]  # by the decorator, not by the blocks
         if shows_loops and self.coda and cache is not None:
             raise ValueError("`output_loop_hidden_states` runs the coda after every loop: leave out `cache`.")
@@ -250,12 +261,9 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         causal_mask = make_mask(self.config, inputs_embeds, attention_mask, cache, position_ids)
         if position_ids is None:
             position_ids = next_positions(inputs_embeds, n_seen, self.config.n_positions)
-        rules = []  # each ends the loops of some rows before those of others
-        if exit_tolerance is not None or isinstance(n_loops, torch.Tensor):
-            n_loops = torch.as_tensor(n_loops, device=inputs_embeds.device).expand(batch_size)
-            rules = [PerRow(n_loops)]
-            if exit_tolerance is not None:
-                rules.append(Settled(float(exit_tolerance), last_tokens(inputs_embeds, attention_mask, n_seen)))
+        # transformers looks for packed sequences in positions, and a GPU has to wait for that: only in given ones
+        causal_mask = make_mask(self.config, inputs_embeds, attention_mask, cache, given_positions)
+        n_loops, rules = make_rules(n_loops, exits, inputs_embeds, attention_mask, n_seen)
         # a checkpointed block runs twice and would add its keys twice
         filled_cache = None if self.gradient_checkpointing and self.training else cache
         compiles = self._compile_mode is not None and cache is None and not any(captured)
@@ -268,7 +276,13 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
             cache if use_cache else None,
             n_loops_used=n_loops_used,
             loop_hidden_states=tuple(states) if output_loop_hidden_states else None,
+            loop_exit_logits=self._exit_logits(states) if output_loop_hidden_states else None,
         )
+
+    def _exit_logits(self, states: list[torch.Tensor]) -> torch.Tensor | None:
+        if self.exit_gate is None:
+            return None
+        return torch.stack([self.exit_gate(state).squeeze(-1).float() for state in states], dim=1)
 
     def _embed(self, input_ids: torch.LongTensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
         if (input_ids is None) == (inputs_embeds is None):

@@ -19,16 +19,17 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
-from .arguments_looped_gpt2 import check_loops
+from .arguments_looped_gpt2 import check_loops, check_no_exits
 from .cache_looped_gpt2 import CACHE_NAME, CacheByEitherName, cache_bytes, one_cache
 from .configuration_looped_gpt2 import LoopedGPT2Config
 from .masks_looped_gpt2 import make_mask
 from .modeling_looped_gpt2 import LoopedGPT2Model, LoopedGPT2PreTrainedModel
 from .plan_looped_gpt2 import PARTS
+from .stop_rules_looped_gpt2 import confidence_exit
 
 
 # arguments of `forward` that `generate` and `GenerationConfig` take too
-LOOP_ARGUMENTS = ("n_loops", "exit_tolerance", "loops_per_slot")
+LOOP_ARGUMENTS = ("n_loops", "exit_tolerance", "exit_confidence", "exit_probability", "loops_per_slot")
 # arguments of transformers' loss that `forward` takes too
 LOSS_ARGUMENTS = ("shift_labels", "ignore_index")
 
@@ -47,19 +48,23 @@ class LoopedGPT2CausalLMOutput(CausalLMOutputWithPast, CacheByEitherName):
             As in [`LoopedGPT2ModelOutput`].
         loop_logits (`tuple[torch.Tensor]`, returned when `output_loop_logits=True`):
             Scores `(B, T, V)` after each loop of the window; the last is `logits`.
+        loop_exit_logits (`torch.Tensor` of shape `(B, L, T)`, returned where loops are looked at):
+            By a model with `config.exit_gate`: what its gate says at each token after each of L loops of the window,
+            float32.
     """
 
     n_loops_used: torch.LongTensor | None = None
     loop_logits: tuple[torch.Tensor, ...] | None = None
+    loop_exit_logits: torch.Tensor | None = None
 
 
 class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
     """
     Looped GPT-2 that predicts the next token; its output layer is tied to the token embedding.
 
-    `n_loops`, `exit_tolerance` and `loops_per_slot` are arguments of [`~LoopedGPT2LMHeadModel.forward`], of `generate`
-    and fields of a `GenerationConfig` alike; an argument wins over a configuration. Give `n_loops` per row as an
-    argument: a configuration that holds a tensor cannot be saved.
+    `n_loops`, `exit_tolerance`, `exit_confidence`, `exit_probability` and `loops_per_slot` are arguments of
+    [`~LoopedGPT2LMHeadModel.forward`], of `generate` and fields of a `GenerationConfig` alike; an argument wins over a
+    configuration. Give `n_loops` per row as an argument: a configuration that holds a tensor cannot be saved.
 
     Args:
         config ([`LoopedGPT2Config`]):
@@ -96,6 +101,8 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
         n_loops: int | torch.LongTensor | None = None,
         loop_window: int | None = None,
         exit_tolerance: float | None = None,
+        exit_confidence: float | None = None,
+        exit_probability: float | None = None,
         loops_per_slot: int = 1,
         output_loop_logits: bool = False,
         past_key_values: Cache | None = None,
@@ -106,8 +113,11 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
 
         Args:
             input_ids, cache, past_key_values, attention_mask, position_ids, inputs_embeds, use_cache, n_loops,
-            exit_tolerance, loops_per_slot:
+            exit_tolerance, exit_probability, loops_per_slot:
                 As in [`LoopedGPT2Model`].
+            exit_confidence (`float`, *optional*):
+                End the loops of a row once the likeliest next token after its last has this probability, in (0, 1).
+                Not with a coda.
             labels (`torch.LongTensor` of shape `(B, T)`, *optional*):
                 Token ids, usually `input_ids`, shifted by one inside the model; -100 is not scored. Gives the `loss`.
             logits_to_keep (`int` or `torch.Tensor`, defaults to 0):
@@ -125,8 +135,10 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
         loss_arguments = {name: kwargs.pop(name) for name in LOSS_ARGUMENTS if name in kwargs}
         self._check_names(kwargs)
         scores_loops = loop_window is not None and labels is not None
-        if exit_tolerance is not None and (scores_loops or output_loop_logits):
-            raise ValueError("`loop_window` and `output_loop_logits` look at loops: leave out `exit_tolerance`.")
+        exits = {"exit_tolerance": exit_tolerance, "exit_probability": exit_probability}
+        rules = confidence_exit(exit_confidence, self.lm_head, self.config.n_coda)
+        if scores_loops or output_loop_logits:
+            check_no_exits(exits | rules, ("loop_window", "output_loop_logits"))
         outputs = self.transformer(
             input_ids,
             cache=one_cache(cache, past_key_values),
@@ -136,7 +148,8 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
             use_cache=use_cache,
             n_loops=n_loops,
             loop_window=loop_window,
-            exit_tolerance=exit_tolerance,
+            **exits,
+            exit_rules=rules,
             loops_per_slot=loops_per_slot,
             output_loop_hidden_states=scores_loops or output_loop_logits,
             **kwargs,
@@ -148,14 +161,14 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
         if labels is not None:
             scored = loop_logits if scores_loops else loop_logits[-1:]
             arguments = {"labels": labels, "vocab_size": self.config.vocab_size, **loss_arguments, **kwargs}
-            losses = [self.loss_function(logits, **arguments) for logits in scored]
-            loss = sum(losses) / len(losses)
+            loss = sum(self.loss_function(logits, **arguments) for logits in scored) / len(scored)
         return LoopedGPT2CausalLMOutput(
             loss,
             loop_logits[-1],
             outputs.cache,
             n_loops_used=outputs.n_loops_used,
             loop_logits=tuple(loop_logits) if output_loop_logits else None,
+            loop_exit_logits=outputs.loop_exit_logits,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )

@@ -11,6 +11,7 @@ from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 from .configuration_looped_gpt2 import LoopedGPT2Config
 from .in_context_looped_gpt2 import LoopedGPT2InContextPreTrainedModel, interleave
 from .modeling_looped_gpt2 import LoopedGPT2Model
+from .stop_rules_looped_gpt2 import confidence_exit
 
 
 @dataclass
@@ -23,12 +24,14 @@ class LoopedGPT2InContextClassificationOutput(ModelOutput):
             Cross-entropy, mean over the loops of the window, the points and the batch.
         logits (`torch.Tensor` of shape `(B, P, C)`):
             Scores of the classes at each x after the last loop; those of point i depend on the examples before i only.
-        n_loops_used (`torch.LongTensor` of shape `(B,)`, returned with `exit_tolerance` or `n_loops` per prompt):
+        n_loops_used (`torch.LongTensor` of shape `(B,)`, returned with an `exit_...` or `n_loops` per prompt):
             Loops that each prompt ran.
         loop_logits (`torch.Tensor` of shape `(B, L, P, C)`, returned when `output_loop_logits=True`):
             The same after each loop of the window; the last are `logits`.
         loop_hidden_states (`tuple[torch.Tensor]`, returned when `output_loop_hidden_states=True`):
             State `(B, 2 P - 1, E)` at the tokens x_1 y_1 ... x_P after each loop of the window; E is `n_embd`.
+        loop_exit_logits (`torch.Tensor` of shape `(B, L, P)`, returned where loops are looked at):
+            By a model with `config.exit_gate`: what its gate says at each x after each loop of the window, float32.
         hidden_states, attentions:
             As in [`LoopedGPT2ModelOutput`].
     """
@@ -38,6 +41,7 @@ class LoopedGPT2InContextClassificationOutput(ModelOutput):
     n_loops_used: torch.LongTensor | None = None
     loop_logits: torch.Tensor | None = None
     loop_hidden_states: tuple[torch.Tensor, ...] | None = None
+    loop_exit_logits: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
 
@@ -85,6 +89,8 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2InContextPreTrainedModel):
         n_loops: int | torch.LongTensor | None = None,
         loop_window: int | None = None,
         exit_tolerance: float | None = None,
+        exit_confidence: float | None = None,
+        exit_probability: float | None = None,
         output_loop_logits: bool = False,
         output_loop_hidden_states: bool = False,
         **kwargs: Unpack[TransformersKwargs],
@@ -107,6 +113,11 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2InContextPreTrainedModel):
                 End the loops of a prompt once its last answer has settled, as in
                 [`LoopedGPT2ForInContextRegression`]. Not with `labels`, `output_loop_logits` or
                 `output_loop_hidden_states`, which look at all loops.
+            exit_confidence (`float`, *optional*):
+                End them once the likeliest class at the last x has this probability, in (0, 1). Not with a coda.
+            exit_probability (`float`, *optional*):
+                End them once the gate of `config.exit_gate` has stopped the prompt with this probability, in (0, 1),
+                judged at its last x. Of several `exit_...` the first to come ends a prompt.
             output_loop_logits (`bool`, defaults to `False`):
                 Also return the logits of each loop of the window.
             output_loop_hidden_states (`bool`, defaults to `False`):
@@ -126,6 +137,8 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2InContextPreTrainedModel):
             exit_tolerance,
             output_loop_logits,
             output_loop_hidden_states,
+            exit_probability,
+            confidence_exit(exit_confidence, self.score, self.config.n_coda),
             **kwargs,
         )
 

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from .stop_rules_looped_gpt2 import StopRule
+
 
 Loop = Callable[[torch.Tensor, int, torch.LongTensor | None], tuple[torch.Tensor, torch.Tensor]]
 # turns the output of a loop into a result of the model: (output, state, whether it is the last loop) -> a tensor
 Finish = Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
-# tells for every running row whether it is done: (state before the loop, state after it, number, rows) -> (R,)
-StopRule = Callable[[torch.Tensor, torch.Tensor, int, torch.LongTensor], torch.BoolTensor]
 
 
 def unroll(
@@ -86,46 +86,3 @@ def truncated(loop: Loop, starts: torch.LongTensor) -> Loop:
         return output, state
 
     return run
-
-
-class PerRow:
-    """
-    The stop rule of rows that know their number of loops.
-
-    Args:
-        n_loops (`torch.LongTensor` of shape `(B,)`):
-            Loops of each row, >= 1.
-    """
-
-    def __init__(self, n_loops: torch.LongTensor):
-        self.n_loops = n_loops
-
-    def __call__(
-        self, before: torch.Tensor, after: torch.Tensor, number: int, rows: torch.LongTensor
-    ) -> torch.BoolTensor:
-        """Return whether this is the last loop of each of `rows`."""
-        return self.n_loops[rows] <= number + 1
-
-
-class Settled:
-    """
-    The stop rule of rows that go on until a loop hardly changes the state of their last token.
-
-    Args:
-        tolerance (`float`):
-            The change, as a share of the norm of that state, below which a row is done, > 0.
-        last_tokens (`torch.LongTensor` of shape `(B,)`):
-            The place of each row's last token.
-    """
-
-    def __init__(self, tolerance: float, last_tokens: torch.LongTensor):
-        self.tolerance = tolerance
-        self.last_tokens = last_tokens
-
-    def __call__(
-        self, before: torch.Tensor, after: torch.Tensor, number: int, rows: torch.LongTensor
-    ) -> torch.BoolTensor:
-        """Return whether each of `rows` has settled, from states `(R, T, E)`."""
-        tokens = torch.arange(len(rows), device=rows.device), self.last_tokens[rows]
-        before, after = before[tokens], after[tokens]
-        return (after - before).norm(dim=-1) < self.tolerance * after.norm(dim=-1)

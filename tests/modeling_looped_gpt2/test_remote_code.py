@@ -25,6 +25,7 @@ CODE_FILES = {
     "plan_looped_gpt2.py",
     "positions_looped_gpt2.py",
     "solvers_looped_gpt2.py",
+    "stop_rules_looped_gpt2.py",
     "modeling_looped_gpt2.py",
     "in_context_checks_looped_gpt2.py",
     "in_context_looped_gpt2.py",

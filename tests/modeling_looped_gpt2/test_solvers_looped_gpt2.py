@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from modeling_looped_gpt2.solvers_looped_gpt2 import PerRow, Settled, run_until, truncated, unroll
+from modeling_looped_gpt2.solvers_looped_gpt2 import run_until, truncated, unroll
+from modeling_looped_gpt2.stop_rules_looped_gpt2 import PerRow, Settled
 
 
 @pytest.fixture
@@ -93,12 +94,3 @@ def test_any_of_several_rules_ends_a_row():
     alone = [run_until(loop, state[[row]], [Settled(0.01, last_tokens[:1])])[1].item() for row in (1, 2)]
     assert used[1:] == alone
     assert 2 < used[1] < used[2] < 50
-
-
-def test_a_row_settles_by_its_last_token():
-    before, after = torch.zeros(2, 3, 4), torch.zeros(2, 3, 4)
-    before[0, 1], after[0, 1] = 1.0, 1.05
-    before[1, 2], after[1, 2] = 1.0, 1.15
-    after[0, 2] = 7.0  # another token moves
-    rule = Settled(0.1, torch.tensor([0, 1, 2]))
-    assert rule(before, after, 0, torch.tensor([1, 2])).tolist() == [True, False]

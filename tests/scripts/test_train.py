@@ -37,6 +37,7 @@ EXPECTED_FILES = {
     "plan_looped_gpt2.py",
     "positions_looped_gpt2.py",
     "solvers_looped_gpt2.py",
+    "stop_rules_looped_gpt2.py",
     "recipe.yaml",
 }
 
