@@ -1,7 +1,6 @@
 """The groups of fields that every training run has."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from modeling_looped_gpt2 import LoopedGPT2Config
@@ -26,6 +25,11 @@ def check_at_least(least: int, group: object, *names: str):
             raise ValueError(f"`{name}` must be >= {least}, got {value}.")
 
 
+def changed_fields(group: object, *names: str) -> list[str]:
+    """Those of the fields `names` of a group that have another value than their default."""
+    return [item.name for item in fields(group) if item.name in names and getattr(group, item.name) != item.default]
+
+
 def schedule_of(where: str, **numbers: int) -> Schedule:
     """The [`Schedule`] of these numbers; raises `ValueError` that says `where` they are given."""
     try:
@@ -47,10 +51,7 @@ class ModelArguments:
     n_embd: int = described(256, "Width, a multiple of n_head.")
     n_loops: int = described(20, "Loops at the end of training and by default afterwards (the paper's b).")
     input_injection: str = described("add", f"How the prompt enters every loop: {', '.join(INJECTIONS)}.")
-    solver: str = described("unrolled", f"How gradients reach the loops: {', '.join(SOLVERS)}.")
-    solver_steps: int | None = described(
-        None, "Steps of a solver for each gradient. Default: at most 32 of implicit, 4 of damped."
-    )
+    exit_gate: bool = described(False, "Give the model a gate that can end its loops, and train it (exit_prior_...).")
     initializer_range: float = described(0.02, "Standard deviation of the blocks' initial weights.")
     attn_implementation: str = described("auto", "eager, sdpa, ...; auto: eager on a CPU, sdpa on a GPU.")
     initial_model: str | None = described(None, "Folder or Hub repository of a model that the run starts from.")
@@ -82,9 +83,20 @@ class LoopArguments:
         None, "Draw each step's loops uniformly from n_loops_min to the scheduled count. Default: no draw."
     )
 
+    exit_prior_weight: float = described(
+        0.05, "Weight of how far the loops that exit_gate stops after are from a prior, in units of the loss."
+    )
+    exit_prior_rate: float = described(
+        0.0, "The prior stops after every loop with this probability; 0: all loops of the window are alike."
+    )
+
     def __post_init__(self):
         check_at_least(1, self, "n_loops_increment", "n_loops_interval")
         check_at_least(0, self, "n_loops_hold")
+        if not 0 <= self.exit_prior_weight < float("inf"):
+            raise ValueError(f"`exit_prior_weight` must be a finite number >= 0, got {self.exit_prior_weight}.")
+        if not 0 <= self.exit_prior_rate < 1:
+            raise ValueError(f"`exit_prior_rate` must be in [0, 1), got {self.exit_prior_rate}.")
 
     def schedule(self, n_loops: int) -> Schedule:
         """Loops at every step, before any draw, for a model of `n_loops`."""
@@ -106,11 +118,8 @@ class LoopArguments:
             raise ValueError(f"`loop_window` must be in 1 ... `n_loops` = {n_loops}, got {self.loop_window}.")
         if self.n_loops_min is not None and not 1 <= self.n_loops_min <= start:
             raise ValueError(f"`n_loops_min` must be in 1 ... the first loop count {start}, got {self.n_loops_min}.")
-        if solver_of(config) is not None and self.loop_window not in (None, 1):
-            raise ValueError(
-                f"`loop_window` must be 1 or left out with `solver: {config.solver}`, which has a gradient for the "
-                f"last loop alone, got {self.loop_window}."
-            )
+        if not config.exit_gate and (changed := changed_fields(self, "exit_prior_weight", "exit_prior_rate")):
+            raise ValueError(f"`{changed[0]}` is of a gate: leave it out, or train a model with `exit_gate`.")
         enters_every_loop = INJECTIONS[config.input_injection].enters_every_loop
         if not enters_every_loop and self.loop_window not in (None, n_loops):
             raise ValueError(

@@ -10,6 +10,7 @@ from transformers.utils import PushToHubMixin
 
 from scripts.common.fields import FieldGroups
 from scripts.training.objectives import Objective
+from scripts.training.objectives.exit_gate import ExitGate
 from scripts.training.run_folder import RunFolder
 
 
@@ -67,3 +68,10 @@ class Experiment(ABC):
     def cost(self) -> dict[str, Any]:
         """What the run takes, for its record."""
         return {}
+
+    def gated(self, objective: Objective) -> Objective:
+        """The objective, by which the gate of the model is trained too where it has one."""
+        if not self.arguments.model.exit_gate:
+            return objective
+        loops = self.arguments.loops
+        return ExitGate(objective, loops.exit_prior_weight, loops.exit_prior_rate)

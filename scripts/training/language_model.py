@@ -39,8 +39,7 @@ def build_model(arguments: LMArguments, tokenizer: PreTrainedTokenizerBase) -> L
 def loop_gpt2(settings: LMModelArguments) -> LoopedGPT2LMHeadModel:
     """The looped model of a GPT-2; raises `ValueError` where it cannot be loaded or looped."""
     n_prelude, n_layer = settings.n_prelude, settings.n_layer
-    free = ("n_loops", "input_injection", "block_loops", "attention_window")
-    changes = {name: getattr(settings, name) for name in free}
+    changes = {name: getattr(settings, name) for name in ("n_loops", "input_injection", "exit_gate")}
     try:
         loading = {"output_loading_info": True, "ignore_mismatched_sizes": True}
         gpt2, report = GPT2LMHeadModel.from_pretrained(settings.gpt2, dtype=torch.float32, **loading)

@@ -15,9 +15,7 @@ from tasks.curriculum import Schedule
 
 # of a model from nothing
 SIZES = {"n_layer": 2, "n_prelude": 0, "n_coda": 0, "n_head": 4, "n_embd": 128, "n_loops": 4}
-SIZES |= {"input_injection": "add", "solver": "unrolled", "initializer_range": 0.1}
-# that a model goes on with where a run does not say
-KEPT = ("n_loops", "solver")
+SIZES |= {"input_injection": "add", "exit_gate": False, "initializer_range": 0.1}
 N_POSITIONS = 256
 
 
@@ -38,7 +36,7 @@ class LMModelArguments(ModelArguments):
     n_embd: int | None = from_start("n_embd")
     n_loops: int | None = from_start("n_loops")
     input_injection: str | None = from_start("input_injection")
-    solver: str | None = from_start("solver")
+    exit_gate: bool | None = from_start("exit_gate")
     initializer_range: float | None = from_start("initializer_range")
     initial_model: str | None = described(
         None, "Looped language model to start from, folder or repository; the sizes are its own."

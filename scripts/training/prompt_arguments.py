@@ -11,6 +11,7 @@ from scripts.training.argument_groups import (
     ModelArguments,
     OptimizationArguments,
     RunArguments,
+    changed_fields,
     check_at_least,
     schedule_of,
 )
@@ -137,11 +138,6 @@ class TaskArguments:
         return schedule_of(f"`schedules`: `{size}`", end=end, **growth)
 
 
-def changed_fields(group: object, *names: str) -> list[str]:
-    """Those of the fields `names` of a group that have another value than their default."""
-    return [item.name for item in fields(group) if item.name in names and getattr(group, item.name) != item.default]
-
-
 @dataclass
 class PromptOptimizationArguments(OptimizationArguments):
     """Steps, learning rates and precision, and what is minimised on prompts."""
@@ -193,6 +189,12 @@ class Arguments(FieldGroups):
         if self.optimization.loss_balance and not hasattr(self.objective, "loss_balance"):
             raise ValueError(
                 f"`loss_balance` is nothing for {task.objective}, which {task.name} is: leave it out, got "
+                f"{self.optimization.loss_balance}."
+            )
+
+        if self.optimization.loss_balance and config.exit_gate:
+            raise ValueError(
+                f"`loss_balance` weighs the loops, as `exit_gate` does: leave one of them out, got "
                 f"{self.optimization.loss_balance}."
             )
 

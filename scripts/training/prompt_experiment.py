@@ -62,8 +62,8 @@ class PromptExperiment(Experiment):
         return model
 
     def build_objective(self) -> Objective:
-        """That of the task, with its hints where they are asked for."""
-        objective = self.arguments.objective
+        """That of the task, with the gate of the model and the hints of the task where they are asked for."""
+        objective = self.gated(self.arguments.objective)
         if not self.stream.with_hints:
             return objective
         reader = HintReader(self.arguments.config.n_embd, self.task.n_hints)

@@ -76,8 +76,8 @@ class TextExperiment(Experiment):
         return build_model(self.arguments, self.tokenizer)
 
     def build_objective(self) -> Objective:
-        """To predict the next token."""
-        return NextToken()
+        """To predict the next token, with the gate of the model where it has one."""
+        return self.gated(NextToken())
 
     def report(self, index: int, means: dict[str, float], seconds: float) -> dict[str, float]:
         """The speed, and how many rows of the file were left out."""

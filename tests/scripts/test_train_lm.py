@@ -149,7 +149,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(train, stop_in_step_3, corpus, tmp_pa
 
 
 def test_two_processes_train_the_same_model(train, run_program, corpus, tmp_path, weights, log_of):
-    settings = {"train_file": corpus / "train.jsonl", "text_column": "body"}
+    settings = {"train_file": corpus / "train.jsonl", "text_column": "body", "exit_gate": True}
     train(tmp_path / "one", **settings)
     result = run_program(["scripts/train_lm.py", *flags(corpus, tmp_path / "two", **settings)], n_processes=2)
     assert result.returncode == 0, result.stderr

@@ -28,3 +28,7 @@ class AnswerSlots(NextToken):
         labels = batch["labels"]
         wrong = (outputs.logits.argmax(dim=-1) != labels) & (labels != -100)
         return loss, means | {"error_rate": wrong.sum() / (labels != -100).sum()}
+
+    def targets(self, batch: Batch) -> torch.Tensor:
+        """The labels themselves."""
+        return batch["labels"]

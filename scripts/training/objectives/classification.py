@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextClassification
-from scripts.training.objectives.common import Batch, Means, Objective
+from scripts.training.objectives.common import Batch, Means, Objective, cross_entropies
 
 
 class Classification(Objective):
@@ -31,6 +31,10 @@ class Classification(Objective):
         loss, means = super().losses(outputs, batch)
         wrong = outputs.logits[:, -1].argmax(dim=-1) != batch["labels"][:, -1]
         return loss, means | {"error_at_last_point": wrong.float().mean()}
+
+    def errors(self, outputs: ModelOutput, batch: Batch) -> tuple[torch.Tensor, torch.BoolTensor]:
+        """The cross-entropy of the class of every point."""
+        return cross_entropies(outputs.loop_logits, batch["labels"])
 
     def read(self, model: PreTrainedModel, columns: Batch, n_loops: int | None, every_loop: bool) -> torch.Tensor:
         """The class of the largest score."""

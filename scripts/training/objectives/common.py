@@ -28,8 +28,8 @@ class Objective:
             What loads it from its folder: `"AutoModel"` or `"AutoModelForCausalLM"`.
         answer_columns (`tuple[str]`):
             The columns of a batch that `forward` needs to answer.
-        optional_columns (`tuple[str]`):
-            Those that it reads where a batch has them.
+        loop_answers (`str`):
+            The field of `forward`'s output that holds the answers after every loop, on `output_<field>=True`.
         scores_all_loops (`bool`):
             Whether a call without a `loop_window` scores every loop; else it scores the last alone.
     """
@@ -37,7 +37,7 @@ class Objective:
     model_class: ClassVar[type[PreTrainedModel]]
     auto_class: ClassVar[str]
     answer_columns: ClassVar[tuple[str, ...]]
-    optional_columns: ClassVar[tuple[str, ...]] = ()
+    loop_answers: ClassVar[str] = "loop_logits"
     scores_all_loops: ClassVar[bool] = True
     # trained beside the model and left behind
     module: ClassVar[nn.Module | None] = None
@@ -73,6 +73,14 @@ class Objective:
         """The loss and the means of what `forward` returned, as the objective returns them."""
         return outputs.loss, {"loss": outputs.loss.detach()}
 
+    def errors(self, outputs: ModelOutput, batch: Batch) -> tuple[torch.Tensor, torch.BoolTensor]:
+        """
+        The error `(B, L, P)` of every prompt, loop and place, and the places `(B, P)` that are scored.
+
+        `outputs` are those of a call of `forward` with `arguments` and `output_loop_<answers>=True`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define `errors`.")
+
     def mean_of(self, errors: torch.Tensor) -> torch.Tensor:
         """The loss `()` of errors `(L, ...)`, each a mean over the prompts of the batch, after L loops."""
         return errors.mean()
@@ -103,3 +111,10 @@ class Objective:
     def read(self, model: PreTrainedModel, columns: Batch, n_loops: int | None, every_loop: bool) -> torch.Tensor:
         """As [`answers`], from the `answer_columns` on the model's device."""
         raise NotImplementedError(f"{type(self).__name__} must define `read`.")
+
+
+def cross_entropies(loop_logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.BoolTensor]:
+    """The nats `(B, L, P)` of logits `(B, L, P, C)` by labels `(B, P)`, and the labels that are not -100."""
+    targets = labels.unsqueeze(1).expand(loop_logits.shape[:3])
+    nats = nn.functional.cross_entropy(loop_logits.float().movedim(-1, 1), targets, reduction="none")
+    return nats, labels != -100

@@ -3,10 +3,12 @@
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
 
 from modeling_looped_gpt2 import LoopedGPT2LMHeadModel
-from scripts.training.objectives.common import Batch, Objective
+from scripts.training.objectives.common import Batch, Objective, cross_entropies
 
 
 class NextToken(Objective):
@@ -28,6 +30,14 @@ class NextToken(Objective):
     def arguments(self, batch: Batch) -> dict[str, Any]:
         """The columns; no cache is kept."""
         return {**batch, "use_cache": False}
+
+    def errors(self, outputs: ModelOutput, batch: Batch) -> tuple[torch.Tensor, torch.BoolTensor]:
+        """The cross-entropy of the answer at every position."""
+        return cross_entropies(torch.stack(outputs.loop_logits, dim=1), self.targets(batch))
+
+    def targets(self, batch: Batch) -> torch.Tensor:
+        """The right answer at every position `(B, T)`, -100 where there is none: here the next token."""
+        return nn.functional.pad(batch["labels"][:, 1:], (0, 1), value=-100)
 
     def read(self, model: PreTrainedModel, columns: Batch, n_loops: int | None, every_loop: bool) -> torch.Tensor:
         """The token of the largest score."""

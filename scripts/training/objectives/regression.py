@@ -28,6 +28,7 @@ class Regression(Objective):
     model_class = LoopedGPT2ForInContextRegression
     auto_class = "AutoModel"
     answer_columns = ("xs", "ys")
+    loop_answers = "loop_predictions"
 
     loss_balance: float = 0.0
 
@@ -41,6 +42,12 @@ class Regression(Objective):
         errors = (outputs.loop_predictions.float() - batch["labels"].unsqueeze(1)).square().mean(dim=0)
         means = {"loss": outputs.loss.detach(), "error_at_last_point": errors[-1, -1].detach().sum()}
         return self.mean_of(errors), means
+
+    def errors(self, outputs: ModelOutput, batch: Batch) -> tuple[torch.Tensor, torch.BoolTensor]:
+        """The squared error, a mean over the numbers of a y."""
+        errors = (outputs.loop_predictions.float() - batch["labels"].unsqueeze(1)).square()
+        errors = errors.flatten(3).mean(dim=-1) if errors.ndim > 3 else errors
+        return errors, torch.ones_like(errors[:, 0], dtype=torch.bool)
 
     def mean_of(self, errors: torch.Tensor) -> torch.Tensor:
         """The mean of errors, each divided by a power of its mean over all processes."""

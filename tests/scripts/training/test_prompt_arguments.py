@@ -159,6 +159,17 @@ BAD_FIELDS = {
         {"task": "relu_2nn_regression", "hint_weight": 1},
         "the task relu_2nn_regression has no hints: leave out `hint_weight`",
     ),
+    "prior": (
+        {"exit_gate": True, "exit_prior_weight": -1},
+        "`exit_prior_weight` must be a finite number >= 0, got -1",
+    ),
+    "rate of exits": ({"exit_gate": True, "exit_prior_rate": 1}, "`exit_prior_rate` must be in [0, 1), got 1"),
+    "prior of no gate": ({"exit_prior_rate": 0.2}, "`exit_prior_rate` is of a gate: leave it out, or train a model"),
+    "gate and balance": (
+        {"exit_gate": True, "loss_balance": 0.5},
+        "`loss_balance` weighs the loops, as `exit_gate` does: leave one of them out, got 0.5",
+    ),
+    "gate and coda": ({"exit_gate": True, "n_coda": 1}, "`exit_gate` judges the state after every loop"),
     "average": ({"average_decay": 1.0}, "`average_decay` must be in (0, 1), got 1.0"),
     "seed": ({"seed": -1}, "`seed` must be >= 0"),
     "large seed": ({"seed": 2**32}, "`seed` must be <= 4294967295, got 4294967296"),
@@ -224,7 +235,7 @@ def test_a_value_of_another_type_is_refused(line, write_recipe, capsys):
     assert line.partition(":")[0] in capsys.readouterr().err
 
 
-NUMBERS = {item.name: item.type for group in fields(Arguments) for item in fields(group.type)}
+NUMBERS = {item.name: item.type for group in fields(Arguments) for item in fields(group.type) if item.type is not bool}
 NO_NUMBER = [
     "",
     " ",
