@@ -118,7 +118,7 @@ def main():
         sizes = sizes_for(model, arguments)
         task = task_for(arguments.task, settings, model.config, arguments.n_points)
         say_where_trained(arguments, recipe)
-        prompts = draw_prompts(task, sizes)
+        prompts = draw_prompts(task, sizes.n_prompts, sizes.seed)
         check_beside(arguments.output_dir, answers.weights_sha256)
         make_folder(arguments.cache_dir, "cache_dir")
         make_folder(arguments.output_dir)

@@ -44,3 +44,19 @@ def print_adaptive_loops(rows: Rows):
     ]
     print()
     print_rows(("adaptive loops", "mean loops", "error", "median s"), cells)
+
+
+def print_stop_rules(rows: Rows):
+    """Print what stop rules are worth beside a random exit, whose error is worse by `gain` and its 90% interval."""
+    errors = ("error", "random_error", "fixed_error")
+    cells = [
+        (
+            what,
+            f"{row['mean_loops']:.2f}",
+            *(f"{row[name]:.4g}" for name in errors),
+            f"{row['gain']:.3g} ({row['gain_low']:.3g} to {row['gain_high']:.3g})",
+            "yes" if row["beats_random"] else "no",
+        )
+        for what, row in rows.items()
+    ]
+    print_rows(("rule", "mean loops", "error", "at random", "fixed", "gain (90%)", "beats random"), cells)

@@ -43,12 +43,12 @@ class Sizes:
     seed: int
 
 
-def draw_prompts(task: Task, sizes: Sizes) -> Prompts:
+def draw_prompts(task: Task, n_prompts: int, seed: int) -> Prompts:
     """Draw the prompts that all predictors answer; raises `ValueError` where they do not fit into memory."""
     try:
-        return task.sample(sizes.n_prompts, make_generator("evaluation", sizes.seed))
+        return task.sample(n_prompts, make_generator("evaluation", seed))
     except (RuntimeError, MemoryError) as error:
-        raise ValueError(f"{sizes.n_prompts} prompts (`n_prompts`) cannot be drawn: {error}") from None
+        raise ValueError(f"{n_prompts} prompts (`n_prompts`) cannot be drawn: {error}") from None
 
 
 def measure(
@@ -97,7 +97,9 @@ def measure(
             published_shifts=_curves(task.published_shifts) if is_shifted else {},
         )
 
-    parts = {key: measured(part, draw_prompts(part, sizes)) for key, part in task.components.items()}
+    parts = {
+        key: measured(part, draw_prompts(part, sizes.n_prompts, sizes.seed)) for key, part in task.components.items()
+    }
     return replace(measured(task, prompts), components=parts, versions=versions())
 
 

@@ -12,6 +12,7 @@ from modeling_looped_gpt2 import LoopedGPT2LMHeadModel
 from scripts import (
     benchmark,
     benchmark_lm,
+    benchmark_stops,
     chain_experiment,
     evaluate,
     headline,
@@ -32,6 +33,7 @@ OWN = {
     study: "train",
     benchmark: "matmul_peak",
     benchmark_lm: "cases",
+    benchmark_stops: "benchmark_stop_rules",
 }
 RECORD = {
     tables: "tables.json",
@@ -39,6 +41,7 @@ RECORD = {
     study: "study.json",
     benchmark: "benchmark.json",
     benchmark_lm: "benchmark_lm.json",
+    benchmark_stops: "benchmark_stops.json",
 }
 ALL = [*BESIDE, *OWN, stages, headline]
 by_name = pytest.mark.parametrize("program", ALL, ids=lambda program: program.__name__.split(".")[1])
@@ -53,6 +56,7 @@ def flags_of(program, model, output_dir):
         headline: {"--model_cards": model.parent},
     }
     flags |= {evaluate: {"--model": model}, probe: {"--model": model}}
+    flags |= {benchmark_stops: {"--model": model, "--task": "linear_regression"}}
     flags = flags.get(program, {})
     if program is evaluate:
         flags |= {"--task": "linear_regression", "--cache_dir": output_dir.with_name("cache")}
@@ -140,6 +144,7 @@ NUMBERS = {
     chain_experiment: "max_steps batch_size max_hops n_prompts blocks seed",
     benchmark: "batch_size n_dims n_points n_embd n_loops loop_window n_queries repeats",
     benchmark_lm: "n_tokens n_loops n_embd vocab_size batch_size repeats",
+    benchmark_stops: "max_loops n_prompts batch_size seed",
     study: "n_loops max_steps batch_size n_embd n_head n_dims n_points",
 }
 
@@ -211,7 +216,9 @@ def test_damaged_records_of_the_training_are_refused_by_name(evaluated, tmp_path
         (folder / name).write_text(whole)
 
 
-@pytest.mark.parametrize("program", [evaluate, probe, benchmark], ids=lambda p: p.__name__.split(".")[1])
+@pytest.mark.parametrize(
+    "program", [evaluate, probe, benchmark, benchmark_stops], ids=lambda p: p.__name__.split(".")[1]
+)
 def test_what_is_no_whole_model_is_refused(program, evaluated, occupied, tmp_path, refused):
     flags = flags_of(program, evaluated, tmp_path / "out")
     names = [occupied[name] for name in ("file", "language_model", "unfinished", "foreign", "weights_alone", "pickle")]
@@ -248,6 +255,7 @@ def test_other_sizes_that_fit_nothing_are_refused(evaluated, tmp_path, refused):
     assert "multiple" in refused(benchmark, own[benchmark], "--n_embd", "100")
     assert "`seed`" in refused(tables, own[tables], "--seed", 10**25)
     assert "n_prompts" in refused(evaluate, own[evaluate], "--n_prompts", 10**15)
+    assert "n_prompts" in refused(benchmark_stops, own[benchmark_stops], "--n_prompts", 10**15)
     assert "n_embd" in refused(study, own[study], "--n_embd", "10")
     assert "invalid choice" in refused(evaluate, own[evaluate] | {"--task": "linear"})
 

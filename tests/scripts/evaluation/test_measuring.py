@@ -40,7 +40,7 @@ def measured(tmp_path):
         config = LoopedGPT2Config(n_embd=16, n_head=2, n_positions=12, n_loops=2, **sizes_of_task)
         model = classes[task.objective](config).eval()
         answers = Answers(model, OBJECTIVES[task.objective](), PredictionCache(tmp_path / "cache"), batch_size=8)
-        metrics = measure("small", recipe or {}, answers, task, draw_prompts(task, sizes), sizes)
+        metrics = measure("small", recipe or {}, answers, task, draw_prompts(task, sizes.n_prompts, sizes.seed), sizes)
         metrics.write(tmp_path / "metrics.json")
         assert Metrics.read(tmp_path / "metrics.json") == metrics
         return metrics, model
@@ -51,7 +51,7 @@ def measured(tmp_path):
 def test_a_classification_is_measured_by_its_wrong_classes(measured):
     task = TwoClasses()
     metrics, model = measured(task, recipe={"task": "other", "n_points": 3})
-    prompts = draw_prompts(task, SIZES)
+    prompts = draw_prompts(task, SIZES.n_prompts, SIZES.seed)
     labels = prompts["labels"]
     with torch.no_grad():
         by_loop = [model(prompts["xs"], prompts["ys"], n_loops=n).logits.argmax(dim=-1) for n in (1, 2, 3)]
@@ -80,7 +80,7 @@ def test_a_classification_is_measured_by_its_wrong_classes(measured):
 def test_answers_in_slots_are_measured_place_by_place(measured):
     task = Copies()
     metrics, model = measured(task)
-    prompts = draw_prompts(task, SIZES)
+    prompts = draw_prompts(task, SIZES.n_prompts, SIZES.seed)
     labels = prompts["labels"][:, 3:]
     asked = labels != -100
     assert not asked.all()
@@ -99,7 +99,7 @@ def test_answers_in_slots_are_measured_place_by_place(measured):
 def test_values_that_are_vectors_are_measured_by_their_squared_length(measured):
     task = Vectors(n_dims=3, n_points=5)
     metrics, model = measured(task)
-    prompts = draw_prompts(task, SIZES)
+    prompts = draw_prompts(task, SIZES.n_prompts, SIZES.seed)
     with torch.no_grad():
         predictions = model(prompts["xs"], prompts["ys"]).predictions
     errors = (predictions - prompts["labels"]).square().sum(dim=2) / 6
@@ -114,7 +114,7 @@ def test_a_mixture_is_measured_as_a_whole_and_by_component(measured):
     components = {"linear_regression": 1, "noisy_linear_regression": {"weight": 2, "noise_std": 0.5}}
     task = make_task("mixture", components=components, n_dims=3, n_points=6)
     metrics, model = measured(task)
-    prompts = draw_prompts(task, SIZES)
+    prompts = draw_prompts(task, SIZES.n_prompts, SIZES.seed)
     with torch.no_grad():
         errors = task.score(model(prompts["xs"], prompts["ys"]).predictions.numpy(), prompts)
     assert metrics.error_by_example["model"].error == pytest.approx(errors.mean(axis=0).tolist(), rel=1e-4)
@@ -141,6 +141,6 @@ def test_a_place_that_no_prompt_has_is_said(measured):
     with pytest.raises(ValueError, match="draw more prompts"):
         measured(Copies(share=0.0))
     task, sizes = Copies(share=0.1), replace(SIZES, n_loop_prompts=1)
-    assert (draw_prompts(task, sizes)["labels"] != -100)[:, 3:].any(dim=0).all()
+    assert (draw_prompts(task, sizes.n_prompts, sizes.seed)["labels"] != -100)[:, 3:].any(dim=0).all()
     with pytest.raises(ValueError, match="1 prompts lack a place of the score: give more, `--n_loop_prompts`"):
         measured(task, sizes)
