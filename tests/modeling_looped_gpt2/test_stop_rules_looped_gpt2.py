@@ -271,3 +271,17 @@ def test_a_row_settles_by_its_last_token():
     after[0, 2] = 7.0  # another token moves
     rule = Settled(0.1, torch.tensor([0, 1, 2]))
     assert rule(before, after, 0, torch.tensor([1, 2])).tolist() == [True, False]
+
+
+def test_a_gate_is_saved_and_loaded(lm, texts, tmp_path):
+    _, padded = texts
+    lm.generation_config.exit_probability = 0.8
+    lm.save_pretrained(tmp_path)
+    loaded = type(lm).from_pretrained(tmp_path)
+    batch, settings = padded("left"), {"max_new_tokens": 3, "do_sample": False}
+    del batch["position_ids"]
+    expected = lm.generate(**batch, **settings, exit_probability=0.8)
+    assert torch.equal(loaded.generate(**batch, **settings), expected)  # as its own generation config says
+    assert torch.equal(
+        loaded(**batch, exit_probability=0.8).n_loops_used, lm(**batch, exit_probability=0.8).n_loops_used
+    )

@@ -7,7 +7,7 @@ import torch
 from accelerate.state import PartialState
 
 from modeling_looped_gpt2 import LoopedGPT2Config
-from scripts.training.objectives import OBJECTIVES, Regression
+from scripts.training.objectives import OBJECTIVES, Classification, Regression
 from scripts.training.objectives.exit_gate import ExitGate, log_exit_probabilities
 from scripts.training.objectives.hints import HintReader, Hints
 
@@ -176,3 +176,17 @@ def test_vectors_are_predicted_as_values_are():
     assert errors.shape == (3, 4, 5)
     torch.testing.assert_close(errors.mean(), outputs.loss)
     assert is_scored.all()
+
+
+def test_checkpointing_and_bfloat16_train_the_same_gate():
+    model, batch, gate = model_of("classification"), batch_of("classification"), ExitGate(Classification(), 0.1, 0.2)
+    loops = {"n_loops": 4, "loop_window": 3}
+    parameters = list(model.parameters())
+    loss, _ = gate(model, batch, loops)
+    expected = torch.autograd.grad(loss, parameters)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(**batch, **loops).loop_exit_logits.dtype == torch.float32
+        torch.testing.assert_close(gate(model, batch, loops)[0], loss, rtol=0.02, atol=0.02)
+    getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
+    found = torch.autograd.grad(gate(model, batch, loops)[0], parameters)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
