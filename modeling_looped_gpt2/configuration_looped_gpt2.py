@@ -13,7 +13,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.models.gpt2.configuration_gpt2 import GPT2Config
 from transformers.utils import logging
 
-from .implicit_solvers_looped_gpt2 import SOLVERS
+from .example_orders_looped_gpt2 import EXAMPLE_ORDERS
 from .injections_looped_gpt2 import INJECTIONS
 from .plan_looped_gpt2 import PARTS, Plan, make_plan
 from .positions_looped_gpt2 import POSITION_EMBEDDINGS
@@ -51,9 +51,11 @@ class LoopedGPT2Config(GPT2Config):
             Dimension of the inputs x that the in-context heads read in, >= 1.
         n_outputs (`int`, defaults to 1):
             Numbers in a value y of the regression head, in 1 ... `n_dims`.
+        example_order (`str`, defaults to `"causal"`):
+            How the in-context heads take examples: `"causal"`, one after another, with an answer at every x, or
+            `"set"`, all at once and in no order, with answers at the queries alone.
         n_positions (`int`, defaults to 202):
-            Longest sequence in tokens, >= 1; no limit without a position embedding. An in-context prompt takes two
-            tokens per example.
+            Longest sequence in tokens, >= 1. An in-context prompt takes two tokens per example, a point of a set one.
         vocab_size (`int`, *optional*):
             Tokens of the vocabulary, >= 1. `None`: the model reads embeddings only and owns no token embedding.
         n_embd (`int`, defaults to 256), n_head (`int`, defaults to 8):
@@ -117,6 +119,7 @@ class LoopedGPT2Config(GPT2Config):
     exit_gate: bool = False
     n_dims: int = 20
     n_outputs: int = 1
+    example_order: str = "causal"
     read_in_initializer_range: float = 0.25
     position_initializer_range: float = 0.1
 
@@ -246,11 +249,8 @@ class LoopedGPT2Config(GPT2Config):
             raise ValueError(f"`n_embd` must be a multiple of `n_head`, got {self.n_embd} and {self.n_head}.")
         if self.input_injection not in INJECTIONS:
             raise ValueError(f"`input_injection` must be one of {tuple(INJECTIONS)}, got {self.input_injection!r}.")
-        if self.exit_gate and self.n_coda:
-            raise ValueError(
-                f"`exit_gate` judges the state after every loop, and the coda runs after the last alone: leave one of "
-                f"them out, got `n_coda` = {self.n_coda}."
-            )
+        if self.example_order not in EXAMPLE_ORDERS:
+            raise ValueError(f"`example_order` must be one of {tuple(EXAMPLE_ORDERS)}, got {self.example_order!r}.")
         if self.activation_function not in ACT2FN:
             raise ValueError(
                 f"`activation_function` must be the name of one in transformers, got {self.activation_function!r}."

@@ -118,7 +118,7 @@ class _InContextEstimator(BaseEstimator):
 
     def _deal(self, n: int) -> np.ndarray:
         """Deal n examples into contexts; returns indices `(n_contexts, n_examples)`, in order where one is enough."""
-        max_examples = (self.model_.config.n_positions - 1) // 2
+        max_examples = self.model_.max_examples
         if n <= max_examples:
             return np.arange(n)[None]
         n_contexts = min(-(-n // max_examples), self.max_contexts)

@@ -3,6 +3,8 @@
 import torch
 from transformers.cache_utils import Cache
 
+from .example_orders_looped_gpt2 import ExampleOrder, order_of
+
 
 class InContextChecks:
     """
@@ -21,43 +23,64 @@ class InContextChecks:
         raise NotImplementedError(f"{type(self).__name__} must define `_check_ys`.")
 
     def _check_labels(self, labels: torch.Tensor):
-        """Refuse labels `(B, P, *_y_shape)` of a wrong dtype or value."""
+        """Refuse labels, one for each answer, of a wrong dtype or value."""
         raise NotImplementedError(f"{type(self).__name__} must define `_check_labels`.")
 
-    def _check_prompt(self, xs: torch.Tensor, ys: torch.Tensor, labels: torch.Tensor | None = None):
-        """Refuse a prompt that ends with a query, with or without its y."""
-        self._check_points(xs, ys, (self.config.max_tokens + 1) // 2)
+    def _check_prompt(
+        self,
+        xs: torch.Tensor,
+        ys: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        layout: ExampleOrder | None = None,
+    ):
+        """Refuse points that are no prompt; `layout` tells how many have ys, by default the order of the model."""
+        order = order_of(self.config)
+        layout = layout or order
+        self._check_points(xs, self.max_examples + 1)
+        self._check_tensor("ys", ys)
+        batch_size, n_points = xs.shape[:2]
+        numbers, n_ys = layout.numbers_of_ys(n_points), ys.shape[1] if ys.ndim > 1 else None
+        if n_ys not in numbers or tuple(ys.shape) != (batch_size, n_ys, *self._y_shape):
+            first, last = ((batch_size, number, *self._y_shape) for number in (numbers[0], numbers[-1]))
+            raise ValueError(f"`ys` must have shape {layout.expected_ys(first, last)}, got {tuple(ys.shape)}.")
+        self._check_ys(ys[:, : n_points - 1])
         if labels is not None:
-            self._check_shape("labels", labels, xs)
+            self._check_shape("labels", labels, order.asked(xs, ys))
             self._check_labels(labels)
 
     def _check_examples(self, xs: torch.Tensor, ys: torch.Tensor, n_seen: int):
         """Refuse examples that do not fit behind `n_seen` tokens and before a query."""
-        self._check_points(xs, ys, (self.config.max_tokens - n_seen - 1) // 2)
+        order = order_of(self.config)
+        if n_seen and order.is_split:
+            raise ValueError(
+                f"`context` must be left out with `example_order={self.config.example_order!r}`: its examples have "
+                "not seen the new ones. Encode all of them together."
+            )
+        self._check_points(xs, order.max_examples(self.config.n_positions - n_seen))
         self._check_shape("ys", ys, xs)
         self._check_ys(ys)  # the last one too: a query sees it
 
-    def _check_points(self, xs: torch.Tensor, ys: torch.Tensor, max_points: int):
+    def _check_points(self, xs: torch.Tensor, max_points: int):
         self._check_values("xs", xs)
-        batch_size, n_points = xs.shape[:2]
-        if n_points > max_points:
+        if xs.shape[1] > max_points:
             raise ValueError(
-                f"`xs` must hold 1 to {max_points} points (`n_positions` = {self.config.n_positions} tokens, two per "
-                f"example and one for the query), got {n_points}."
+                f"`xs` must hold 1 to {max_points} points (`n_positions` = {self.config.n_positions} tokens, "
+                f"{order_of(self.config).counted}), got {xs.shape[1]}."
             )
-        self._check_tensor("ys", ys)
-        shape, without_last = ((batch_size, n, *self._y_shape) for n in (n_points, n_points - 1))
-        if ys.shape not in (shape, without_last):
-            raise ValueError(
-                f"`ys` must have shape {shape}, or {without_last} when the last x is the query, got {tuple(ys.shape)}."
-            )
-        self._check_ys(ys[:, : n_points - 1])
 
     def _check_shape(self, name: str, values: torch.Tensor, xs: torch.Tensor):
         self._check_tensor(name, values)
         shape = (*xs.shape[:2], *self._y_shape)
         if values.shape != shape:
             raise ValueError(f"`{name}` must have shape {shape}, got {tuple(values.shape)}.")
+
+    def _check_exit(self, exit_tolerance: float | None, n_queries: int):
+        """Refuse to end the loops of several queries of a set at once: that of each would depend on the others."""
+        if exit_tolerance is not None and n_queries > 1 and order_of(self.config).is_split:
+            raise ValueError(
+                f"`exit_tolerance` judges a prompt by its query: with `example_order={self.config.example_order!r}` "
+                f"give prompts of one query each, got {n_queries}."
+            )
 
     def _check_tensor(self, name: str, values: torch.Tensor):
         if not isinstance(values, torch.Tensor):

@@ -1,4 +1,4 @@
-"""The base of all in-context heads: prompts that are answered at every x, and contexts that are encoded once."""
+"""The base of all in-context heads: prompts that are answered, and contexts that are encoded once."""
 
 from collections.abc import Mapping
 
@@ -9,11 +9,10 @@ from transformers.utils import ModelOutput
 
 from .arguments_looped_gpt2 import check_no_exits
 from .cache_looped_gpt2 import freeze
-from .implicit_solvers_looped_gpt2 import solver_of
+from .example_orders_looped_gpt2 import EXAMPLE_ORDERS, order_of, whole_prompts
 from .in_context_checks_looped_gpt2 import InContextChecks
-from .masks_looped_gpt2 import make_mask, place_in_prompt, see_context, see_examples_before
-from .modeling_looped_gpt2 import LoopedGPT2PreTrainedModel
-from .stop_rules_looped_gpt2 import MakeRule
+from .masks_looped_gpt2 import make_mask, see_context, see_examples_before
+from .modeling_looped_gpt2 import LoopedGPT2PreTrainedModel, to_autocast_dtype
 
 
 # queries of one row, which attend to each other: that costs the square of their number, and its result is masked out
@@ -24,7 +23,8 @@ QUERIES_AT_A_TIME = 1024
 
 class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedModel):
     """
-    A head that reads examples x_1 y_1 x_2 y_2 ... as two tokens each and answers at the token of an x.
+    A head that reads examples x_1 y_1 x_2 y_2 ... and answers at the token of an x; `config.example_order` says how
+    they are laid out.
 
     A subclass owns the backbone as `transformer`, defines the methods that raise `NotImplementedError` here and in
     [`InContextChecks`], and has a `forward` that hands its arguments to `_answer_prompt`. B batch, P points, L loops
@@ -44,9 +44,18 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
     output_class: type[ModelOutput]
     answer_name: str
 
+    @property
+    def max_examples(self) -> int:
+        """Most examples of a prompt that ends with a query, or of a context."""
+        return order_of(self.config).max_examples(self.config.n_positions)
+
     def _read_in(self, xs: torch.Tensor) -> torch.Tensor:
         """Embed xs `(B, P, D)` as their tokens `(B, P, E)`, passed through `_check_embeds`."""
         raise NotImplementedError(f"{type(self).__name__} must define `_read_in`.")
+
+    def _embed_ys(self, ys: torch.Tensor) -> torch.Tensor:
+        """Embed ys `(B, C, ...)` as what is added to the tokens of their xs in a set `(B, C, E)`."""
+        raise NotImplementedError(f"{type(self).__name__} must define `_embed_ys`.")
 
     def _embed_examples(self, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
         """
@@ -57,7 +66,7 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
         raise NotImplementedError(f"{type(self).__name__} must define `_embed_examples`.")
 
     def _read_out(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Answers `(B, P, ...)` of the states at P tokens `(B, P, E)`."""
+        """Answers `(B, P, ...)` of the states at P tokens `(B, P, E)`, of Q queries likewise."""
         raise NotImplementedError(f"{type(self).__name__} must define `_read_out`.")
 
     def _compute_loss(self, loop_answers: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -89,11 +98,13 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
             "output_loop_hidden_states": output_loop_hidden_states,
         }
         all_loops = any(looks_at_loops.values())
-        if all_loops:
-            exits = {"exit_tolerance": exit_tolerance, "exit_probability": exit_probability}
-            check_no_exits(exits | dict(exit_rules or {}), looks_at_loops)
+        if exit_tolerance is not None and all_loops:
+            *names, last = (f"`{name}`" for name in looks_at_loops)
+            raise ValueError(f"{', '.join(names)} and {last} look at all loops: leave out `exit_tolerance`.")
+        self._check_exit(exit_tolerance, xs.shape[1] - ys.shape[1])
+        prompt, order = to_autocast_dtype(self._embed_prompt(xs, ys)), order_of(self.config)
         outputs = self.transformer(
-            inputs_embeds=self._embed_prompt(xs, ys),
+            inputs_embeds=prompt,
             n_loops=n_loops,
             loop_window=loop_window,
             exit_tolerance=exit_tolerance,
@@ -101,11 +112,13 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
             exit_rules=exit_rules,
             use_cache=False,
             output_loop_hidden_states=all_loops,
+            **order.sight(self.config, prompt, ys.shape[1]),
             **kwargs,
         )
         states = outputs.loop_hidden_states if all_loops else (outputs.last_hidden_state,)
         # (B, L, P, ...)
-        loop_answers = self._check_finite(torch.stack([self._read_out(state[:, ::2]) for state in states], dim=1))
+        by_loop = [self._read_out(order.answering(state, ys.shape[1])) for state in states]
+        loop_answers = self._check_finite(torch.stack(by_loop, dim=1))
         answers = {
             self.answer_name: loop_answers[:, -1],
             f"loop_{self.answer_name}": loop_answers if output_loop_answers else None,
@@ -122,8 +135,8 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
         )
 
     def _embed_prompt(self, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
-        """The tokens x_1 y_1 ... x_P `(B, 2 P - 1, E)`: no token comes after the last y and sees it."""
-        return self._embed_examples(xs, ys[:, : xs.shape[1] - 1])
+        """The tokens of a prompt, without the y of its last point: no token comes after it and sees it."""
+        return order_of(self.config).embed(self, xs, ys[:, : xs.shape[1] - 1])
 
     def encode_context(
         self,
@@ -136,7 +149,9 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
         Run examples once and keep their keys and values, for later queries and examples.
 
         Examples do not see what comes after them, so a context does not depend on the queries, and one more example
-        costs two tokens. B batch, P examples, D `config.n_dims`.
+        costs two tokens. Those of a set see each other, so they are encoded together and none is added later.
+
+        B batch, P examples, D `config.n_dims`.
 
         Args:
             xs (`torch.FloatTensor` of shape `(B, P, D)`), ys (`torch.Tensor` of shape `(B, P, ...)`):
@@ -144,7 +159,7 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
             n_loops (`int`, *optional*, defaults to that of `context` or else to `config.n_loops`):
                 Loops of the context and of every query to it, >= 1.
             context ([`~transformers.Cache`], *optional*):
-                A context of the same number of loops; the examples are added to it in place.
+                A context of the same number of loops; the examples are added to it in place. Not for sets.
 
         Returns:
             [`~transformers.DynamicCache`]: the context, a stock cache with the slots of [`LoopedGPT2ModelOutput`].
@@ -163,16 +178,19 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
         if context is not None:
             self._check_context(context, xs)
             n_loops = self.config.loops_of(len(context)) if n_loops is None else n_loops
+        order = order_of(self.config)
+        examples = to_autocast_dtype(order.embed(self, xs, ys))
         outputs = self.transformer(
-            inputs_embeds=self._embed_examples(xs, ys),
+            inputs_embeds=examples,
             cache=context,
             use_cache=True,
             n_loops=n_loops,
+            **order.sight(self.config, examples, xs.shape[1]),
         )
         try:
             self._check_finite(outputs.last_hidden_state)
         except ValueError:
-            outputs.cache.crop(-2 * xs.shape[1])  # a context that was given stays as it was
+            outputs.cache.crop(-examples.shape[1])  # a context that was given stays as it was
             raise
         return outputs.cache
 
@@ -214,6 +232,7 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
     def _predict_part(self, xs_query: torch.Tensor, context: Cache, every_loop: bool) -> torch.Tensor:
         inputs_embeds = self._read_in(xs_query)  # (B, Q, E)
         n_seen = context.get_seq_length()
+        position = order_of(self.config).query_position(n_seen)
         context = freeze(context)
         mask = make_mask(
             self.config, inputs_embeds, cache=context, rule=see_context(n_seen), place=lambda query: n_seen
@@ -221,8 +240,8 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
         outputs = self.transformer(
             inputs_embeds=queries,
             cache=context,
-            attention_mask=mask,
-            position_ids=torch.full((1, xs_query.shape[1]), n_seen, device=xs_query.device),
+            attention_mask=make_mask(self.config, inputs_embeds, cache=context, rule=see_context(n_seen)),
+            position_ids=torch.full((1, xs_query.shape[1]), position, device=xs_query.device),
             use_cache=True,
             n_loops=self.config.loops_of(len(context)),
             output_loop_hidden_states=every_loop,
@@ -243,11 +262,12 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
         Answer one query at every point of a prompt: query i takes the place of x_i and sees the examples before it.
 
         All queries run at once, after the tokens of the prompt. Query i has the position of x_i, and sees the i - 1
-        examples before x_i and itself. B batch, P points, D `config.n_dims`.
+        examples before x_i and itself. Examples of a set see each other, so there every query has a prompt of its own.
+        B batch, P points, D `config.n_dims`.
 
         Args:
             xs (`torch.FloatTensor` of shape `(B, P, D)`), ys (`torch.Tensor` of shape `(B, P, ...)`):
-                Points, as in `forward`: the last y may be left out.
+                Points; the last y may be left out.
             xs_query (`torch.FloatTensor` of shape `(B, P, D)`):
                 Queries, finite.
             n_loops (`int` or `torch.LongTensor` of shape `(B,)`, *optional*, defaults to `config.n_loops`):
@@ -261,10 +281,13 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
             `ValueError`: a shape, dtype, value or loop count is not as above, or the prompt is longer than
                 `config.n_positions` tokens.
         """
-        self._check_prompt(xs, ys)
+        self._check_prompt(xs, ys, layout=EXAMPLE_ORDERS["causal"])
         self._check_values("xs_query", xs_query)
         if xs_query.shape != xs.shape:
             raise ValueError(f"`xs_query` must have the shape {tuple(xs.shape)} of `xs`, got {tuple(xs_query.shape)}.")
+        if order_of(self.config).is_split:
+            prompts = whole_prompts(xs, ys, xs_query)
+            return torch.cat([self(*prompt, n_loops=n_loops)[self.answer_name] for prompt in prompts], dim=1)
         prompt = self._embed_prompt(xs, ys)
         n_tokens = prompt.shape[1]
         inputs_embeds = torch.cat((prompt, self._read_in(xs_query)), dim=1)  # (B, 2 P - 1 + P, E)

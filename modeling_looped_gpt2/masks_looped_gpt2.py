@@ -9,27 +9,25 @@ from collections.abc import Callable
 
 import torch
 from transformers.cache_utils import Cache
-from transformers.masking_utils import and_masks, create_causal_mask
-from transformers.utils.generic import is_flash_attention_requested
-
-from .configuration_looped_gpt2 import LoopedGPT2Config
+from transformers.masking_utils import create_causal_mask
+from transformers.models.gpt2.configuration_gpt2 import GPT2Config
 
 
 def make_mask(
-    config: LoopedGPT2Config,
+    config: GPT2Config,
     inputs_embeds: torch.Tensor,
     attention_mask: torch.Tensor | None = None,
     cache: Cache | None = None,
     position_ids: torch.LongTensor | None = None,
     rule: Callable | None = None,
-    place: Callable | None = None,
+    looks_ahead: bool = False,
 ) -> torch.Tensor | None:
     """
     Make the mask by which a token sees itself and those before it, as far as `rule` and a window allow it.
 
     Args:
-        config ([`LoopedGPT2Config`]):
-            Its attention implementation decides the kind of mask; `attention_window` hides tokens too far back.
+        config ([`~transformers.GPT2Config`]):
+            Its attention implementation decides the kind of mask.
         inputs_embeds (`torch.Tensor` of shape `(B, T, E)`):
             The tokens of the call.
         attention_mask (`torch.Tensor` of shape `(B, tokens of the cache + T)`, *optional*):
@@ -40,9 +38,8 @@ def make_mask(
             Positions that start again within a row part it into sequences that do not see each other.
         rule (`Callable`, *optional*):
             Which of these tokens are seen. Default: all.
-        place (`Callable`, *optional*):
-            The place in the sequence of the token at a place of the batch, which a window counts back from. Default:
-            the same.
+        looks_ahead (`bool`, defaults to `False`):
+            Whether a token also sees those after it that `rule` shows.
 
     Returns:
         `torch.Tensor` of shape `(B, 1, T, tokens of the cache + T)`, or `None` where attention needs no mask.
@@ -59,7 +56,13 @@ def make_mask(
         window = see_last(config.attention_window, place or (lambda query: query))
         rule = window if rule is None else and_masks(rule, window)
     return create_causal_mask(
-        config, inputs_embeds, attention_mask, cache, position_ids=position_ids, and_mask_function=rule
+        config,
+        inputs_embeds,
+        attention_mask,
+        cache,
+        position_ids=position_ids,
+        or_mask_function=rule if looks_ahead else None,
+        and_mask_function=rule,
     )
 
 
@@ -69,7 +72,7 @@ def see_last(window: int, place: Callable) -> Callable:
 
 
 def see_context(n_seen: int) -> Callable:
-    """The rule of queries to a context: each sees the first `n_seen` tokens, those of the context, and itself."""
+    """The rule of queries to a context, and of a set: each sees the first `n_seen` tokens, the context, and itself."""
     return lambda batch, head, query, key: (key < n_seen) | (key == query)
 
 

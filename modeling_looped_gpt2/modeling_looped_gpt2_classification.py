@@ -24,14 +24,14 @@ class LoopedGPT2InContextClassificationOutput(ModelOutput):
             Cross-entropy, mean over the loops of the window, the points and the batch.
         logits (`torch.Tensor` of shape `(B, P, C)`):
             Scores of the classes at each x after the last loop; those of point i depend on the examples before i only.
-        n_loops_used (`torch.LongTensor` of shape `(B,)`, returned with an `exit_...` or `n_loops` per prompt):
+            With `config.example_order` "set" those at the queries alone, and so on below.
+        n_loops_used (`torch.LongTensor` of shape `(B,)`, returned with `exit_tolerance` or `n_loops` per prompt):
             Loops that each prompt ran.
         loop_logits (`torch.Tensor` of shape `(B, L, P, C)`, returned when `output_loop_logits=True`):
             The same after each loop of the window; the last are `logits`.
         loop_hidden_states (`tuple[torch.Tensor]`, returned when `output_loop_hidden_states=True`):
             State `(B, 2 P - 1, E)` at the tokens x_1 y_1 ... x_P after each loop of the window; E is `n_embd`.
-        loop_exit_logits (`torch.Tensor` of shape `(B, L, P)`, returned where loops are looked at):
-            By a model with `config.exit_gate`: what its gate says at each x after each loop of the window, float32.
+            Of a set `(B, P, E)`.
         hidden_states, attentions:
             As in [`LoopedGPT2ModelOutput`].
     """
@@ -98,6 +98,9 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2InContextPreTrainedModel):
         r"""
         Score the classes at every x from the examples before it. B batch, P points, D `config.n_dims`.
 
+        With `config.example_order` "set" the first points, as many as there are ys, are examples and the others
+        queries, as in [`LoopedGPT2ForInContextRegression`]; logits and labels are those of the queries.
+
         Args:
             xs (`torch.FloatTensor` of shape `(B, P, D)`):
                 Inputs, finite, each coordinate best standardised; data of fewer dimensions is padded with zeros.
@@ -160,8 +163,11 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2InContextPreTrainedModel):
     def _read_in(self, xs: torch.Tensor) -> torch.Tensor:
         return self._check_embeds(self.read_in(xs.to(self.read_in.weight.dtype)))
 
+    def _embed_ys(self, ys: torch.Tensor) -> torch.Tensor:
+        return self.embed_class(ys)
+
     def _embed_examples(self, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
-        return interleave(self._read_in(xs), self.embed_class(ys))
+        return interleave(self._read_in(xs), self._embed_ys(ys))
 
     def _read_out(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return self.score(hidden_states)

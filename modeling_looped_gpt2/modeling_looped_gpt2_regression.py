@@ -13,6 +13,7 @@ from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 from transformers.utils.generic import maybe_autocast
 
 from .configuration_looped_gpt2 import LoopedGPT2Config
+from .example_orders_looped_gpt2 import order_of
 from .in_context_looped_gpt2 import LoopedGPT2InContextPreTrainedModel, interleave
 from .modeling_looped_gpt2 import LoopedGPT2Model
 
@@ -29,15 +30,15 @@ class LoopedGPT2InContextRegressionOutput(ModelOutput):
             Squared error, mean over the loops of the window, the points, their K numbers and the batch (Yang et al.,
             eq. 1).
         predictions (`torch.Tensor` of shape `(B, P)`):
-            Prediction of y at each x after the last loop; prediction i depends on the examples before i only.
-        n_loops_used (`torch.LongTensor` of shape `(B,)`, returned with an `exit_...` or `n_loops` per prompt):
+            Prediction of y at each x after the last loop; prediction i depends on the examples before i only. With
+            `config.example_order` "set" those at the P - C queries, `(B, P - C)`, and so on below.
+        n_loops_used (`torch.LongTensor` of shape `(B,)`, returned with `exit_tolerance` or `n_loops` per prompt):
             Loops that each prompt ran.
         loop_predictions (`torch.Tensor` of shape `(B, L, P)`, returned when `output_loop_predictions=True`):
             The same after each loop of the window; the last is `predictions`.
         loop_hidden_states (`tuple[torch.Tensor]`, returned when `output_loop_hidden_states=True`):
             State `(B, 2 P - 1, E)` at the tokens x_1 y_1 ... x_P after each loop of the window; E is `n_embd`.
-        loop_exit_logits (`torch.Tensor` of shape `(B, L, P)`, returned where loops are looked at):
-            By a model with `config.exit_gate`: what its gate says at each x after each loop of the window, float32.
+            Of a set `(B, P, E)`.
         hidden_states, attentions:
             As in [`LoopedGPT2ModelOutput`].
     """
@@ -69,6 +70,8 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
     def __init__(self, config: LoopedGPT2Config):
         super().__init__(config)
         self.read_in = nn.Linear(config.n_dims, config.n_embd)
+        # in a sum with x, what x_1 is read in by would not tell a y from it
+        self.read_in_y = nn.Linear(config.n_outputs, config.n_embd) if order_of(config).is_split else None
         self.transformer = LoopedGPT2Model(config, add_token_embedding=False)
         self.read_out = nn.Linear(config.n_embd, config.n_outputs)
         self.post_init()
@@ -77,7 +80,8 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
     def _init_weights(self, module: nn.Module):
         super()._init_weights(module)
         if module is self:
-            init.normal_(self.read_in.weight, mean=0.0, std=self.config.read_in_initializer_range)
+            for read_in in filter(None, (self.read_in, self.read_in_y)):
+                init.normal_(read_in.weight, mean=0.0, std=self.config.read_in_initializer_range)
 
     @can_return_tuple
     def forward(
@@ -98,6 +102,10 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
 
         Where `config.n_outputs` = K > 1, ys are `(B, P, K)` or `(B, P - 1, K)`, and labels `(B, P, K)`.
 
+        With `config.example_order` "set" the first C points are the examples and have ys `(B, C)`, C in 0 ... P - 1.
+        The others are queries, each of which sees all examples and itself; predictions and labels are theirs, `(B,
+        P - C)`. Prompts with other numbers of examples are other calls.
+
         Args:
             xs (`torch.FloatTensor` of shape `(B, P, D)`):
                 Inputs, finite, on the scale of the training data (standard normal in this project's tasks).
@@ -113,11 +121,8 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
             exit_tolerance (`float`, *optional*):
                 End the loops of a prompt once its last prediction has settled, that is once a loop changes the state
                 at its last x by less than this share of its norm (> 0); at most `n_loops`. Prompts that have ended
-                are no longer computed; no prompt depends on another. Not with `labels`, `output_loop_predictions` or
-                `output_loop_hidden_states`, which look at all loops.
-            exit_probability (`float`, *optional*):
-                End them once the gate of `config.exit_gate` has stopped the prompt with this probability, in (0, 1),
-                judged at its last x. Of several `exit_...` the first to come ends a prompt.
+                are no longer computed; no prompt depends on another. A set must have one query. Not with `labels`,
+                `output_loop_predictions` or `output_loop_hidden_states`, which look at all loops.
             output_loop_predictions (`bool`, defaults to `False`):
                 Also return the predictions of each loop of the window.
             output_loop_hidden_states (`bool`, defaults to `False`):
@@ -156,6 +161,11 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
         # bfloat16 would round the numbers of the prompt to three digits, so only the loop runs under autocast
         with maybe_autocast(xs.device.type, enabled=False):
             return self._check_embeds(self.read_in(xs.to(self.read_in.weight.dtype)))
+
+    def _embed_ys(self, ys: torch.Tensor) -> torch.Tensor:
+        ys = ys.to(self.read_in_y.weight.dtype).reshape(*ys.shape[:2], self.config.n_outputs)
+        with maybe_autocast(ys.device.type, enabled=False):
+            return self._check_embeds(self.read_in_y(ys))
 
     def _embed_examples(self, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
         dtype, n_dims, n_outputs = self.read_in.weight.dtype, self.config.n_dims, self.config.n_outputs

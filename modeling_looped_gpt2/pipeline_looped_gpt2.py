@@ -100,7 +100,7 @@ class InContextRegressionPipeline(Pipeline):
             raise ValueError(
                 f"`queries` must have the features of `examples`, {xs.shape[1]} of them, got {queries.shape[1]}."
             )
-        max_examples = (self.model.config.max_tokens - 1) // 2
+        max_examples = self.model.max_examples
         if len(xs) > max_examples:
             raise ValueError(
                 f"`examples` must be at most {max_examples} for this model, got {len(xs)}: give fewer, or use the "

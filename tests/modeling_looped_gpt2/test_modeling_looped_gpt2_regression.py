@@ -100,7 +100,7 @@ def test_a_bad_call_is_refused_by_name(name, model, vectors):
 def test_a_context_of_numbers_is_refused(model, vectors):
     with pytest.raises(ValueError, match=r"`ys` must have shape \(4, 5, 2\), got \(4, 4, 2\)"):
         model.encode_context(vectors["xs"], vectors["ys"][:, :4])
-    with pytest.raises(ValueError, match=r"`ys` must have shape \(4, 5, 2\), .* got \(4, 5\)"):
+    with pytest.raises(ValueError, match=r"`ys` must have shape \(4, 5, 2\), got \(4, 5\)"):
         model.encode_context(vectors["xs"], vectors["ys"][..., 0])
 
 

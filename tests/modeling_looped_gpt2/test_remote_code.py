@@ -27,6 +27,7 @@ CODE_FILES = {
     "solvers_looped_gpt2.py",
     "stop_rules_looped_gpt2.py",
     "modeling_looped_gpt2.py",
+    "example_orders_looped_gpt2.py",
     "in_context_checks_looped_gpt2.py",
     "in_context_looped_gpt2.py",
     "masks_looped_gpt2.py",
@@ -58,20 +59,18 @@ assert torch.allclose(again.predict(xs[:, -1:], context), model(xs, ys).predicti
     assert {file.name for file in (tmp_path / "again").iterdir()} == SAVED_FILES
 
 
-def test_every_mechanism_loads_where_the_project_is_unknown(make_lm, batch, tmp_path, run_isolated):
-    expected = {}
-    for name, settings in MECHANISMS.items():
-        model = shake(make_lm(**settings))
-        model.save_pretrained(tmp_path / name)
-        expected[name] = model(**batch, n_loops=3).logits
-    torch.save((batch, expected), tmp_path / "expected.pt")
+def test_a_set_model_loads_where_the_project_is_unknown(make_model, prompts, tmp_path, run_isolated):
+    xs, ys = prompts["xs"], prompts["ys"][:, :3]
+    model = make_model(example_order="set")
+    model.save_pretrained(tmp_path / "saved")
+    torch.save((xs, ys, model(xs, ys).predictions), tmp_path / "expected.pt")
     run_isolated(f"""
 import torch
-from transformers import AutoModelForCausalLM
-batch, expected = torch.load({str(tmp_path / "expected.pt")!r})
-for name, logits in expected.items():
-    model = AutoModelForCausalLM.from_pretrained({str(tmp_path)!r} + "/" + name, trust_remote_code=True)
-    torch.testing.assert_close(model(**batch, n_loops=3).logits, logits, msg=name)
+from transformers import AutoModel
+xs, ys, expected = torch.load({str(tmp_path / "expected.pt")!r})
+model = AutoModel.from_pretrained({str(tmp_path / "saved")!r}, trust_remote_code=True)
+torch.testing.assert_close(model(xs, ys).predictions, expected)
+torch.testing.assert_close(model.predict(xs[:, 3:], model.encode_context(xs[:, :3], ys)), expected)
 """)
 
 

@@ -25,6 +25,7 @@ EXPECTED_FILES = {
     "log.jsonl",
     "model.safetensors",
     "modeling_looped_gpt2.py",
+    "example_orders_looped_gpt2.py",
     "in_context_checks_looped_gpt2.py",
     "in_context_looped_gpt2.py",
     "masks_looped_gpt2.py",

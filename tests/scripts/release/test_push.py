@@ -21,7 +21,7 @@ CODE = {
     "plan_looped_gpt2.py",
     "positions_looped_gpt2.py",
     "solvers_looped_gpt2.py",
-    "stop_rules_looped_gpt2.py",
+    "example_orders_looped_gpt2.py",
     "in_context_checks_looped_gpt2.py",
     "in_context_looped_gpt2.py",
     "masks_looped_gpt2.py",

@@ -1,0 +1,176 @@
+"""
+In which order the examples of a prompt come: one after another, or in none.
+
+    causal   x_1 y_1 x_2 y_2 ... x_P                      a token sees those before it; an answer at every x
+    set      x_1+y_1 ... x_C+y_C x_{C+1} ... x_P          C examples that see each other, and P - C queries, which see
+                                                          the examples and themselves; an answer at every query
+
+A set has one token per point, so it is half as long, and an example is one thing that others attend to at once: there
+is no order by which a token of y could find the one of its x.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedConfig
+
+from .masks_looped_gpt2 import make_mask, see_context
+
+
+class ExampleOrder:
+    """
+    How an in-context head lays out a prompt. A new order is a subclass and an entry of `EXAMPLE_ORDERS`.
+
+    B batch, P points, C examples, E `n_embd`.
+
+    Class attributes:
+        tokens_per_example (`int`):
+            Tokens of an example; a query has one.
+        is_split (`bool`):
+            Whether each point is either an example or a query; else it is a query and then an example.
+        counted (`str`):
+            How tokens are counted, for messages.
+    """
+
+    tokens_per_example: int
+    is_split: bool
+    counted: str
+
+    def max_examples(self, n_tokens: int) -> int:
+        """Most examples that fit into `n_tokens` (>= 1) before a query."""
+        return (n_tokens - 1) // self.tokens_per_example
+
+    def n_tokens(self, n_in_turn: int) -> int:
+        """Tokens of a prompt whose points take `n_in_turn` tokens as x_1 y_1 x_2 y_2 ..., with or without a last y."""
+        raise NotImplementedError(f"{type(self).__name__} must define `n_tokens`.")
+
+    def numbers_of_ys(self, n_points: int) -> Sequence[int]:
+        """How many ys a prompt of P points may have."""
+        raise NotImplementedError(f"{type(self).__name__} must define `numbers_of_ys`.")
+
+    def expected_ys(self, first: tuple[int, ...], last: tuple[int, ...]) -> str:
+        """The shapes of such ys in words, given those of the first and the last of these numbers."""
+        raise NotImplementedError(f"{type(self).__name__} must define `expected_ys`.")
+
+    def asked(self, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
+        """Those of the points xs `(B, P, ...)` that are answered."""
+        raise NotImplementedError(f"{type(self).__name__} must define `asked`.")
+
+    def embed(self, head: nn.Module, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
+        """Tokens `(B, T, E)` of points xs `(B, P, D)`, the first of which have the ys."""
+        raise NotImplementedError(f"{type(self).__name__} must define `embed`.")
+
+    def answering(self, states: torch.Tensor, n_ys: int) -> torch.Tensor:
+        """Those of the states `(B, T, E)` of a prompt that hold answers."""
+        raise NotImplementedError(f"{type(self).__name__} must define `answering`.")
+
+    def sight(self, config: PreTrainedConfig, inputs_embeds: torch.Tensor, n_examples: int) -> dict[str, Any]:
+        """Arguments of the backbone that say what tokens see and where they stand; none: as in any text."""
+        raise NotImplementedError(f"{type(self).__name__} must define `sight`.")
+
+    def query_position(self, n_seen: int) -> int:
+        """Position of a query behind a context of `n_seen` tokens."""
+        raise NotImplementedError(f"{type(self).__name__} must define `query_position`.")
+
+
+class InTurn(ExampleOrder):
+    """One example after another, each a token of x and one of y; a point does not see later ones."""
+
+    tokens_per_example = 2
+    is_split = False
+    counted = "two per example and one for the query"
+
+    def n_tokens(self, n_in_turn: int) -> int:
+        """As many."""
+        return n_in_turn
+
+    def numbers_of_ys(self, n_points: int) -> Sequence[int]:
+        """One for each point; that of the last one may be left out."""
+        return (n_points, n_points - 1)
+
+    def expected_ys(self, first: tuple[int, ...], last: tuple[int, ...]) -> str:
+        """Both of them."""
+        return f"{first}, or {last} when the last x is the query"
+
+    def asked(self, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
+        """All points."""
+        return xs
+
+    def embed(self, head: nn.Module, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
+        """The tokens x_1 y_1 x_2 y_2 ... `(B, P + C, E)`."""
+        return head._embed_examples(xs, ys)
+
+    def answering(self, states: torch.Tensor, n_ys: int) -> torch.Tensor:
+        """Those at the tokens of xs."""
+        return states[:, ::2]
+
+    def sight(self, config: PreTrainedConfig, inputs_embeds: torch.Tensor, n_examples: int) -> dict[str, Any]:
+        """None."""
+        return {}
+
+    def query_position(self, n_seen: int) -> int:
+        """The next one."""
+        return n_seen
+
+
+class AsSet(ExampleOrder):
+    """Examples that all see each other and queries that see them, each a single token at no place of its own."""
+
+    tokens_per_example = 1
+    is_split = True
+    counted = "one per point"
+
+    def n_tokens(self, n_in_turn: int) -> int:
+        """One per point."""
+        return (n_in_turn + 1) // 2
+
+    def numbers_of_ys(self, n_points: int) -> Sequence[int]:
+        """One for each example; at least one point is a query."""
+        return range(n_points)
+
+    def expected_ys(self, first: tuple[int, ...], last: tuple[int, ...]) -> str:
+        """From one to the other."""
+        return f"{first} to {last}, a y for each example and none for a query"
+
+    def asked(self, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
+        """The queries: an example sees its own y."""
+        return xs[:, ys.shape[1] :]
+
+    def embed(self, head: nn.Module, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
+        """The sum of x and y for each example, x for each query `(B, P, E)`."""
+        n_queries = xs.shape[1] - ys.shape[1]
+        return head._read_in(xs) + nn.functional.pad(head._embed_ys(ys), (0, 0, 0, n_queries))
+
+    def answering(self, states: torch.Tensor, n_ys: int) -> torch.Tensor:
+        """Those at the queries."""
+        return states[:, n_ys:]
+
+    def sight(self, config: PreTrainedConfig, inputs_embeds: torch.Tensor, n_examples: int) -> dict[str, Any]:
+        """The examples and oneself are seen, by later and by earlier tokens; all tokens share a position."""
+        tokens = inputs_embeds[:1]  # the same for all rows
+        return {
+            "attention_mask": make_mask(config, tokens, rule=see_context(n_examples), looks_ahead=True),
+            "position_ids": torch.zeros(tokens.shape[:2], dtype=torch.long, device=tokens.device),
+        }
+
+    def query_position(self, n_seen: int) -> int:
+        """That of all tokens."""
+        return 0
+
+
+EXAMPLE_ORDERS = {"causal": InTurn(), "set": AsSet()}
+
+
+def order_of(config: PreTrainedConfig) -> ExampleOrder:
+    """Return the order of examples of a model, whose code may be of a version that had one order only."""
+    return EXAMPLE_ORDERS[getattr(config, "example_order", "causal")]
+
+
+def whole_prompts(
+    xs: torch.Tensor, ys: torch.Tensor, xs_query: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield prompts xs, ys that ask, one after another, query i of `(B, P, D)` after the points before x_i."""
+    for n in range(xs.shape[1]):
+        yield torch.cat((xs[:, :n], xs_query[:, n : n + 1]), dim=1), ys[:, :n]
