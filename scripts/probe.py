@@ -14,6 +14,7 @@ import json
 import sys
 from pathlib import Path
 
+from modeling_looped_gpt2.example_orders_looped_gpt2 import order_of
 from scripts.common.devices import prepare_device
 from scripts.common.model_loading import add_model_arguments, load_chosen, weights_digest
 from scripts.common.output_folder import claim_beside
@@ -52,6 +53,8 @@ def main():
         model = load_chosen(arguments, prepare_device())
         if model.config.n_positions < 2:
             raise ValueError(f"`n_positions` of the model must be >= 2, an example, got {model.config.n_positions}.")
+        if order_of(model.config).is_split:
+            raise ValueError("`example_order` of the model must be causal, whose tokens are probed, got set.")
         claim_beside(arguments.output_dir, weights_digest(model))
         record = probe_states(model, arguments.n_loops or model.config.n_loops, arguments)
         write_atomically(arguments.output_dir / "probe.json", json.dumps(record, indent=1))

@@ -32,6 +32,9 @@ class Stream:
             as batch i modulo n, with the sizes of step i. Default: no prompt is repeated.
         with_hints (`bool`, defaults to `False`):
             Whether batches hold the hints of the task too.
+        as_sets (`bool`, defaults to `False`):
+            Whether a prompt of P points is C examples and P - C queries: `ys` are then those of the examples and
+            `labels` those of the queries. C is drawn for every batch from 0 ... P - 1, all equally likely.
     """
 
     task: Task
@@ -41,6 +44,7 @@ class Stream:
     split: str = "train"
     n_distinct_prompts: int | None = None
     with_hints: bool = False
+    as_sets: bool = False
 
     def __post_init__(self):
         check_at_least_one(batch_size=self.batch_size)
@@ -55,6 +59,10 @@ class Stream:
             raise ValueError(f"`seed` must be >= 0, got {self.seed}.")
         if self.with_hints:
             self.task.check_hints()
+        if self.as_sets and "n_points" not in self.task.sizes:
+            raise ValueError(f"{self.task.name} has no points that could be a set: leave out `example_order`.")
+        if self.as_sets and self.with_hints:
+            raise ValueError("sets have no hints, which are of points in their order: leave out `hint_weight`.")
         for name in self.schedules:
             if name not in self.task.sizes:
                 known = ", ".join(self.task.sizes)
@@ -70,12 +78,19 @@ class Stream:
     def batch(self, index: int) -> dict[str, torch.Tensor]:
         """Batch `index` (>= 0), the rows of all processes together, as [`Task.sample`] returns it."""
         n_batches = self.n_distinct_prompts and self.n_distinct_prompts // self.batch_size
-        return self.task.sample(
+        prompts = self.task.sample(
             self.batch_size,
             make_generator(self.split, self.seed, index % n_batches if n_batches else index),
             with_hints=self.with_hints,
             **self.sizes_at(index),
         )
+        return self._split(prompts, index) if self.as_sets else prompts
+
+    def _split(self, prompts: dict[str, torch.Tensor], index: int) -> dict[str, torch.Tensor]:
+        """Leave the ys of the examples and the labels of the queries; how many is drawn apart from the prompts."""
+        generator = make_generator(f"examples of {self.split}", self.seed, index)
+        n_examples = int(torch.randint(prompts["xs"].shape[1], (), generator=generator))
+        return prompts | {"ys": prompts["ys"][:, :n_examples], "labels": prompts["labels"][:, n_examples:]}
 
     def iterable(self, start: int = 0, rank: int = 0, world_size: int = 1) -> datasets.IterableDataset:
         """

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
+from modeling_looped_gpt2.example_orders_looped_gpt2 import order_of
 from scripts.evaluation.evaluated_task import build_task
 from tasks import TASKS, FunctionClass
 from tasks.streams import make_generator
@@ -70,7 +71,7 @@ def function_class_for(model: LoopedGPT2ForInContextRegression, name: str, setti
 
 def max_points(model: LoopedGPT2ForInContextRegression) -> int:
     """Most points that the model reads before a query."""
-    return (model.config.n_positions - 1) // 2
+    return order_of(model.config).max_examples(model.config.n_positions)
 
 
 def dims_to_choose(task: FunctionClass) -> list[int]:

@@ -6,6 +6,7 @@ from typing import Any
 from transformers.utils import cached_file
 
 from modeling_looped_gpt2 import LoopedGPT2Config
+from modeling_looped_gpt2.example_orders_looped_gpt2 import order_of
 from scripts.common.records import RECIPE_FILE, RecordError, read_yaml
 from tasks import Task, make_task, task_fields
 
@@ -60,10 +61,10 @@ def task_for(name: str, settings: dict[str, Any], config: LoopedGPT2Config, n_po
     Raises:
         `ValueError`: the model cannot read such prompts, or a setting is not the task's.
     """
-    known, sizes = task_fields(name, settings), {}
+    known, sizes, order = task_fields(name, settings), {}, order_of(config)
     if "n_points" in known:
-        most = (config.n_positions + 1) // 2  # the last y is not shown
-        if n_points is not None and n_points > (config.max_tokens + 1) // 2:
+        most = order.max_examples(config.n_positions) + 1
+        if n_points is not None and n_points > most:
             raise ValueError(
                 f"`n_points` must be <= {most} for a model of `n_positions` = {config.n_positions}, got {n_points}."
             )
@@ -75,7 +76,7 @@ def task_for(name: str, settings: dict[str, Any], config: LoopedGPT2Config, n_po
     task = build_task(name, settings | sizes)
     for field, needed in task.model_fields.items():
         has = getattr(config, field, needed)  # code beside the weights may be of an older version
-        fits = config.max_tokens >= task.n_tokens(**task.sizes) if field == "n_positions" else has == needed
+        fits = has >= order.n_tokens(task.n_tokens(**task.sizes)) if field == "n_positions" else has == needed
         if not fits:
             raise ValueError(f"`{field}` of the model must be {needed} for {name}, got {has}.")
     return task

@@ -8,6 +8,7 @@ import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.utils import validate_repo_id
 
+from modeling_looped_gpt2.example_orders_looped_gpt2 import EXAMPLE_ORDERS
 from scripts.common.records import RecordError
 from scripts.evaluation.metrics_record import Curve, Interval, Metrics
 from scripts.release.files import ReleaseError
@@ -107,6 +108,7 @@ def card_values(record: Record, repo_id: str) -> dict[str, Any]:
     """Return the variables of the template, all of them taken or computed from the record."""
     metrics, recipe, environment = record.metrics, record.recipe, record.environment
     settings, model = metrics.settings, metrics.error_by_example["model"]
+    order = EXAMPLE_ORDERS[record.config.get("example_order", "causal")]
     owner, name = repo_id.split("/")
     last_errors = {name: curve.error[-1] for name, curve in metrics.error_by_example.items() if name != "model"}
     best = min(last_errors, key=last_errors.__getitem__, default=None)
@@ -124,7 +126,7 @@ def card_values(record: Record, repo_id: str) -> dict[str, Any]:
         "config": record.config,
         "settings": settings,
         "n_parameters": f"{settings.n_parameters:,}",
-        "max_examples": (record.config["n_positions"] + 1) // 2 - 1,
+        "max_examples": order.max_examples(record.config["n_positions"]),
         "last": len(model.error) - 1,
         "model_last": Interval(model.error[-1], model.low[-1], model.high[-1]),
         "best_baseline": best and {"name": best, "error": last_errors[best]},

@@ -31,7 +31,7 @@ def training_flops(arguments: Arguments) -> int:
     entrance = 2 * INJECTIONS[config.input_injection].n_matrices * config.n_embd**2  # of a token in a loop
     total = 0
     for first, end in pairwise(sorted({0, *changes, optimization.max_steps})):
-        n_tokens = stream.task.n_tokens(**stream.sizes_at(first))
+        n_tokens = arguments.n_tokens(**stream.sizes_at(first))
         block = n_tokens * (24 * config.n_embd**2 + 4 * n_tokens * config.n_embd)
         is_drawn = loops.n_loops_min is not None
         for step in range(first, end) if is_drawn else [first]:

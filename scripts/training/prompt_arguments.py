@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from modeling_looped_gpt2 import LoopedGPT2Config
+from modeling_looped_gpt2.example_orders_looped_gpt2 import EXAMPLE_ORDERS, order_of
 from scripts.common.fields import MAPPING, FieldGroups, described, read_mapping, unknown
 from scripts.training.argument_groups import (
     LoopArguments,
@@ -30,6 +31,9 @@ GROWTH = ("start", "increment", "interval")
 class PromptModelArguments(ModelArguments):
     """Architecture and initial weights, as in `LoopedGPT2Config`."""
 
+    example_order: Literal[tuple(EXAMPLE_ORDERS)] = described(
+        "causal", "causal: one example after another; set: all at once, in no order, and queries apart from them."
+    )
     n_positions: int | None = described(None, "Longest prompt in tokens. Default: what the task needs.")
     read_in_initializer_range: float = described(0.25, "Standard deviation of the initial read-in weights.")
     position_initializer_range: float = described(0.1, "Standard deviation of the initial position embeddings.")
@@ -179,7 +183,7 @@ class Arguments(FieldGroups):
     def __post_init__(self):
         self._move_loops()
         config, task = self.config, self.stream.task
-        n_tokens = task.n_tokens(**task.sizes)
+        n_tokens = self.n_tokens(**task.sizes)
         if config.n_positions < n_tokens:
             raise ValueError(
                 f"`n_positions` must be >= {n_tokens}, the tokens of a prompt of {task.name}, got "
@@ -213,7 +217,14 @@ class Arguments(FieldGroups):
     @property
     def config(self) -> LoopedGPT2Config:
         """The model's configuration; what the task fixes is not asked for."""
-        return LoopedGPT2Config(**(self.task.build().model_fields | self.model.settings))
+        settings = self.task.build().model_fields | self.model.settings
+        if self.model.n_positions is None:
+            settings["n_positions"] = order_of(self.model).n_tokens(settings["n_positions"])
+        return LoopedGPT2Config(**settings)
+
+    def n_tokens(self, **sizes: int) -> int:
+        """Tokens that the model reads of a prompt of these sizes."""
+        return order_of(self.model).n_tokens(self.task.build().n_tokens(**sizes))
 
     @property
     def stream(self) -> Stream:
@@ -226,6 +237,7 @@ class Arguments(FieldGroups):
             seed=self.optimization.seed,
             n_distinct_prompts=self.task.n_distinct_prompts,
             with_hints=self.optimization.hint_weight > 0,
+            as_sets=order_of(self.model).is_split,
         )
 
     @property

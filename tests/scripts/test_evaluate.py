@@ -68,6 +68,21 @@ def test_settings_of_the_task_can_be_given(run, model_folder, tmp_path, capsys):
     assert not strange.exists()
 
 
+def test_a_set_is_trained_and_measured_by_number_of_examples(run, train_here, tmp_path, capsys):
+    flags = ("--example_order", "set", "--hint_weight", 0)
+    assert train_here(tmp_path / "run", *flags, stop_at=6) == 143
+    assert train_here(tmp_path / "run", *flags) == 0
+    metrics = evaluate_small(run, tmp_path / "run", tmp_path / "out")
+    model = LoopedGPT2ForInContextRegression.from_pretrained(tmp_path / "run").eval()
+    prompts = make_task("noisy_linear_regression", n_dims=3).sample(30, make_generator("evaluation", 1), n_points=5)
+    xs, ys, labels = (prompts[name] for name in ("xs", "ys", "labels"))
+    with torch.no_grad():
+        answers = torch.cat([model(xs[:, : n + 1], ys[:, :n]).predictions for n in range(5)], dim=1)
+    errors = (answers - labels).square().mean(dim=0) / 3
+    np.testing.assert_allclose(metrics["error_by_example"]["model"]["error"], errors, rtol=1e-4)
+    assert metrics["error_by_loop"]["last_point"][3] == pytest.approx(errors[-1].item(), rel=1e-4)
+
+
 def test_a_model_of_vectors_is_not_measured_on_numbers(run, tmp_path):
     config = LoopedGPT2Config(n_embd=16, n_head=2, n_dims=3, n_positions=12, n_loops=4, n_outputs=2)
     LoopedGPT2ForInContextRegression(config).save_pretrained(tmp_path / "vectors")

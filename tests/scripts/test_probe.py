@@ -8,6 +8,14 @@ from scripts import probe
 from scripts.studies.probe_experiment import TARGETS
 
 
+def test_a_model_of_sets_is_refused(tmp_path, monkeypatch):
+    config = LoopedGPT2Config(n_embd=16, n_head=2, n_dims=3, n_positions=8, n_loops=2, example_order="set")
+    LoopedGPT2ForInContextRegression(config).save_pretrained(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["probe.py", "--model", str(tmp_path), "--output_dir", str(tmp_path)])
+    with pytest.raises(SystemExit, match="`example_order` of the model must be causal, whose tokens are probed"):
+        probe.main()
+
+
 def test_probing_writes_one_error_per_block(tmp_path, monkeypatch):
     config = LoopedGPT2Config(n_embd=16, n_head=2, n_dims=3, n_positions=8, n_loops=2)
     LoopedGPT2ForInContextRegression(config).save_pretrained(tmp_path)

@@ -110,6 +110,32 @@ def test_the_global_batch_is_the_same_for_any_number_of_processes(world_size, ma
     assert_same(joined, read(stream, 3))
 
 
+def test_a_set_shows_the_ys_of_its_examples_and_asks_for_the_others():
+    sets, points = make_stream(as_sets=True, batch_size=4), make_stream(batch_size=4)
+    drawn = set()
+    for index, (batch, whole) in enumerate(zip(read(sets, 40), read(points, 40), strict=True)):
+        n_examples = batch["ys"].shape[1]
+        assert torch.equal(batch["xs"], whole["xs"])
+        assert torch.equal(batch["ys"], whole["ys"][:, :n_examples])
+        assert torch.equal(batch["labels"], whole["labels"][:, n_examples:])
+        if index >= 8:  # all of the largest size
+            drawn.add(n_examples)
+    assert drawn <= set(range(9))
+    assert len(drawn) >= 7  # fewer come from 32 draws once in a thousand times
+    assert_same([sets.batch(5)], read(make_stream(as_sets=True, batch_size=4), 1, start=5))
+    parts = [read(sets, 3, rank=rank, world_size=2) for rank in range(2)]
+    joined = [{name: torch.cat([part[i][name] for part in parts]) for name in parts[0][i]} for i in range(3)]
+    assert_same(joined, read(sets, 3))
+
+
+def test_what_cannot_be_a_set_is_refused():
+    with pytest.raises(ValueError, match="echo has no points that could be a set: leave out `example_order`"):
+        make_echo(as_sets=True)
+    task = make_task("decision_tree", n_dims=6)
+    with pytest.raises(ValueError, match=r"sets have no hints, .*: leave out `hint_weight`"):
+        make_stream(task=task, schedules={}, with_hints=True, as_sets=True)
+
+
 def test_resuming_at_a_million_draws_one_batch(monkeypatch):
     drawn = []
     monkeypatch.setattr(Stream, "batch", lambda stream, index: drawn.append(index) or {"xs": torch.zeros(8)})

@@ -7,20 +7,19 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextClassification
-from scripts.training.objectives.common import Batch, Means, Objective, cross_entropies
+from scripts.training.objectives.common import Batch, Means
+from scripts.training.objectives.in_context import InContext
 
 
-class Classification(Objective):
+class Classification(InContext):
     """
     The cross-entropy in nats after every loop of the window, logged as `loss`, and as `error_at_last_point` the share
-    of prompts whose last point is given a wrong class after the last loop.
+    of prompts whose last point, of a set the last query, is given a wrong class after the last loop.
 
     Answers are classes `(B, P)`, int64.
     """
 
     model_class = LoopedGPT2ForInContextClassification
-    auto_class = "AutoModel"
-    answer_columns = ("xs", "ys")
 
     def arguments(self, batch: Batch) -> dict[str, Any]:
         """The columns alone."""

@@ -9,13 +9,15 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
-from scripts.training.objectives.common import Batch, Means, Objective
+from scripts.training.objectives.common import Batch, Means
+from scripts.training.objectives.in_context import InContext
 
 
 @dataclass
-class Regression(Objective):
+class Regression(InContext):
     """
-    The squared error after every loop of the window, logged as `loss`, and `error_at_last_point` after the last loop.
+    The squared error after every loop of the window, logged as `loss`, and `error_at_last_point` after the last loop;
+    the last point of a set is its last query.
 
     Answers are predictions `(B, P)`, float32, or `(B, P, K)` of K values per point.
 
@@ -26,9 +28,6 @@ class Regression(Objective):
     """
 
     model_class = LoopedGPT2ForInContextRegression
-    auto_class = "AutoModel"
-    answer_columns = ("xs", "ys")
-    loop_answers = "loop_predictions"
 
     loss_balance: float = 0.0
 

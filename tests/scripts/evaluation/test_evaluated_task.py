@@ -48,6 +48,13 @@ def test_prompts_are_as_long_as_the_model_is(n_positions, n_points):
         task_for("decision_tree", {}, config, n_points=n_points + 1)
 
 
+def test_a_set_takes_a_token_per_point():
+    config = LoopedGPT2Config(n_dims=3, n_positions=12, example_order="set")
+    assert task_for("decision_tree", {}, config).n_points == 12
+    with pytest.raises(ValueError, match="`n_points` must be <= 12"):
+        task_for("decision_tree", {}, config, n_points=13)
+
+
 def test_a_mixture_has_the_sizes_of_the_model():
     config = LoopedGPT2Config(n_dims=3, n_positions=12)
     settings = {"components": {"linear_regression": 2, "sparse_linear_regression": {"weight": 1, "sparsity": 2}}}

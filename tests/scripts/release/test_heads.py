@@ -101,6 +101,14 @@ def test_a_model_of_another_head_than_its_task_needs_is_refused(objective, evalu
         load_checked(folder)
 
 
+@pytest.mark.parametrize("objective", ["regression", "classification"])
+def test_the_card_of_a_model_of_sets_tells_examples_from_queries(objective, evaluated_as):
+    card = render_card(evaluated_as(objective, n_dims=3, example_order="set"), REPO)
+    assert "It reads up to 9 examples (x, y)" in card
+    assert "`(batch, n_examples)`; the first points, as many as there are ys, are examples, in any order" in card
+    assert "before i only" not in card
+
+
 def test_a_model_of_vectors_has_a_card_without_the_pipeline_of_numbers(evaluated_as, tmp_path):
     folder = evaluated_as("regression", n_dims=3, n_outputs=2)
     stage_release(folder, REPO, staged := tmp_path / "staged")

@@ -36,6 +36,13 @@ def test_the_mapping_rebuilds_the_arguments(write_recipe):
     assert Arguments.from_dict(arguments.as_dict()) == arguments
 
 
+def test_a_set_has_a_position_per_point():
+    assert parsed("--example_order", "set").config.n_positions == 11
+    assert parsed("--example_order", "set", "--n_positions", "30").config.n_positions == 30
+    assert parsed("--example_order", "set").stream.as_sets
+    assert not parsed().stream.as_sets
+
+
 def parsed(*flags, **fields):
     return parse_arguments([*(f"--{name}={value}" for name, value in (GOOD | fields).items()), *flags])
 
@@ -155,6 +162,12 @@ BAD_FIELDS = {
         "`loss_balance` looks at all prompts of a step at once",
     ),
     "hints": ({"hint_weight": -1}, "`hint_weight` must be a finite number >= 0, got -1.0"),
+    "order": ({"example_order": "sets"}, "example_order"),
+    "hints of a set": ({"task": "decision_tree", "example_order": "set", "hint_weight": 1}, "sets have no hints"),
+    "no set": (
+        {"task": "pointer_chains", "n_dims": None, "n_points": None, "example_order": "set"},
+        "pointer_chains has no points that could be a set: leave out `example_order`",
+    ),
     "class without hints": (
         {"task": "relu_2nn_regression", "hint_weight": 1},
         "the task relu_2nn_regression has no hints: leave out `hint_weight`",

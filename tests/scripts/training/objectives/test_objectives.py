@@ -154,6 +154,25 @@ def test_answers_after_every_loop_are_those_of_calls_of_as_many(name):
     assert not loops.requires_grad
 
 
+@pytest.mark.parametrize("name", ["regression", "classification"])
+def test_a_model_of_sets_is_asked_for_every_number_of_examples(name):
+    kind, batch = OBJECTIVES[name], batch_of(name)
+    model = kind.model_class(LoopedGPT2Config(**SIZES, example_order="set")).eval()
+    answers, by_loop = kind().answers(model, batch), kind().answers(model, batch, every_loop=True)
+    assert answers.shape == (4, 5)
+    assert torch.equal(by_loop[:, -1], answers)
+    for n in range(5):
+        outputs = model(batch["xs"][:, : n + 1], batch["ys"][:, :n])
+        expected = outputs.predictions if name == "regression" else outputs.logits.argmax(dim=-1)
+        torch.testing.assert_close(answers[:, n : n + 1], expected)
+    split = {"xs": batch["xs"], "ys": batch["ys"][:, :3], "labels": batch["labels"][:, 3:]}
+    loss, means = kind()(model.train(), split, LOOPS)
+    expected = model(**split, **LOOPS).loss
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(means["loss"], expected.detach())
+    assert_same_gradients(loss, expected, model)
+
+
 def test_answers_do_not_look_at_labels():
     for name, kind in OBJECTIVES.items():
         model, batch = model_of(name).eval(), batch_of(name)
