@@ -49,10 +49,15 @@ class StudyRun:
 
         An override of `None` is the field's default. Ends the program as `parse_arguments` does.
         """
-        fields = read_recipe(recipe) | overrides
+        return cls.from_fields(read_recipe(recipe) | overrides, output_dir, more)
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any], output_dir: Path, more: Sequence[str] = ()) -> "StudyRun":
+        """The run of these fields, as `from_recipe`; an `output_dir` among them is left aside."""
+        fields = {"output_dir": None, **fields} | {"output_dir": str(output_dir)}
         texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
         words = [word for name, text in texts.items() if fields[name] is not None for word in (f"--{name}", text)]
-        flags = ["--output_dir", str(output_dir), *words, *more]
+        flags = [*words, *more]
         return cls(flags, parse_arguments(flags))
 
     @property
