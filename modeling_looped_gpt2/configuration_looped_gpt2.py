@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from .example_orders_looped_gpt2 import EXAMPLE_ORDERS
 from .injections_looped_gpt2 import INJECTIONS
+from .loop_weights_looped_gpt2 import check_loop_weights
 from .plan_looped_gpt2 import PARTS, Plan, make_plan
 from .positions_looped_gpt2 import POSITION_EMBEDDINGS
 
@@ -43,10 +44,24 @@ class LoopedGPT2Config(GPT2Config):
         input_injection (`str`, defaults to `"add"`):
             How the embedded prompt e enters the state z before every loop: `"add"` (z + e, z starts at 0),
             `"multiply"` (z * e, z starts at 1) or `"none"` (z starts at e: the paper's weight-tying control).
-        exit_gate (`bool`, defaults to `False`):
-            Whether the backbone has a gate, a linear map of the state to the logit of stopping after a loop, which
-            `exit_probability` ends loops by. It must be trained: by `exit_gate: true` of `scripts/train.py`. Not with
-            a coda.
+        residual_loops (`bool`, defaults to `False`):
+            Whether the loops are one residual stream, as the layers of a GPT-2 are: positions enter before the first
+            loop only, and the final norm acts on what is read from the loops, not on the state that they pass on.
+        loop_encoding (`str`, *optional*):
+            What the blocks learn of the loop that they are in: `"step"`, its number t = 1, 2, ..., whose waves simply
+            go on in loops beyond the trained ones; or `"share"`, t / n_loops of the call, in (0, 1] for any number of
+            loops, for calls with one `n_loops` for all rows (with `exit_tolerance` it is the most). A small MLP makes
+            of it factors of every block, from 1 at the start (Xu and Sato, ICML 2025).
+        loop_encoding_parts (`str`, defaults to `"both"`):
+            What the factors multiply: `"scale"`, the layer-normed inputs of attention and MLP; `"gate"`, what the two
+            add to the residual stream; or `"both"`.
+        adapter_rank (`int`, defaults to 0):
+            Rank of the adapters (LoRA) of the shared blocks' matrices, one for every loop, in 0 ... `n_embd`; 0: none.
+            They start as no change (Hu et al. 2022, Bae et al. 2025).
+        n_adapters (`int`, *optional*, defaults to `n_loops`):
+            Loops with adapters of their own, >= 1; needs an `adapter_rank`. Fixed when the model is built.
+        adapter_beyond (`str`, defaults to `"last"`):
+            Adapters of the loops after those: `"last"`, those of the last, or `"none"`.
         n_dims (`int`, defaults to 20):
             Dimension of the inputs x that the in-context heads read in, >= 1.
         n_outputs (`int`, defaults to 1):
@@ -116,7 +131,12 @@ class LoopedGPT2Config(GPT2Config):
     n_prelude: int = 0
     n_coda: int = 0
     input_injection: str = "add"
-    exit_gate: bool = False
+    residual_loops: bool = False
+    loop_encoding: str | None = None
+    loop_encoding_parts: str = "both"
+    adapter_rank: int = 0
+    n_adapters: int | None = None
+    adapter_beyond: str = "last"
     n_dims: int = 20
     n_outputs: int = 1
     example_order: str = "causal"
@@ -135,6 +155,8 @@ class LoopedGPT2Config(GPT2Config):
             raise ValueError(misspelt)
         if misspelt:
             logger.warning(misspelt)
+        if self.adapter_rank and self.n_adapters is None:
+            self.n_adapters = self.n_loops
         super().__post_init__(**kwargs)
 
     @classmethod
@@ -249,8 +271,7 @@ class LoopedGPT2Config(GPT2Config):
             raise ValueError(f"`n_embd` must be a multiple of `n_head`, got {self.n_embd} and {self.n_head}.")
         if self.input_injection not in INJECTIONS:
             raise ValueError(f"`input_injection` must be one of {tuple(INJECTIONS)}, got {self.input_injection!r}.")
-        if self.example_order not in EXAMPLE_ORDERS:
-            raise ValueError(f"`example_order` must be one of {tuple(EXAMPLE_ORDERS)}, got {self.example_order!r}.")
+        check_loop_weights(self)
         if self.activation_function not in ACT2FN:
             raise ValueError(
                 f"`activation_function` must be the name of one in transformers, got {self.activation_function!r}."

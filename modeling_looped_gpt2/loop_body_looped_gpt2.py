@@ -9,6 +9,7 @@ from torch import nn
 from transformers.cache_utils import Cache
 
 from .cache_looped_gpt2 import Slot
+from .loop_weights_looped_gpt2 import Changes
 from .plan_looped_gpt2 import Plan, Step
 
 
@@ -38,14 +39,19 @@ class Call(NamedTuple):
 
 
 def run_body(
-    model: nn.Module, state: torch.Tensor, steps: Sequence[Step], slots: Sequence[Slot | None], call: Call
+    model: nn.Module,
+    state: torch.Tensor,
+    steps: Sequence[Step],
+    slots: Sequence[Slot | None],
+    call: Call,
+    changes: Changes,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the output of the blocks of one loop, and that layer-normalised: what is the same in every loop."""
+    """Return the output of the blocks of one loop, and the next state: what is the same in every loop."""
     hidden_states = model.injection(state, call.prompt)
     if call.position_embeds is not None:
         hidden_states = model.drop(hidden_states + call.position_embeds)
-    output = run_steps(model, steps, hidden_states, call, slots)
-    return output, model.ln_f(output)
+    output = run_steps(model, steps, hidden_states, call, slots, changes)
+    return output, output if model.config.residual_loops else model.ln_f(output)
 
 
 @functools.cache
@@ -57,10 +63,17 @@ def compiled_body(mode: str) -> Callable:
 
 
 def run_steps(
-    model: nn.Module, steps: Sequence[Step], hidden_states: torch.Tensor, call: Call, slots: Sequence[Slot | None]
+    model: nn.Module,
+    steps: Sequence[Step],
+    hidden_states: torch.Tensor,
+    call: Call,
+    slots: Sequence[Slot | None],
+    changes: Changes | None = None,
 ) -> torch.Tensor:
-    """Run the blocks of some steps one after another."""
+    """Run the blocks of some steps one after another, with `changes` of the weights of each block."""
+    kwargs = {"position_ids": call.position_ids, **call.kwargs}
     for step, slot in zip(steps, slots, strict=True):
         block = getattr(model, step.part)[step.block]
-        hidden_states = block(hidden_states, slot, call.causal_mask, position_ids=call.position_ids, **call.kwargs)
+        own = changes[step.block] if changes else {}
+        hidden_states = block(hidden_states, slot, call.causal_mask, *own.values(), names=tuple(own), **kwargs)
     return hidden_states

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPast
-from transformers.models.gpt2.modeling_gpt2 import GPT2Block, GPT2PreTrainedModel
+from transformers.models.gpt2.modeling_gpt2 import GPT2PreTrainedModel
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 from transformers.utils.generic import merge_with_config_defaults
@@ -40,6 +40,7 @@ from .configuration_looped_gpt2 import LoopedGPT2Config
 from .implicit_solvers_looped_gpt2 import Solver, run_until_last, solved, solver_of
 from .injections_looped_gpt2 import INJECTIONS
 from .loop_body_looped_gpt2 import Call, compiled_body, run_body, run_steps
+from .loop_weights_looped_gpt2 import LoopAdapters, LoopedGPT2Block, LoopEncoding, LoopWeights
 from .masks_looped_gpt2 import make_mask
 from .solvers_looped_gpt2 import run_until, truncated, unroll
 from .stop_rules_looped_gpt2 import MakeRule, StopRule, backbone_exits, make_rules
@@ -82,6 +83,7 @@ class LoopedGPT2PreTrainedModel(GPT2PreTrainedModel):
 
     config: LoopedGPT2Config
     base_model_prefix = "transformer"
+    _no_split_modules = ["LoopedGPT2Block"]  # noqa: RUF012
     _skip_keys_device_placement = ("past_key_values", "cache")  # two names of one argument
 
     @classmethod
@@ -94,9 +96,9 @@ class LoopedGPT2PreTrainedModel(GPT2PreTrainedModel):
     def _init_weights(self, module: nn.Module):
         super()._init_weights(module)
         if isinstance(module, LoopedGPT2Model):
-            module.wpe.init_weights(self.config.position_initializer_range)
-        if isinstance(module, InputInjection):
-            module.init_weights()
+            init.normal_(module.wpe.weight, mean=0.0, std=self.config.position_initializer_range)
+        if isinstance(module, LoopEncoding | LoopAdapters):
+            module.reset_parameters()
 
     def _check_names(self, names: Iterable[str]):
         """Refuse arguments of `forward` that nothing reads, such as misspelt ones."""
@@ -128,11 +130,11 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         self.drop = nn.Dropout(config.embd_pdrop)
         index = itertools.count()  # of a block among all
         for part, n_blocks in config.n_blocks.items():
-            blocks = (GPT2Block(config, layer_idx=next(index)) for _ in range(n_blocks))
+            blocks = (LoopedGPT2Block(config, layer_idx=next(index)) for _ in range(n_blocks))
             self.add_module(part, nn.ModuleList(blocks))
         self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.injection = INJECTIONS[config.input_injection](config)
-        self.exit_gate = nn.Linear(config.n_embd, 1) if config.exit_gate else None
+        self.loop_weights = LoopWeights(config, self.h[0])
         self.gradient_checkpointing = False
         self._compile_mode: str | None = None
         self.post_init()
@@ -309,8 +311,9 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         cache: Cache | None,
     ) -> bool:
         """Return whether each row has a window of its own: rows before it run apart from rows in it."""
-        is_solved = self.solver is not None
-        if not torch.is_grad_enabled() or (loop_window == max_loops and not is_solved):
+        if by_row:
+            self.loop_weights.check_by_row()
+        if loop_window == max_loops or not torch.is_grad_enabled():
             return False
         if not self.injection.enters_every_loop:
             raise ValueError(
@@ -331,7 +334,7 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         self, call: Call, n_loops: int | torch.LongTensor, loop_window: int, shows_window: bool, rules: list[StopRule]
     ) -> tuple[list[torch.Tensor], torch.LongTensor | None]:
         """Run all steps; returns the final states of the window's loops, or the last's alone, and each row's loops."""
-        if self.prelude:
+        if self.prelude or self.config.residual_loops:
             prompt = self.drop(call.prompt + call.position_embeds)
             prompt = run_steps(self, call.plan.prelude, prompt, call, slots_of(call.cache, call.plan.prelude))
             call = call._replace(prompt=prompt, position_embeds=None)
@@ -355,17 +358,16 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
     def _loop(
         self, call: Call, state: torch.Tensor, number: int, rows: torch.LongTensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Run one loop of some rows, all for `None`; returns the output of its blocks, and that layer-normalised."""
+        """Run one loop of some rows, all for `None`; returns the output of its blocks, and the next state."""
         steps = call.plan.loops[number]
         slots = slots_of(call.cache, steps, rows, call.latest)
-        # gradients pass the loop of a solver many times, and what is compiled once, with those of all weights
-        body = call.body if self.solver is None else run_body
-        return body(self, state, steps, slots, call.select_rows(rows))
+        changes = self.loop_weights(number + 1, len(call.plan.loops))
+        return call.body(self, state, steps, slots, call.select_rows(rows), changes)
 
     def _finish(self, call: Call, output: torch.Tensor, state: torch.Tensor, is_last: bool) -> torch.Tensor:
-        """Return the coda's output for a loop's output, layer-normalised; without a coda the loop's own state."""
+        """Return the coda's output for a loop's output, or that itself without a coda, layer-normalised."""
         if not self.coda:
-            return state
+            return self.ln_f(output) if self.config.residual_loops else state
         slots = slots_of(call.cache if is_last else None, call.plan.coda)
         return self.ln_f(run_steps(self, call.plan.coda, output, call, slots))
 

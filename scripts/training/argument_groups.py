@@ -6,8 +6,8 @@ from typing import Any, Literal
 from modeling_looped_gpt2 import LoopedGPT2Config
 from modeling_looped_gpt2.implicit_solvers_looped_gpt2 import SOLVERS, solver_of
 from modeling_looped_gpt2.injections_looped_gpt2 import INJECTIONS
-from modeling_looped_gpt2.positions_looped_gpt2 import POSITION_EMBEDDINGS
-from scripts.common.fields import LIST, described, read_integers
+from modeling_looped_gpt2.loop_weights_looped_gpt2 import ENCODED_PARTS, LOOP_ENCODINGS, SHARES_BEYOND
+from scripts.common.fields import described
 from tasks.curriculum import Schedule, draw_n_loops
 
 
@@ -51,7 +51,16 @@ class ModelArguments:
     n_embd: int = described(256, "Width, a multiple of n_head.")
     n_loops: int = described(20, "Loops at the end of training and by default afterwards (the paper's b).")
     input_injection: str = described("add", f"How the prompt enters every loop: {', '.join(INJECTIONS)}.")
-    exit_gate: bool = described(False, "Give the model a gate that can end its loops, and train it (exit_prior_...).")
+    residual_loops: bool = described(
+        False, "The loops are one residual stream: positions before the first, the final norm after the last alone."
+    )
+    loop_encoding: str | None = described(
+        None, f"What the blocks learn of their loop: {', '.join(LOOP_ENCODINGS)}. Default: nothing."
+    )
+    loop_encoding_parts: str = described("both", f"What that multiplies: {', '.join(ENCODED_PARTS)}.")
+    adapter_rank: int = described(0, "Rank of the adapters of every loop; 0: none.")
+    n_adapters: int | None = described(None, "Loops with adapters of their own. Default: n_loops.")
+    adapter_beyond: str = described("last", f"Adapters of the loops after those: {', '.join(SHARES_BEYOND)}.")
     initializer_range: float = described(0.02, "Standard deviation of the blocks' initial weights.")
     attn_implementation: str = described("auto", "eager, sdpa, ...; auto: eager on a CPU, sdpa on a GPU.")
     initial_model: str | None = described(None, "Folder or Hub repository of a model that the run starts from.")

@@ -4,6 +4,7 @@ A new mechanism is an entry of `MECHANISMS`, and one of `TWINS` where the plain 
 """
 
 import copy
+import math
 
 import torch
 from torch import nn
@@ -112,65 +113,54 @@ class NoInjectionTwin(Twin):
         return state
 
 
-class ConcatenationTwin(Twin):
-    """A learned map of z and e side by side."""
-
-    def inject(self, loop, state, prompt):
-        weight, bias = loop.injection.linear.weight, loop.injection.linear.bias
-        n_embd = len(bias)
-        return state @ weight[:, :n_embd].T + prompt @ weight[:, n_embd:].T + bias
-
-
-class GateTwin(Twin):
-    """a * z + b * e."""
-
-    def inject(self, loop, state, prompt):
-        decay = 1 / (1 + torch.exp(-loop.injection.decay_logit))
-        return decay * state + loop.injection.gain * prompt
-
-
-class TwoOneTwin(Twin):
-    """In every loop the first block twice and then the second once."""
+class EncodingTwin(Twin):
+    """Normed inputs times 1 + s, what attention and MLP add times 1 + g, of waves of the loop's number."""
 
     def run_loop(self, loop, states, number):
-        for block in (0, 0, 1):
-            states = self.run_blocks([self.fresh().h[block]], states)
-        return states
+        encoding = loop.loop_weights["encoding"]
+        angles = [(number + 1) / 10000 ** (wave / 128) for wave in range(128)]
+        place = torch.tensor([math.cos(angle) for angle in angles] + [math.sin(angle) for angle in angles])
+        factors = encoding.output(nn.functional.silu(encoding.hidden(place))).view(len(loop.h), 4, -1)
+        for block, own in zip(loop.h, factors, strict=True):
+            for part, factor in zip((block.ln_1, block.ln_2, block.attn.c_proj, block.mlp.c_proj), own, strict=True):
+                part.register_forward_hook(lambda _, inputs, output, factor=factor: output * (1 + factor))
+        return self.run_blocks(loop.h, states)
 
 
-class NoPositionsTwin(Twin):
-    """Nothing tells a token its place but the mask."""
+class AdaptersTwin(Twin):
+    """What adapters of the loop, or of the last that has any, add to the outputs of matrices and norms."""
 
-    def positions(self, body, n_tokens):
-        return 0.0
+    def run_loop(self, loop, states, number):
+        adapters = loop.loop_weights["adapters"]
+        number = min(number, loop.config.n_adapters - 1)
+        for index, block in enumerate(loop.h):
 
+            def own(name, kind, index=index):
+                return adapters.get_parameter(f"{name.replace('.', '_')}_{kind}")[number, index]
 
-class WindowTwin(Twin):
-    """A token sees itself and the two before it."""
-
-    def sees(self, query, key):
-        return (key <= query) & (key >= query - 2)
+            for name in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"):
+                parts = own(name, "weight_lora_A"), own(name, "weight_lora_B"), own(name, "bias_difference")
+                block.get_submodule(name).register_forward_hook(
+                    lambda _, inputs, output, parts=parts: output + inputs[0] @ parts[0] @ parts[1] + parts[2]
+                )
+            for name in ("ln_1", "ln_2"):
+                parts = own(name, "weight_difference"), own(name, "bias_difference")
+                block.get_submodule(name).register_forward_hook(
+                    lambda norm, inputs, output, parts=parts: (
+                        output + nn.functional.layer_norm(inputs[0], norm.normalized_shape, *parts, norm.eps)
+                    )
+                )
+        return self.run_blocks(loop.h, states)
 
 
 MECHANISMS = {
     "add": {},
     "multiply": {"input_injection": "multiply"},
     "none": {"input_injection": "none"},
-    "concat": {"input_injection": "concat"},
-    "gated": {"input_injection": "gated"},
-    "block_loops": {"n_layer": 2, "block_loops": [2, 1]},
-    "no_positions": {"position_embedding": "none"},
-    "window": {"attention_window": 3},
+    "encoding": {"loop_encoding": "step"},
+    "adapters": {"adapter_rank": 3, "n_adapters": 2},
 }
-TWINS = {
-    "multiply": MultiplicationTwin,
-    "none": NoInjectionTwin,
-    "concat": ConcatenationTwin,
-    "gated": GateTwin,
-    "block_loops": TwoOneTwin,
-    "no_positions": NoPositionsTwin,
-    "window": WindowTwin,
-}
+TWINS = {"multiply": MultiplicationTwin, "none": NoInjectionTwin, "encoding": EncodingTwin, "adapters": AdaptersTwin}
 
 
 def twin_of(name: str, model: LoopedGPT2LMHeadModel) -> Twin:

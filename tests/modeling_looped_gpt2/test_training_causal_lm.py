@@ -119,7 +119,7 @@ def test_generation_compiles_once_for_every_depth(make_lm, batch, monkeypatch):
 
 def test_sharded_over_two_processes_it_trains_the_same_model(make_lm, ids, tmp_path):
     pytest.importorskip("transformers.distributed.fsdp")
-    model = make_lm(vocab_size=24, n_prelude=1, n_coda=1)
+    model = make_lm(vocab_size=24, n_prelude=1, n_coda=1, loop_encoding="step", adapter_rank=2)
     model.save_pretrained(tmp_path)
     torch.save(ids, tmp_path / "ids.pt")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]

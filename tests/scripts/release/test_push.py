@@ -19,7 +19,7 @@ CODE = {
     "injections_looped_gpt2.py",
     "loop_body_looped_gpt2.py",
     "plan_looped_gpt2.py",
-    "positions_looped_gpt2.py",
+    "loop_weights_looped_gpt2.py",
     "solvers_looped_gpt2.py",
     "example_orders_looped_gpt2.py",
     "in_context_checks_looped_gpt2.py",

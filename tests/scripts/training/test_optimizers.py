@@ -17,7 +17,7 @@ def parameters_of(groups):
 
 
 def test_every_parameter_has_one_optimizer(make_model):
-    model = make_model(n_layer=2, n_prelude=1, n_coda=1)
+    model = make_model(n_layer=2, n_prelude=1, n_coda=1, loop_encoding="step", adapter_rank=2)
     adamw, muon = build_optimizers(model, ARGUMENTS)
     together = parameters_of(adamw.param_groups) + parameters_of(muon.param_groups)
     assert sorted(together) == sorted(id(parameter) for parameter in model.parameters())

@@ -248,7 +248,8 @@ def test_a_value_of_another_type_is_refused(line, write_recipe, capsys):
     assert line.partition(":")[0] in capsys.readouterr().err
 
 
-NUMBERS = {item.name: item.type for group in fields(Arguments) for item in fields(group.type) if item.type is not bool}
+FIELDS = {item.name: item.type for group in fields(Arguments) for item in fields(group.type)}
+NUMBERS = {name: kind for name, kind in FIELDS.items() if kind is not bool}
 NO_NUMBER = [
     "",
     " ",
@@ -291,6 +292,17 @@ def test_whatever_a_field_is_given_it_is_used_or_refused_by_name(name, write_rec
         else:
             assert value not in refused, value
             assert str(arguments.as_dict()[name]) in (value, str(float(value)) if not is_text else value)
+
+
+@pytest.mark.parametrize("name", FIELDS.keys() - NUMBERS.keys())
+def test_a_truth_value_is_used_or_refused_by_name(name, write_recipe, capsys):
+    given = [f"--{field}={text}" for field, text in GOOD.items()]
+    assert parse_arguments([*given, f"--{name}"]).as_dict()[name] is True
+    for value in (True, False):
+        assert parse_arguments(["--recipe", write_recipe(GOOD | {name: value})]).as_dict()[name] is value
+    with pytest.raises(SystemExit):
+        parse_arguments([*given, f"--{name}=maybe"])
+    assert name in capsys.readouterr().err
 
 
 def type_of(name):
