@@ -1,11 +1,9 @@
 """The looped GPT-2 as a language model; every call can choose its number of loops."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from itertools import chain
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -14,7 +12,6 @@ from transformers.cache_utils import Cache
 from transformers.generation import GenerationConfig, GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import slice_logits_to_keep
-from transformers.models.gpt2.configuration_gpt2 import GPT2Config
 from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
@@ -22,7 +19,7 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 from .arguments_looped_gpt2 import check_loops, check_no_exits
 from .cache_looped_gpt2 import CACHE_NAME, CacheByEitherName, cache_bytes, one_cache
 from .configuration_looped_gpt2 import LoopedGPT2Config
-from .masks_looped_gpt2 import make_mask
+from .gpt2_blocks_looped_gpt2 import as_gpt2, blocks_of_parts, fit_adapters, load_means, shared_blocks
 from .modeling_looped_gpt2 import LoopedGPT2Model, LoopedGPT2PreTrainedModel
 from .plan_looped_gpt2 import PARTS
 from .stop_rules_looped_gpt2 import confidence_exit
@@ -287,10 +284,19 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
         loop: Sequence[int] | None = None,
         prelude: Sequence[int] = (),
         coda: Sequence[int] = (),
+        shared: str | None = None,
+        adapter_rank: int = 0,
         **changes: Any,
     ) -> "LoopedGPT2LMHeadModel":
         """
         Build a looped model from the weights of a GPT-2. With all blocks once it is exactly that GPT-2.
+
+        With `shared` or an `adapter_rank` the blocks of the loop are taken for `n_loops` loops that follow each other,
+        and become the loops of a few shared blocks: block i of loop l stands for block `l * n_layer + i` of them. What
+        the shared block lacks comes from the adapters of its loop, the truncated singular value decomposition of the
+        missing matrix and all that is missing of a bias or norm. The nearer to full rank, `adapter_rank=n_embd`, the
+        nearer the weights; at full rank it is that GPT-2 again, to round-off. The loops form one residual stream, as
+        the blocks did. Source: Bae et al., "Relaxed Recursive Transformers" (ICLR 2025).
 
         Args:
             model ([`~transformers.GPT2LMHeadModel`], `str` or `os.PathLike`):
@@ -301,75 +307,52 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
             prelude, coda (`Sequence[int]`, default to none):
                 Indices of its blocks that run once before and after the loops. Every block of the GPT-2 has one place
                 in the three.
+            shared (`str`, *optional*, defaults to `"average"` with an `adapter_rank`):
+                What the shared blocks start from: `"average"`, the mean of the blocks that each stands for; `"step"`,
+                blocks at even steps from the first to the last; `"first"`, the blocks of the first loop. `None`: no
+                blocks are shared, all are blocks of the loop.
+            adapter_rank (`int`, defaults to 0):
+                Rank of the adapters of each loop, in 0 ... `n_embd`.
             changes:
-                Fields of [`LoopedGPT2Config`] that change no shape, e.g. `n_loops=4`; one loop by default.
+                Fields of [`LoopedGPT2Config`] that change no shape, e.g. `n_loops=4`; one loop by default. With shared
+                blocks `n_loops` divides the blocks of the loop, and the prompt enters before the first loop only
+                (`input_injection="none"`, `residual_loops=True`).
 
         Raises:
             `ValueError`: the model is not a GPT-2, an index is not that of a block, a block is left out or in two
-                places, the loop is empty, or a change would change a shape.
+                places, the loop is empty, its blocks cannot be cut into `n_loops`, or a change would change a shape.
 
         Example:
 
         ```python
         >>> parts = {"prelude": range(4), "loop": range(4, 8), "coda": range(8, 12)}
         >>> model = LoopedGPT2LMHeadModel.from_gpt2("gpt2", **parts, n_loops=3)
+        >>> relaxed = LoopedGPT2LMHeadModel.from_gpt2("gpt2", n_loops=3, adapter_rank=64)
         ```
         """
-        source = _as_gpt2(model)
-        parts = _blocks_of_parts(source.config.n_layer, prelude, loop, coda)
-        sizes = {"n_prelude": len(parts["prelude"]), "n_layer": len(parts["loop"]), "n_coda": len(parts["coda"])}
-        for name in (*sizes, "n_embd", "n_inner", "n_positions", "position_embedding", "vocab_size"):
+        source = as_gpt2(model)
+        parts = blocks_of_parts(source.config.n_layer, prelude, loop, coda)
+        origins = {part: [[index] for index in indices] for part, indices in parts.items()}
+        shared = shared or ("average" if adapter_rank else None)
+        if shared is not None:
+            origins["loop"] = shared_blocks(source.config, parts["loop"], changes.get("n_loops"), shared)
+            changes = {"input_injection": "none", "residual_loops": True, "adapter_rank": adapter_rank} | changes
+        sizes = dict(zip(("n_prelude", "n_layer", "n_coda"), map(len, origins.values()), strict=True))
+        for name in (*sizes, "n_adapters", "n_embd", "n_inner", "n_positions", "vocab_size"):
             if name in changes:
                 raise ValueError(f"`{name}` follows from the model and its blocks: leave it out, got {changes[name]}.")
         config = LoopedGPT2Config.from_gpt2(source.config, **sizes, **changes)
         looped = cls(config).to(source.dtype)
         for name in ("wte", "wpe", "ln_f"):
             getattr(looped.transformer, name).load_state_dict(getattr(source.transformer, name).state_dict())
-        blocks = chain.from_iterable(getattr(looped.transformer, part) for part in PARTS)
-        for block, index in zip(blocks, chain(*parts.values()), strict=True):
-            block.load_state_dict(source.transformer.h[index].state_dict())
+        for part, blocks in zip(PARTS, origins.values(), strict=True):
+            load_means(getattr(looped.transformer, part), source.transformer.h, blocks)
+        if adapter_rank:
+            layers = [source.transformer.h[index] for index in parts["loop"]]
+            fit_adapters(looped.transformer.loop_weights["adapters"], looped.transformer.h, layers)
         if not config.tie_word_embeddings:
             looped.lm_head.load_state_dict(source.lm_head.state_dict())
         return looped.to(source.device)
-
-
-def _as_gpt2(model: GPT2LMHeadModel | str | os.PathLike) -> GPT2LMHeadModel:
-    """Return the model, or load the one of that name; refuse other types, whose weights a GPT-2 may not have."""
-    is_name = isinstance(model, str | os.PathLike)
-    model_type = type(model).__name__
-    if is_name:
-        model_type = GPT2Config.get_config_dict(model)[0].get("model_type")
-    elif isinstance(model, GPT2LMHeadModel):
-        model_type = model.config.model_type
-    if model_type != "gpt2":
-        name = f" of {str(model)!r}" if is_name else ""
-        raise ValueError(f"`model` must be a `GPT2LMHeadModel` or the name of one, got the type {model_type!r}{name}.")
-    return GPT2LMHeadModel.from_pretrained(model) if is_name else model
-
-
-def _blocks_of_parts(
-    n_blocks: int, prelude: Sequence[int], loop: Sequence[int] | None, coda: Sequence[int]
-) -> dict[str, list[int]]:
-    """Return the blocks of a GPT-2 in each of the three parts; every block must have one place in them."""
-    blocks = range(n_blocks)
-    parts = {"prelude": prelude, "loop": blocks if loop is None else loop, "coda": coda}
-    for name, indices in parts.items():
-        if not isinstance(indices, Iterable) or not all(isinstance(i, Integral) and i in blocks for i in indices):
-            raise ValueError(f"`{name}` must hold blocks 0 to {n_blocks - 1}, got {indices}.")
-    if loop is None:
-        parts["loop"] = [index for index in blocks if index not in (*prelude, *coda)]
-    parts = {name: list(indices) for name, indices in parts.items()}
-    if not parts["loop"]:
-        raise ValueError("`loop` must hold at least one block, got none.")
-    named = list(chain(*parts.values()))
-    if repeated := sorted({index for index in named if named.count(index) > 1}):
-        raise ValueError(f"A block has one place in `prelude`, `loop` and `coda`, got {repeated} in more.")
-    if left_out := [index for index in blocks if index not in named]:
-        raise ValueError(
-            f"`prelude`, `loop` and `coda` must hold all blocks together, and {left_out} are in none: name them, or "
-            "take them out of the GPT-2 before (`del model.transformer.h[i]`, and lower `model.config.n_layer`)."
-        )
-    return parts
 
 
 __all__ = ["LoopedGPT2LMHeadModel"]
