@@ -8,6 +8,11 @@ from scripts.common.model_loading import LOADING_ERRORS, load_model
 from scripts.training.lm_arguments import LMArguments, LMModelArguments
 
 
+# fields that a GPT-2 does not have
+CHANGES = ("n_loops", "input_injection", "residual_loops", "loop_encoding", "loop_encoding_parts")
+CHANGES += ("adapter_rank", "adapter_beyond")
+
+
 def build_model(arguments: LMArguments, tokenizer: PreTrainedTokenizerBase) -> LoopedGPT2LMHeadModel:
     """
     The model of a run: from nothing, from a looped language model or from a GPT-2.
@@ -38,8 +43,8 @@ def build_model(arguments: LMArguments, tokenizer: PreTrainedTokenizerBase) -> L
 
 def loop_gpt2(settings: LMModelArguments) -> LoopedGPT2LMHeadModel:
     """The looped model of a GPT-2; raises `ValueError` where it cannot be loaded or looped."""
-    n_prelude, n_layer = settings.n_prelude, settings.n_layer
-    changes = {name: getattr(settings, name) for name in ("n_loops", "input_injection", "exit_gate")}
+    n_prelude = settings.n_prelude
+    changes = {name: getattr(settings, name) for name in CHANGES}
     try:
         loading = {"output_loading_info": True, "ignore_mismatched_sizes": True}
         gpt2, report = GPT2LMHeadModel.from_pretrained(settings.gpt2, dtype=torch.float32, **loading)
@@ -47,7 +52,8 @@ def loop_gpt2(settings: LMModelArguments) -> LoopedGPT2LMHeadModel:
             if report[kind]:
                 raise ValueError(f"{kind.replace('_', ' ')} {', '.join(sorted(map(str, report[kind]))[:3])}")
         blocks = range(gpt2.config.n_layer)
-        parts = {"prelude": blocks[:n_prelude], "loop": blocks[n_prelude:][:n_layer]}
-        return LoopedGPT2LMHeadModel.from_gpt2(gpt2, **parts, coda=blocks[n_prelude + n_layer :], **changes)
+        end = len(blocks) - settings.n_coda
+        parts = {"prelude": blocks[:n_prelude], "loop": blocks[n_prelude:end], "coda": blocks[end:]}
+        return LoopedGPT2LMHeadModel.from_gpt2(gpt2, **parts, shared=settings.shared, **changes)
     except LOADING_ERRORS as error:
         raise ValueError(f"`gpt2` {settings.gpt2} cannot be the start: {error}") from None

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import GPT2Config
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2LMHeadModel
+from modeling_looped_gpt2.gpt2_blocks_looped_gpt2 import SHARED, shared_blocks
 from scripts.common.fields import FieldGroups, described
 from scripts.common.model_loading import LOADING_ERRORS, check_architecture, check_name
 from scripts.training.argument_groups import LoopArguments, ModelArguments, OptimizationArguments, RunArguments
@@ -15,14 +16,18 @@ from tasks.curriculum import Schedule
 
 # of a model from nothing
 SIZES = {"n_layer": 2, "n_prelude": 0, "n_coda": 0, "n_head": 4, "n_embd": 128, "n_loops": 4}
-SIZES |= {"input_injection": "add", "exit_gate": False, "initializer_range": 0.1}
+SIZES |= {"input_injection": "add", "residual_loops": False, "initializer_range": 0.1}
+SIZES |= {"loop_encoding": None, "loop_encoding_parts": "both"}
+SIZES |= {"adapter_rank": 0, "n_adapters": None, "adapter_beyond": "last"}
+# of the loops that shared blocks of a GPT-2 make: those that its own blocks made
+SHARED_SIZES = {"input_injection": "none", "residual_loops": True}
 N_POSITIONS = 256
 
 
 def from_start(name: str) -> Any:
     """The field `name` of [`ModelArguments`], by default that of the model to start from, if any, or of `SIZES`."""
     (text,) = (item.metadata["help"] for item in fields(ModelArguments) if item.name == name)
-    return described(None, f"{text} Default: {SIZES[name]}.")
+    return described(None, text if "Default:" in text else f"{text} Default: {SIZES[name]}.")
 
 
 @dataclass
@@ -36,7 +41,12 @@ class LMModelArguments(ModelArguments):
     n_embd: int | None = from_start("n_embd")
     n_loops: int | None = from_start("n_loops")
     input_injection: str | None = from_start("input_injection")
-    exit_gate: bool | None = from_start("exit_gate")
+    residual_loops: bool | None = from_start("residual_loops")
+    loop_encoding: str | None = from_start("loop_encoding")
+    loop_encoding_parts: str | None = from_start("loop_encoding_parts")
+    adapter_rank: int | None = from_start("adapter_rank")
+    n_adapters: int | None = from_start("n_adapters")
+    adapter_beyond: str | None = from_start("adapter_beyond")
     initializer_range: float | None = from_start("initializer_range")
     initial_model: str | None = described(
         None, "Looped language model to start from, folder or repository; the sizes are its own."
@@ -45,11 +55,21 @@ class LMModelArguments(ModelArguments):
         None,
         "GPT-2 to start from, folder or repository: its first n_prelude and last n_coda blocks run once, others loop.",
     )
+    shared: str | None = described(
+        None,
+        f"What the shared blocks start from where the loops stand for those others: {', '.join(SHARED)}. Default: "
+        "average with an adapter_rank, else none are shared.",
+    )
 
     @property
     def source(self) -> str | None:
         """The model to start from, if any."""
         return self.gpt2 if self.initial_model is None else self.initial_model
+
+    @property
+    def shares(self) -> bool:
+        """Whether the loops stand for blocks of the GPT-2 to start from."""
+        return self.gpt2 is not None and bool(self.shared or self.adapter_rank)
 
 
 @dataclass
@@ -132,6 +152,8 @@ def sizes_of(model: LMModelArguments) -> tuple[dict[str, Any], dict[str, Any], f
     """
     if model.gpt2 is not None and model.initial_model is not None:
         raise ValueError("`gpt2` and `initial_model` exclude each other: leave one of them out.")
+    if model.shared is not None and model.gpt2 is None:
+        raise ValueError(f"`shared` is for blocks of a `gpt2` to start from, got {model.shared!r} without one.")
     if model.initial_model is not None:
         config = read_config("initial_model", model.initial_model, LoopedGPT2Config)
         sizes = {name: getattr(config, name) for name in SIZES}
@@ -145,7 +167,11 @@ def sizes_of(model: LMModelArguments) -> tuple[dict[str, Any], dict[str, Any], f
                 f"got {model.n_prelude or 0} + {model.n_coda or 0}."
             )
         sizes = {name: getattr(config, name) for name in ("n_head", "n_embd", "initializer_range")}
-        return sizes | {"n_layer": n_layer, "position_embedding": "learned"}, SIZES, config.n_positions
+        n_loops = SIZES["n_loops"] if model.n_loops is None else model.n_loops
+        if model.shares:
+            n_layer = len(shared_blocks(config, range(n_layer), n_loops, model.shared or "average"))
+            sizes["n_adapters"] = n_loops if model.adapter_rank else None
+        return sizes | {"n_layer": n_layer}, SIZES | (SHARED_SIZES if model.shares else {}), config.n_positions
     return {}, SIZES, float("inf")
 
 

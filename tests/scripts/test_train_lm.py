@@ -200,6 +200,16 @@ def test_it_starts_from_a_gpt2(train, gpt2, tmp_path):
     torch.testing.assert_close(model(ids, n_loops=1).logits, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_the_loops_stand_for_blocks_of_a_gpt2(train, gpt2, tmp_path):
+    parts = {"n_prelude": 1, "n_coda": 1, "n_loops": 3, "adapter_rank": 16}
+    train(tmp_path / "run", **OWN_SIZES | STILL | {"gpt2": gpt2, **parts})
+    model = LoopedGPT2LMHeadModel.from_pretrained(tmp_path / "run")
+    assert (model.config.n_layer, model.config.n_adapters, model.config.input_injection) == (1, 3, "none")
+    ids = torch.tensor([[5, 7, 11]])
+    expected = GPT2LMHeadModel.from_pretrained(gpt2, dtype=torch.float32)(ids).logits
+    torch.testing.assert_close(model(ids).logits, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_it_starts_from_a_looped_model_and_keeps_all_of_it(train, looped, tmp_path, assert_same_bits):
     train(tmp_path / "run", **OWN_SIZES | STILL | {"initial_model": looped, "n_loops": 5, "n_positions": None})
     assert_same_bits(looped, tmp_path / "run")
@@ -332,6 +342,11 @@ FROM_MODELS = {
     "other weights": ({"initial_model": "swapped"}, "weights in .* are not those|.*swapped cannot be loaded"),
     "width of GPT-2": ({"gpt2": "gpt2", "n_embd": 8}, "`n_embd` is 16 in .*: leave it out, got 8"),
     "blocks of GPT-2": ({"gpt2": "gpt2", "n_prelude": 3, "n_coda": 2}, "must leave some of the 5 blocks of .* 3 . 2"),
+    "shared blocks": (
+        {"gpt2": "gpt2", "n_loops": 2, "adapter_rank": 2},
+        "`n_loops` must divide the 5 blocks",
+    ),
+    "shared from nothing": ({"initial_model": "looped", "shared": "first"}, "`shared` is for blocks of a `gpt2`"),
     "positions of GPT-2": ({"gpt2": "gpt2", "n_positions": 13}, "`n_positions` must be <= 12, those of"),
     "tokens of GPT-2": (
         {"gpt2": "small", "n_positions": 8},
