@@ -71,6 +71,16 @@ def _check_loops_per_row(n_loops: torch.Tensor, batch_size: int | None) -> tuple
     return least, most
 
 
+def check_solved_window(loop_window: int | None, shows_loops: bool, solver: str) -> int:
+    """Return the window of a call whose gradients a solver finds, 1; refuse another."""
+    if loop_window != 1 and (loop_window is not None or shows_loops):
+        raise ValueError(
+            f"`loop_window` must be 1 with `solver={solver!r}` where gradients flow, got {loop_window!r}: the last "
+            "loop alone carries them. Give 1, or look at other loops under `torch.no_grad()`."
+        )
+    return 1 if loop_window is None else loop_window
+
+
 def check_tolerance(exit_tolerance: float):
     """Refuse a bad `exit_tolerance`."""
     if not _is_number(exit_tolerance) or not 0 < exit_tolerance < float("inf"):

@@ -14,6 +14,7 @@ from transformers.models.gpt2.configuration_gpt2 import GPT2Config
 from transformers.utils import logging
 
 from .example_orders_looped_gpt2 import EXAMPLE_ORDERS
+from .implicit_solvers_looped_gpt2 import SOLVERS
 from .injections_looped_gpt2 import INJECTIONS
 from .loop_weights_looped_gpt2 import check_loop_weights
 from .plan_looped_gpt2 import PARTS, Plan, make_plan
@@ -43,7 +44,33 @@ class LoopedGPT2Config(GPT2Config):
             and the positions enter before it only.
         input_injection (`str`, defaults to `"add"`):
             How the embedded prompt e enters the state z before every loop: `"add"` (z + e, z starts at 0),
-            `"multiply"` (z * e, z starts at 1) or `"none"` (z starts at e: the paper's weight-tying control).
+            `"multiply"` (z * e, z starts at 1), `"none"` (z starts at e: the paper's weight-tying control), `"concat"`
+            (a learned map of [z; e] that starts as `"add"`) or `"gated"` (a * z + b * e with a learned decay
+            0 < a < 1 and gain b of each coordinate).
+        block_loops (`list[int]`, *optional*, defaults to 1 for each):
+            Times that each of the `n_layer` blocks runs in a row within every loop, >= 1, e.g. `[2, 1]` (intra-layer
+            recurrence, Nguyen & Lin 2025).
+        position_embedding (`str`, defaults to `"learned"`):
+            What tells a token its place: `"learned"` (an embedding for each of `n_positions`, added in every loop) or
+            `"none"` (the causal mask alone; sequences may then be of any length, and `position_ids` only tell packed
+            sequences apart).
+        attention_window (`int`, *optional*):
+            Last tokens that a token sees, itself included, >= 1. `None`: all before it. Caches keep all tokens.
+        solver (`str`, defaults to `"unrolled"`):
+            How gradients reach the loops; no value depends on it. `"unrolled"`: through every loop of the window.
+            `"implicit"` and `"damped"`: the last loop alone keeps what a gradient needs, so that training takes the
+            memory of one loop whatever `n_loops`, and a loss sees the last loop only. They take the loops to have
+            settled. `"implicit"` adds up what all loops before would hand back, until that changes no more (Bai et
+            al. 2019); `"damped"` takes a few damped steps towards it (Geng et al. 2021). Not with
+            `input_injection="none"`.
+        solver_steps (`int`, *optional*):
+            Products with the Jacobian of a loop for a gradient, >= 1: at most so many for `"implicit"` (default: 32),
+            so many for `"damped"` (default: 4). A row of the batch for which they lead away from a solution, as its
+            loops do not settle, keeps the sum up to the smallest product of `"implicit"`.
+        exit_gate (`bool`, defaults to `False`):
+            Whether the backbone has a gate, a linear map of the state to the logit of stopping after a loop, which
+            `exit_probability` ends loops by. It must be trained: by `exit_gate: true` of `scripts/train.py`. Not with
+            a coda.
         residual_loops (`bool`, defaults to `False`):
             Whether the loops are one residual stream, as the layers of a GPT-2 are: positions enter before the first
             loop only, and the final norm acts on what is read from the loops, not on the state that they pass on.
@@ -70,7 +97,8 @@ class LoopedGPT2Config(GPT2Config):
             How the in-context heads take examples: `"causal"`, one after another, with an answer at every x, or
             `"set"`, all at once and in no order, with answers at the queries alone.
         n_positions (`int`, defaults to 202):
-            Longest sequence in tokens, >= 1. An in-context prompt takes two tokens per example, a point of a set one.
+            Longest sequence in tokens, >= 1; no limit without a position embedding. An in-context prompt takes two
+            tokens per example, a point of a set one.
         vocab_size (`int`, *optional*):
             Tokens of the vocabulary, >= 1. `None`: the model reads embeddings only and owns no token embedding.
         n_embd (`int`, defaults to 256), n_head (`int`, defaults to 8):
@@ -131,6 +159,12 @@ class LoopedGPT2Config(GPT2Config):
     n_prelude: int = 0
     n_coda: int = 0
     input_injection: str = "add"
+    block_loops: list[int] | None = None
+    position_embedding: str = "learned"
+    attention_window: int | None = None
+    solver: str = "unrolled"
+    solver_steps: int | None = None
+    exit_gate: bool = False
     residual_loops: bool = False
     loop_encoding: str | None = None
     loop_encoding_parts: str = "both"
@@ -258,7 +292,7 @@ class LoopedGPT2Config(GPT2Config):
         """Refuse values no model can be built from. Run by `@strict` at construction and when saving."""
         super().validate_architecture()
         sizes = ("n_loops", "n_layer", "n_head", "n_embd", "n_positions", "n_dims", "n_outputs")
-        for name in (*sizes, "n_inner", "vocab_size", "solver_steps"):
+        for name in (*sizes, "n_inner", "vocab_size", "attention_window", "solver_steps"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or value < 1):
                 raise ValueError(f"`{name}` must be an integer >= 1, got {value}.")
@@ -269,9 +303,7 @@ class LoopedGPT2Config(GPT2Config):
             raise ValueError(f"`n_outputs` must be <= `n_dims` = {self.n_dims}, got {self.n_outputs}.")
         if self.n_embd % self.n_head:
             raise ValueError(f"`n_embd` must be a multiple of `n_head`, got {self.n_embd} and {self.n_head}.")
-        if self.input_injection not in INJECTIONS:
-            raise ValueError(f"`input_injection` must be one of {tuple(INJECTIONS)}, got {self.input_injection!r}.")
-        check_loop_weights(self)
+        self._check_mechanisms()
         if self.activation_function not in ACT2FN:
             raise ValueError(
                 f"`activation_function` must be the name of one in transformers, got {self.activation_function!r}."
@@ -285,6 +317,45 @@ class LoopedGPT2Config(GPT2Config):
                 raise ValueError(f"`{name}` must be a finite number > 0, got {getattr(self, name)}.")
         if self.add_cross_attention:
             raise ValueError("`add_cross_attention` must be False: the looped GPT-2 is a decoder without an encoder.")
+
+    def _check_mechanisms(self):
+        """Refuse names that no table has, and mechanisms that exclude each other."""
+        if self.input_injection not in INJECTIONS:
+            raise ValueError(f"`input_injection` must be one of {tuple(INJECTIONS)}, got {self.input_injection!r}.")
+        if self.position_embedding not in POSITION_EMBEDDINGS:
+            raise ValueError(
+                f"`position_embedding` must be one of {tuple(POSITION_EMBEDDINGS)}, got {self.position_embedding!r}."
+            )
+        times = self.block_loops
+        if times is not None and (len(times) != self.n_layer or any(type(each) is bool or each < 1 for each in times)):
+            raise ValueError(
+                f"`block_loops` must hold an integer >= 1 for each of `n_layer` = {self.n_layer} blocks, got {times}."
+            )
+        if self.solver not in SOLVERS:
+            raise ValueError(f"`solver` must be one of {tuple(SOLVERS)}, got {self.solver!r}.")
+        if SOLVERS[self.solver] is not None and not INJECTIONS[self.input_injection].enters_every_loop:
+            raise ValueError(
+                f"`solver` must be 'unrolled' with `input_injection={self.input_injection!r}`, got {self.solver!r}: "
+                "the prompt enters before the first loop only, and a settled state tells nothing of it."
+            )
+        if self.exit_gate and self.n_coda:
+            raise ValueError(
+                f"`exit_gate` judges the state after every loop, and the coda runs after the last alone: leave one of "
+                f"them out, got `n_coda` = {self.n_coda}."
+            )
+        if self.example_order not in EXAMPLE_ORDERS:
+            raise ValueError(f"`example_order` must be one of {tuple(EXAMPLE_ORDERS)}, got {self.example_order!r}.")
+        if EXAMPLE_ORDERS[self.example_order].is_split and self.attention_window is not None:
+            raise ValueError(
+                f"`attention_window` has no meaning with `example_order={self.example_order!r}`, whose examples have "
+                f"no order: leave it out, got {self.attention_window}."
+            )
+        if SOLVERS[self.solver] is not None and (self.loop_encoding is not None or self.adapter_rank):
+            raise ValueError(
+                f"`solver` must be 'unrolled' with a `loop_encoding` or an `adapter_rank`, got {self.solver!r}: loops "
+                "that differ from each other have no state to settle in."
+            )
+        check_loop_weights(self)
 
 
 __all__ = ["LoopedGPT2Config"]

@@ -19,7 +19,8 @@ import torch
 from torch.autograd.function import once_differentiable
 from transformers.models.gpt2.configuration_gpt2 import GPT2Config
 
-from .solvers_looped_gpt2 import Loop, StopRule, run_until
+from .solvers_looped_gpt2 import Loop, run_until
+from .stop_rules_looped_gpt2 import StopRule
 
 
 Pull = Callable[[torch.Tensor], torch.Tensor]  # J^T g of g, both (R, T, E)

@@ -1,8 +1,11 @@
 """Checks of the input and the numbers of an in-context head."""
 
+from collections.abc import Iterable, Mapping
+
 import torch
 from transformers.cache_utils import Cache
 
+from .arguments_looped_gpt2 import check_no_exits
 from .example_orders_looped_gpt2 import ExampleOrder, order_of
 
 
@@ -36,7 +39,7 @@ class InContextChecks:
         """Refuse points that are no prompt; `layout` tells how many have ys, by default the order of the model."""
         order = order_of(self.config)
         layout = layout or order
-        self._check_points(xs, self.max_examples + 1)
+        self._check_points(xs, order.max_examples(self.config.max_tokens) + 1)
         self._check_tensor("ys", ys)
         batch_size, n_points = xs.shape[:2]
         numbers, n_ys = layout.numbers_of_ys(n_points), ys.shape[1] if ys.ndim > 1 else None
@@ -56,7 +59,7 @@ class InContextChecks:
                 f"`context` must be left out with `example_order={self.config.example_order!r}`: its examples have "
                 "not seen the new ones. Encode all of them together."
             )
-        self._check_points(xs, order.max_examples(self.config.n_positions - n_seen))
+        self._check_points(xs, order.max_examples(self.config.max_tokens - n_seen))
         self._check_shape("ys", ys, xs)
         self._check_ys(ys)  # the last one too: a query sees it
 
@@ -74,11 +77,17 @@ class InContextChecks:
         if values.shape != shape:
             raise ValueError(f"`{name}` must have shape {shape}, got {tuple(values.shape)}.")
 
-    def _check_exit(self, exit_tolerance: float | None, n_queries: int):
-        """Refuse to end the loops of several queries of a set at once: that of each would depend on the others."""
-        if exit_tolerance is not None and n_queries > 1 and order_of(self.config).is_split:
+    def _check_exits(self, exits: Mapping[str, object], looking: Iterable[str], n_queries: int):
+        """
+        Refuse any of `exits` that is given where the arguments `looking` look at all loops, or several queries of a
+        set would end at once: the loops of each would depend on the others.
+        """
+        given = [name for name, value in exits.items() if value is not None]
+        if looking:
+            check_no_exits(exits, looking)
+        if given and n_queries > 1 and order_of(self.config).is_split:
             raise ValueError(
-                f"`exit_tolerance` judges a prompt by its query: with `example_order={self.config.example_order!r}` "
+                f"`{given[0]}` judges a prompt by its query: with `example_order={self.config.example_order!r}` "
                 f"give prompts of one query each, got {n_queries}."
             )
 

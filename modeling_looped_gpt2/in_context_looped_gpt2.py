@@ -7,12 +7,13 @@ from torch import nn
 from transformers.cache_utils import Cache
 from transformers.utils import ModelOutput
 
-from .arguments_looped_gpt2 import check_no_exits
 from .cache_looped_gpt2 import freeze
 from .example_orders_looped_gpt2 import EXAMPLE_ORDERS, order_of, whole_prompts
+from .implicit_solvers_looped_gpt2 import solver_of
 from .in_context_checks_looped_gpt2 import InContextChecks
-from .masks_looped_gpt2 import make_mask, see_context, see_examples_before
+from .masks_looped_gpt2 import make_mask, place_in_prompt, see_context, see_examples_before
 from .modeling_looped_gpt2 import LoopedGPT2PreTrainedModel, to_autocast_dtype
+from .stop_rules_looped_gpt2 import MakeRule
 
 
 # queries of one row, which attend to each other: that costs the square of their number, and its result is masked out
@@ -98,17 +99,16 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
             "output_loop_hidden_states": output_loop_hidden_states,
         }
         all_loops = any(looks_at_loops.values())
-        if exit_tolerance is not None and all_loops:
-            *names, last = (f"`{name}`" for name in looks_at_loops)
-            raise ValueError(f"{', '.join(names)} and {last} look at all loops: leave out `exit_tolerance`.")
-        self._check_exit(exit_tolerance, xs.shape[1] - ys.shape[1])
+        exits = {"exit_tolerance": exit_tolerance, "exit_probability": exit_probability}
+        self._check_exits(
+            exits | dict(exit_rules or {}), looks_at_loops if all_loops else (), xs.shape[1] - ys.shape[1]
+        )
         prompt, order = to_autocast_dtype(self._embed_prompt(xs, ys)), order_of(self.config)
         outputs = self.transformer(
             inputs_embeds=prompt,
             n_loops=n_loops,
-            loop_window=loop_window,
-            exit_tolerance=exit_tolerance,
-            exit_probability=exit_probability,
+            loop_window=1 if scores_last and all_loops else loop_window,
+            **exits,
             exit_rules=exit_rules,
             use_cache=False,
             output_loop_hidden_states=all_loops,
@@ -124,7 +124,8 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
             f"loop_{self.answer_name}": loop_answers if output_loop_answers else None,
         }
         if outputs.loop_exit_logits is not None:
-            answers["loop_exit_logits"] = outputs.loop_exit_logits[:, :, ::2]  # (B, L, P)
+            logits = outputs.loop_exit_logits.transpose(1, 2)  # (B, T, L)
+            answers["loop_exit_logits"] = order.answering(logits, ys.shape[1]).transpose(1, 2)
         return self.output_class(
             loss=None if labels is None else self._compute_loss(loop_answers, labels),
             n_loops_used=outputs.n_loops_used,
@@ -230,18 +231,20 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
         return self._check_finite(torch.cat(predictions, dim=2 if output_loop_predictions else 1))
 
     def _predict_part(self, xs_query: torch.Tensor, context: Cache, every_loop: bool) -> torch.Tensor:
-        inputs_embeds = self._read_in(xs_query)  # (B, Q, E)
-        n_seen = context.get_seq_length()
+        n_queries, n_seen = xs_query.shape[1], context.get_seq_length()
+        n_rows = -(-n_queries // QUERIES_PER_ROW)  # R, of each context
+        queries = self._read_in(xs_query)  # (B, Q, E)
+        queries = nn.functional.pad(queries, (0, 0, 0, -n_queries % n_rows))
+        queries = queries.unflatten(1, (n_rows, -1)).flatten(0, 1)  # (B * R, ceil(Q / R), E)
         position = order_of(self.config).query_position(n_seen)
-        context = freeze(context)
-        mask = make_mask(
-            self.config, inputs_embeds, cache=context, rule=see_context(n_seen), place=lambda query: n_seen
-        )
+        context = freeze(context, n_rows)
+        # one row for all
+        mask = make_mask(self.config, queries[:1], cache=context, rule=see_context(n_seen), place=lambda query: n_seen)
         outputs = self.transformer(
             inputs_embeds=queries,
             cache=context,
-            attention_mask=make_mask(self.config, inputs_embeds, cache=context, rule=see_context(n_seen)),
-            position_ids=torch.full((1, xs_query.shape[1]), position, device=xs_query.device),
+            attention_mask=mask,
+            position_ids=torch.full((1, queries.shape[1]), position, device=xs_query.device),
             use_cache=True,
             n_loops=self.config.loops_of(len(context)),
             output_loop_hidden_states=every_loop,

@@ -176,11 +176,10 @@ class LoopAdapters(nn.Module):
     def forward(self, number: int, n_loops: int) -> Changes:
         """Return the changes in loop `number`, from 1."""
         place = min(number, self.n_adapters) - 1
+        share = 1 if number <= self.n_adapters else self.share_beyond
         changes = [{} for _ in range(self.n_blocks)]
         for key, name in self.names.items():
-            own = getattr(self, key)[place]
-            if number > self.n_adapters:
-                own = own * self.share_beyond
+            own = getattr(self, key)[place] * share  # in every loop, whose body is compiled for one kind of tensor
             for change, tensor in zip(changes, own, strict=True):
                 change[name] = tensor
         return changes

@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 import torch
 from transformers.cache_utils import Cache
-from transformers.masking_utils import create_causal_mask
+from transformers.masking_utils import and_masks, create_causal_mask
 from transformers.models.gpt2.configuration_gpt2 import GPT2Config
+from transformers.utils.generic import is_flash_attention_requested
 
 
 def make_mask(
@@ -20,6 +21,7 @@ def make_mask(
     cache: Cache | None = None,
     position_ids: torch.LongTensor | None = None,
     rule: Callable | None = None,
+    place: Callable | None = None,
     looks_ahead: bool = False,
 ) -> torch.Tensor | None:
     """
@@ -27,7 +29,7 @@ def make_mask(
 
     Args:
         config ([`~transformers.GPT2Config`]):
-            Its attention implementation decides the kind of mask.
+            Its attention implementation decides the kind of mask; `attention_window` hides tokens too far back.
         inputs_embeds (`torch.Tensor` of shape `(B, T, E)`):
             The tokens of the call.
         attention_mask (`torch.Tensor` of shape `(B, tokens of the cache + T)`, *optional*):
@@ -38,6 +40,9 @@ def make_mask(
             Positions that start again within a row part it into sequences that do not see each other.
         rule (`Callable`, *optional*):
             Which of these tokens are seen. Default: all.
+        place (`Callable`, *optional*):
+            The place in the sequence of the token at a place of the batch, which a window counts back from. Default:
+            the same.
         looks_ahead (`bool`, defaults to `False`):
             Whether a token also sees those after it that `rule` shows.
 

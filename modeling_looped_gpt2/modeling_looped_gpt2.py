@@ -11,7 +11,7 @@ Source: Yang, Lee, Nowak, Papailiopoulos, "Looped Transformers are Better at Lea
 """
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -32,16 +32,16 @@ from .arguments_looped_gpt2 import (
     check_loops,
     check_mask,
     check_names,
-    check_positions,
-    next_positions,
+    check_solved_window,
 )
 from .cache_looped_gpt2 import CacheByEitherName, check_cache, fill, one_cache, slots_of
 from .configuration_looped_gpt2 import LoopedGPT2Config
 from .implicit_solvers_looped_gpt2 import Solver, run_until_last, solved, solver_of
-from .injections_looped_gpt2 import INJECTIONS
+from .injections_looped_gpt2 import INJECTIONS, InputInjection
 from .loop_body_looped_gpt2 import Call, compiled_body, run_body, run_steps
 from .loop_weights_looped_gpt2 import LoopAdapters, LoopedGPT2Block, LoopEncoding, LoopWeights
 from .masks_looped_gpt2 import make_mask
+from .positions_looped_gpt2 import POSITION_EMBEDDINGS, check_positions, next_positions
 from .solvers_looped_gpt2 import run_until, truncated, unroll
 from .stop_rules_looped_gpt2 import MakeRule, StopRule, backbone_exits, make_rules
 
@@ -96,7 +96,9 @@ class LoopedGPT2PreTrainedModel(GPT2PreTrainedModel):
     def _init_weights(self, module: nn.Module):
         super()._init_weights(module)
         if isinstance(module, LoopedGPT2Model):
-            init.normal_(module.wpe.weight, mean=0.0, std=self.config.position_initializer_range)
+            module.wpe.init_weights(self.config.position_initializer_range)
+        if isinstance(module, InputInjection):
+            module.init_weights()
         if isinstance(module, LoopEncoding | LoopAdapters):
             module.reset_parameters()
 
@@ -134,6 +136,7 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
             self.add_module(part, nn.ModuleList(blocks))
         self.ln_f = nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon)
         self.injection = INJECTIONS[config.input_injection](config)
+        self.exit_gate = nn.Linear(config.n_embd, 1) if config.exit_gate else None
         self.loop_weights = LoopWeights(config, self.h[0])
         self.gradient_checkpointing = False
         self._compile_mode: str | None = None
@@ -243,12 +246,13 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         inputs_embeds = to_autocast_dtype(self._embed(input_ids, inputs_embeds))
         batch_size, n_tokens = inputs_embeds.shape[:2]
         n_loops = self.config.n_loops if n_loops is None else n_loops
-        max_loops, loop_window = check_loops(
-            n_loops, loop_window, loops_per_slot, batch_size, output_loop_hidden_states
-        )
-        rows_apart = self._check_window(loop_window, max_loops, isinstance(n_loops, torch.Tensor), cache)
+        shows_loops = output_loop_hidden_states
+        loop_window = self._own_window(loop_window, shows_loops)
+        max_loops, loop_window = check_loops(n_loops, loop_window, loops_per_slot, batch_size, shows_loops)
         exits = backbone_exits(exit_tolerance, exit_probability, self.exit_gate) | dict(exit_rules or {})
-        check_looks_at_loops(n_loops, exits, loop_window < max_loops, output_loop_hidden_states, kwargs)
+        rows_apart = self._check_window(loop_window, max_loops, n_loops, exits, cache)
+        has_window = loop_window < max_loops and self.solver is None
+        check_looks_at_loops(n_loops, exits, has_window, shows_loops, kwargs)
         captured = [kwargs.pop(name, None) for name in BLOCK_OUTPUTS]  # by the decorator, not by the blocks
         if shows_loops and self.coda and cache is not None:
             raise ValueError("`output_loop_hidden_states` runs the coda after every loop: leave out `cache`.")
@@ -262,14 +266,11 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         # transformers looks for packed sequences in positions, and a GPU has to wait for that: only in given ones
         causal_mask = make_mask(self.config, inputs_embeds, attention_mask, cache, position_ids)
         if position_ids is None:
-            position_ids = next_positions(inputs_embeds, n_seen, self.config.n_positions)
-        # transformers looks for packed sequences in positions, and a GPU has to wait for that: only in given ones
-        causal_mask = make_mask(self.config, inputs_embeds, attention_mask, cache, given_positions)
+            position_ids = next_positions(inputs_embeds, n_seen, self.config.max_tokens)
         n_loops, rules = make_rules(n_loops, exits, inputs_embeds, attention_mask, n_seen)
         # a checkpointed block runs twice and would add its keys twice
         filled_cache = None if self.gradient_checkpointing and self.training else cache
-        compiles = self._compile_mode is not None and cache is None and not any(captured)
-        body = compiled_body(self._compile_mode) if compiles else run_body
+        body = run_body if cache is not None or any(captured) else self._body
         position_embeds = self.wpe(position_ids).to(inputs_embeds.dtype)
         call = Call(plan, body, filled_cache, inputs_embeds, position_embeds, causal_mask, position_ids, {}, kwargs)
         states, n_loops_used = self._run_plan(call, n_loops, loop_window, output_loop_hidden_states, rules)
@@ -285,6 +286,10 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         if self.exit_gate is None:
             return None
         return torch.stack([self.exit_gate(state).squeeze(-1).float() for state in states], dim=1)
+
+    @property
+    def _body(self) -> Callable:
+        return run_body if self._compile_mode is None else compiled_body(self._compile_mode)
 
     def _embed(self, input_ids: torch.LongTensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
         if (input_ids is None) == (inputs_embeds is None):
@@ -307,13 +312,14 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         loop_window: int,
         max_loops: int,
         n_loops: int | torch.LongTensor,
-        exit_tolerance: float | None,
+        exits: Iterable[str],
         cache: Cache | None,
     ) -> bool:
         """Return whether each row has a window of its own: rows before it run apart from rows in it."""
-        if by_row:
+        is_solved = self.solver is not None
+        if isinstance(n_loops, torch.Tensor):
             self.loop_weights.check_by_row()
-        if loop_window == max_loops or not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() or (loop_window == max_loops and not is_solved):
             return False
         if not self.injection.enters_every_loop:
             raise ValueError(
@@ -321,13 +327,10 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
                 f"{self.config.input_injection!r}`, got {loop_window}: the prompt enters before the first loop only, "
                 "and a shorter window would never train its embedding."
             )
-        by_row = isinstance(n_loops, torch.Tensor) or (is_solved and exit_tolerance is not None)
+        by_row = isinstance(n_loops, torch.Tensor) or (is_solved and bool(exits))
         if by_row and cache is not None:
             name = f"`solver={self.config.solver!r}`" if is_solved else "`loop_window`"
-            raise ValueError(
-                f"{name} with `n_loops` per row{' or `exit_tolerance`' * is_solved} runs the rows of a loop apart: "
-                "leave out `cache`."
-            )
+            raise ValueError(f"{name} runs rows that end after different loops apart: leave out `cache`.")
         return by_row
 
     def _run_plan(
@@ -361,8 +364,10 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         """Run one loop of some rows, all for `None`; returns the output of its blocks, and the next state."""
         steps = call.plan.loops[number]
         slots = slots_of(call.cache, steps, rows, call.latest)
+        # gradients pass the loop of a solver many times, and what is compiled once, with those of all weights
+        body = call.body if self.solver is None else run_body
         changes = self.loop_weights(number + 1, len(call.plan.loops))
-        return call.body(self, state, steps, slots, call.select_rows(rows), changes)
+        return body(self, state, steps, slots, call.select_rows(rows), changes)
 
     def _finish(self, call: Call, output: torch.Tensor, state: torch.Tensor, is_last: bool) -> torch.Tensor:
         """Return the coda's output for a loop's output, or that itself without a coda, layer-normalised."""

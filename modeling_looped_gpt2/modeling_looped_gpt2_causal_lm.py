@@ -20,6 +20,7 @@ from .arguments_looped_gpt2 import check_loops, check_no_exits
 from .cache_looped_gpt2 import CACHE_NAME, CacheByEitherName, cache_bytes, one_cache
 from .configuration_looped_gpt2 import LoopedGPT2Config
 from .gpt2_blocks_looped_gpt2 import as_gpt2, blocks_of_parts, fit_adapters, load_means, shared_blocks
+from .masks_looped_gpt2 import make_mask
 from .modeling_looped_gpt2 import LoopedGPT2Model, LoopedGPT2PreTrainedModel
 from .plan_looped_gpt2 import PARTS
 from .stop_rules_looped_gpt2 import confidence_exit
@@ -338,7 +339,7 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
             origins["loop"] = shared_blocks(source.config, parts["loop"], changes.get("n_loops"), shared)
             changes = {"input_injection": "none", "residual_loops": True, "adapter_rank": adapter_rank} | changes
         sizes = dict(zip(("n_prelude", "n_layer", "n_coda"), map(len, origins.values()), strict=True))
-        for name in (*sizes, "n_adapters", "n_embd", "n_inner", "n_positions", "vocab_size"):
+        for name in (*sizes, "n_adapters", "n_embd", "n_inner", "n_positions", "position_embedding", "vocab_size"):
             if name in changes:
                 raise ValueError(f"`{name}` follows from the model and its blocks: leave it out, got {changes[name]}.")
         config = LoopedGPT2Config.from_gpt2(source.config, **sizes, **changes)

@@ -25,13 +25,15 @@ class LoopedGPT2InContextClassificationOutput(ModelOutput):
         logits (`torch.Tensor` of shape `(B, P, C)`):
             Scores of the classes at each x after the last loop; those of point i depend on the examples before i only.
             With `config.example_order` "set" those at the queries alone, and so on below.
-        n_loops_used (`torch.LongTensor` of shape `(B,)`, returned with `exit_tolerance` or `n_loops` per prompt):
+        n_loops_used (`torch.LongTensor` of shape `(B,)`, returned with an `exit_...` or `n_loops` per prompt):
             Loops that each prompt ran.
         loop_logits (`torch.Tensor` of shape `(B, L, P, C)`, returned when `output_loop_logits=True`):
             The same after each loop of the window; the last are `logits`.
         loop_hidden_states (`tuple[torch.Tensor]`, returned when `output_loop_hidden_states=True`):
             State `(B, 2 P - 1, E)` at the tokens x_1 y_1 ... x_P after each loop of the window; E is `n_embd`.
             Of a set `(B, P, E)`.
+        loop_exit_logits (`torch.Tensor` of shape `(B, L, P)`, returned where loops are looked at):
+            By a model with `config.exit_gate`: what its gate says at each x after each loop of the window, float32.
         hidden_states, attentions:
             As in [`LoopedGPT2ModelOutput`].
     """

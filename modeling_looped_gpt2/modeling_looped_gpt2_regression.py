@@ -32,13 +32,15 @@ class LoopedGPT2InContextRegressionOutput(ModelOutput):
         predictions (`torch.Tensor` of shape `(B, P)`):
             Prediction of y at each x after the last loop; prediction i depends on the examples before i only. With
             `config.example_order` "set" those at the P - C queries, `(B, P - C)`, and so on below.
-        n_loops_used (`torch.LongTensor` of shape `(B,)`, returned with `exit_tolerance` or `n_loops` per prompt):
+        n_loops_used (`torch.LongTensor` of shape `(B,)`, returned with an `exit_...` or `n_loops` per prompt):
             Loops that each prompt ran.
         loop_predictions (`torch.Tensor` of shape `(B, L, P)`, returned when `output_loop_predictions=True`):
             The same after each loop of the window; the last is `predictions`.
         loop_hidden_states (`tuple[torch.Tensor]`, returned when `output_loop_hidden_states=True`):
             State `(B, 2 P - 1, E)` at the tokens x_1 y_1 ... x_P after each loop of the window; E is `n_embd`.
             Of a set `(B, P, E)`.
+        loop_exit_logits (`torch.Tensor` of shape `(B, L, P)`, returned where loops are looked at):
+            By a model with `config.exit_gate`: what its gate says at each x after each loop of the window, float32.
         hidden_states, attentions:
             As in [`LoopedGPT2ModelOutput`].
     """
@@ -123,6 +125,9 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
                 at its last x by less than this share of its norm (> 0); at most `n_loops`. Prompts that have ended
                 are no longer computed; no prompt depends on another. A set must have one query. Not with `labels`,
                 `output_loop_predictions` or `output_loop_hidden_states`, which look at all loops.
+            exit_probability (`float`, *optional*):
+                End them once the gate of `config.exit_gate` has stopped the prompt with this probability, in (0, 1),
+                judged at its last x. Of several `exit_...` the first to come ends a prompt.
             output_loop_predictions (`bool`, defaults to `False`):
                 Also return the predictions of each loop of the window.
             output_loop_hidden_states (`bool`, defaults to `False`):

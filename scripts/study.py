@@ -6,6 +6,11 @@ The default size, scripts/recipes/study.yaml, takes minutes per variant on a lap
 (500,000 steps per variant). Any field of a recipe can be given too and holds for every variant: `--max_steps 2000`.
 The same command goes on after an interruption. `study.json` holds the numbers, `study.png` and `.svg` the picture.
 
+    python scripts/study.py mechanisms --output_dir runs/mechanisms
+
+trains every mechanism on three problems with three seeds and writes their table too, `study.md`. Each training is a
+cell that any process can do; several may work in the same folder, and `--list` prints a command for each cell.
+
     python scripts/study.py linear_attention --output_dir runs/linear_attention
 
 trains looped linear attention, which has no block of GPT-2, in minutes, and writes its table too, `study.md`.
@@ -22,32 +27,14 @@ from scripts.common.output_folder import claim_own
 from scripts.common.records import write_atomically
 from scripts.studies.comparison import N_PROMPTS, measure_variant, plot_variants, print_variants
 from scripts.studies.linear_attention_study import study_linear_attention
+from scripts.studies.mechanism_study import study_mechanisms
 from scripts.studies.study_run import StudyRun, train
 from scripts.studies.variants import FULL, SMALL, STUDIES
 from scripts.training.run_folder import RunError
 
 
-# studies that train models of their own, not by train.py
-PROGRAMS = {"linear_attention": study_linear_attention}
-
-
-def main():
+def study_variants(options: argparse.Namespace, more: Sequence[str]):
     """Check every variant, train, measure, plot."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], allow_abbrev=False, epilog="Other flags are fields of a recipe."
-    )
-    parser.add_argument("study", choices=[*STUDIES, *PROGRAMS], help="What is varied.")
-    parser.add_argument("--output_dir", type=Path, required=True, help="Folder of the models, numbers and picture.")
-    parser.add_argument("--full", action="store_true", help="The paper's size: 500,000 steps per variant.")
-    options, more = parser.parse_known_args()
-    if any(word.split("=")[0] == "--recipe" for word in more):
-        parser.error("`recipe` is that of the study: give fields of it, e.g. --max_steps 2000")
-
-    if options.study in PROGRAMS:
-        try:
-            return PROGRAMS[options.study](options, more)
-        except (ValueError, OSError) as error:
-            sys.exit(f"study.py: error: {error}")
     study, output_dir = STUDIES[options.study], options.output_dir
     runs = {  # all, before the first is trained
         name: StudyRun.from_recipe(FULL if options.full else SMALL, output_dir / f"variant_{number}", overrides, more)
@@ -69,6 +56,8 @@ def main():
 
 
 PROGRAMS = {**dict.fromkeys(STUDIES, study_variants), "mechanisms": study_mechanisms}
+PROGRAMS |= {"linear_attention": study_linear_attention}
+PROGRAMS |= {"linear_attention": study_linear_attention}
 
 
 def main():
@@ -86,8 +75,11 @@ def main():
     options, more = parser.parse_known_args()
     if any(word.split("=")[0] == "--recipe" for word in more):
         parser.error("`recipe` is that of the study: give fields of it, e.g. --max_steps 2000")
+    study = PROGRAMS[options.study]
+    if study is not study_mechanisms and (options.list or options.only or options.jobs):
+        parser.error(f"`list`, `only` and `jobs` are of the study mechanisms, got {options.study}: leave them out.")
     try:
-        PROGRAMS[options.study](options, more)
+        study(options, more)
     except (RunError, ValueError, OSError) as error:
         sys.exit(f"study.py: error: {error}")
 

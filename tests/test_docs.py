@@ -28,7 +28,16 @@ from tasks import TASKS, make_task, task_fields
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 # pages of commands that take minutes to hours; tests of the programs themselves run them small
-LONG = ("evaluation.md", "generation.md", "linear_attention.md", "speed.md", "training.md", "training_trials.md")
+LONG = (
+    "evaluation.md",
+    "generation.md",
+    "linear_attention.md",
+    "mechanisms.md",
+    "speed.md",
+    "stopping.md",
+    "training.md",
+    "training_trials.md",
+)
 
 
 @pytest.fixture

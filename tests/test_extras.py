@@ -22,6 +22,7 @@ EXTRAS = {
     "benchmark": "eval,plot,train",
     "benchmark_demo": "demo,train",
     "benchmark_lm": "train",
+    "benchmark_stops": "eval,train",
     "chain_experiment": "plot,train",
     "demo": "demo",
     "evaluate": "eval",

@@ -64,7 +64,7 @@ def task_for(name: str, settings: dict[str, Any], config: LoopedGPT2Config, n_po
     known, sizes, order = task_fields(name, settings), {}, order_of(config)
     if "n_points" in known:
         most = order.max_examples(config.n_positions) + 1
-        if n_points is not None and n_points > most:
+        if n_points is not None and n_points > order.max_examples(config.max_tokens) + 1:
             raise ValueError(
                 f"`n_points` must be <= {most} for a model of `n_positions` = {config.n_positions}, got {n_points}."
             )
@@ -76,7 +76,8 @@ def task_for(name: str, settings: dict[str, Any], config: LoopedGPT2Config, n_po
     task = build_task(name, settings | sizes)
     for field, needed in task.model_fields.items():
         has = getattr(config, field, needed)  # code beside the weights may be of an older version
-        fits = has >= order.n_tokens(task.n_tokens(**task.sizes)) if field == "n_positions" else has == needed
+        needs = order.n_tokens(task.n_tokens(**task.sizes))
+        fits = config.max_tokens >= needs if field == "n_positions" else has == needed
         if not fits:
             raise ValueError(f"`{field}` of the model must be {needed} for {name}, got {has}.")
     return task

@@ -1,5 +1,6 @@
 """The groups of fields that every training run has."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -7,7 +8,8 @@ from modeling_looped_gpt2 import LoopedGPT2Config
 from modeling_looped_gpt2.implicit_solvers_looped_gpt2 import SOLVERS, solver_of
 from modeling_looped_gpt2.injections_looped_gpt2 import INJECTIONS
 from modeling_looped_gpt2.loop_weights_looped_gpt2 import ENCODED_PARTS, LOOP_ENCODINGS, SHARES_BEYOND
-from scripts.common.fields import described
+from modeling_looped_gpt2.positions_looped_gpt2 import POSITION_EMBEDDINGS
+from scripts.common.fields import LIST, described, read_integers
 from tasks.curriculum import Schedule, draw_n_loops
 
 
@@ -51,6 +53,16 @@ class ModelArguments:
     n_embd: int = described(256, "Width, a multiple of n_head.")
     n_loops: int = described(20, "Loops at the end of training and by default afterwards (the paper's b).")
     input_injection: str = described("add", f"How the prompt enters every loop: {', '.join(INJECTIONS)}.")
+    solver: str = described("unrolled", f"How gradients reach the loops: {', '.join(SOLVERS)}.")
+    solver_steps: int | None = described(
+        None, "Steps of a solver for each gradient. Default: at most 32 of implicit, 4 of damped."
+    )
+    exit_gate: bool = described(False, "Give the model a gate that can end its loops, and train it (exit_prior_...).")
+    block_loops: Sequence | str | None = described(
+        None, "Times that each block of the loop runs in a row, e.g. [2, 1]. Default: once.", metavar=LIST
+    )
+    position_embedding: str = described("learned", f"What tells a token its place: {', '.join(POSITION_EMBEDDINGS)}.")
+    attention_window: int | None = described(None, "Last tokens that a token sees, itself included. Default: all.")
     residual_loops: bool = described(
         False, "The loops are one residual stream: positions before the first, the final norm after the last alone."
     )
@@ -127,6 +139,11 @@ class LoopArguments:
             raise ValueError(f"`loop_window` must be in 1 ... `n_loops` = {n_loops}, got {self.loop_window}.")
         if self.n_loops_min is not None and not 1 <= self.n_loops_min <= start:
             raise ValueError(f"`n_loops_min` must be in 1 ... the first loop count {start}, got {self.n_loops_min}.")
+        if solver_of(config) is not None and self.loop_window not in (None, 1):
+            raise ValueError(
+                f"`loop_window` must be 1 or left out with `solver: {config.solver}`, which has a gradient for the "
+                f"last loop alone, got {self.loop_window}."
+            )
         if not config.exit_gate and (changed := changed_fields(self, "exit_prior_weight", "exit_prior_rate")):
             raise ValueError(f"`{changed[0]}` is of a gate: leave it out, or train a model with `exit_gate`.")
         enters_every_loop = INJECTIONS[config.input_injection].enters_every_loop

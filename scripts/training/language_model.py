@@ -10,7 +10,7 @@ from scripts.training.lm_arguments import LMArguments, LMModelArguments
 
 # fields that a GPT-2 does not have
 CHANGES = ("n_loops", "input_injection", "residual_loops", "loop_encoding", "loop_encoding_parts")
-CHANGES += ("adapter_rank", "adapter_beyond")
+CHANGES += ("adapter_rank", "adapter_beyond", "block_loops", "attention_window", "exit_gate")
 
 
 def build_model(arguments: LMArguments, tokenizer: PreTrainedTokenizerBase) -> LoopedGPT2LMHeadModel:

@@ -16,9 +16,12 @@ from tasks.curriculum import Schedule
 
 # of a model from nothing
 SIZES = {"n_layer": 2, "n_prelude": 0, "n_coda": 0, "n_head": 4, "n_embd": 128, "n_loops": 4}
-SIZES |= {"input_injection": "add", "residual_loops": False, "initializer_range": 0.1}
-SIZES |= {"loop_encoding": None, "loop_encoding_parts": "both"}
+SIZES |= {"input_injection": "add", "block_loops": None, "position_embedding": "learned", "attention_window": None}
+SIZES |= {"solver": "unrolled", "exit_gate": False, "initializer_range": 0.1}
+SIZES |= {"residual_loops": False, "loop_encoding": None, "loop_encoding_parts": "both"}
 SIZES |= {"adapter_rank": 0, "n_adapters": None, "adapter_beyond": "last"}
+# that a model goes on with where a run does not say
+KEPT = ("n_loops", "solver")
 # of the loops that shared blocks of a GPT-2 make: those that its own blocks made
 SHARED_SIZES = {"input_injection": "none", "residual_loops": True}
 N_POSITIONS = 256
@@ -41,6 +44,9 @@ class LMModelArguments(ModelArguments):
     n_embd: int | None = from_start("n_embd")
     n_loops: int | None = from_start("n_loops")
     input_injection: str | None = from_start("input_injection")
+    solver: str | None = from_start("solver")
+    exit_gate: bool | None = from_start("exit_gate")
+    position_embedding: str | None = from_start("position_embedding")
     residual_loops: bool | None = from_start("residual_loops")
     loop_encoding: str | None = from_start("loop_encoding")
     loop_encoding_parts: str | None = from_start("loop_encoding_parts")
@@ -171,7 +177,8 @@ def sizes_of(model: LMModelArguments) -> tuple[dict[str, Any], dict[str, Any], f
         if model.shares:
             n_layer = len(shared_blocks(config, range(n_layer), n_loops, model.shared or "average"))
             sizes["n_adapters"] = n_loops if model.adapter_rank else None
-        return sizes | {"n_layer": n_layer}, SIZES | (SHARED_SIZES if model.shares else {}), config.n_positions
+        sizes |= {"n_layer": n_layer, "position_embedding": "learned"}
+        return sizes, SIZES | (SHARED_SIZES if model.shares else {}), config.n_positions
     return {}, SIZES, float("inf")
 
 

@@ -113,6 +113,46 @@ class NoInjectionTwin(Twin):
         return state
 
 
+class ConcatenationTwin(Twin):
+    """A learned map of z and e side by side."""
+
+    def inject(self, loop, state, prompt):
+        weight, bias = loop.injection.linear.weight, loop.injection.linear.bias
+        n_embd = len(bias)
+        return state @ weight[:, :n_embd].T + prompt @ weight[:, n_embd:].T + bias
+
+
+class GateTwin(Twin):
+    """a * z + b * e."""
+
+    def inject(self, loop, state, prompt):
+        decay = 1 / (1 + torch.exp(-loop.injection.decay_logit))
+        return decay * state + loop.injection.gain * prompt
+
+
+class TwoOneTwin(Twin):
+    """In every loop the first block twice and then the second once."""
+
+    def run_loop(self, loop, states, number):
+        for block in (0, 0, 1):
+            states = self.run_blocks([self.fresh().h[block]], states)
+        return states
+
+
+class NoPositionsTwin(Twin):
+    """Nothing tells a token its place but the mask."""
+
+    def positions(self, body, n_tokens):
+        return 0.0
+
+
+class WindowTwin(Twin):
+    """A token sees itself and the two before it."""
+
+    def sees(self, query, key):
+        return (key <= query) & (key >= query - 2)
+
+
 class EncodingTwin(Twin):
     """Normed inputs times 1 + s, what attention and MLP add times 1 + g, of waves of the loop's number."""
 
@@ -157,10 +197,25 @@ MECHANISMS = {
     "add": {},
     "multiply": {"input_injection": "multiply"},
     "none": {"input_injection": "none"},
+    "concat": {"input_injection": "concat"},
+    "gated": {"input_injection": "gated"},
+    "block_loops": {"n_layer": 2, "block_loops": [2, 1]},
+    "no_positions": {"position_embedding": "none"},
+    "window": {"attention_window": 3},
     "encoding": {"loop_encoding": "step"},
     "adapters": {"adapter_rank": 3, "n_adapters": 2},
 }
-TWINS = {"multiply": MultiplicationTwin, "none": NoInjectionTwin, "encoding": EncodingTwin, "adapters": AdaptersTwin}
+TWINS = {
+    "multiply": MultiplicationTwin,
+    "none": NoInjectionTwin,
+    "concat": ConcatenationTwin,
+    "gated": GateTwin,
+    "block_loops": TwoOneTwin,
+    "no_positions": NoPositionsTwin,
+    "window": WindowTwin,
+    "encoding": EncodingTwin,
+    "adapters": AdaptersTwin,
+}
 
 
 def twin_of(name: str, model: LoopedGPT2LMHeadModel) -> Twin:

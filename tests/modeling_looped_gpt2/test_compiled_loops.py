@@ -56,6 +56,23 @@ def test_loops_are_compiled_once(make_model, prompts, graphs):
     assert set(n_graphs) == {n_graphs[0]}
 
 
+def test_a_solver_needs_no_other_compilation(make_model, prompts, graphs):
+    """Loops without gradient are compiled, once; the last is pulled through again and again and runs as it is."""
+    model = make_model(solver="implicit", n_coda=1).train()
+    n_graphs = []
+    for n_loops in (6, 3, 9):
+        found = []
+        for compiles in (False, True):
+            model.transformer._compile_mode = "default" if compiles else None
+            model(**prompts, n_loops=n_loops).loss.backward()
+            found.append({name: parameter.grad for name, parameter in model.named_parameters()})
+            model.zero_grad()
+        assert max(distances(*found).values()) < 1e-5
+        n_graphs.append(len(graphs))
+    assert n_graphs[0] > 0
+    assert set(n_graphs) == {n_graphs[0]}
+
+
 def test_sets_are_compiled_once(make_model, prompts, graphs):
     """For any number of examples too."""
     xs, ys = prompts["xs"], prompts["ys"]

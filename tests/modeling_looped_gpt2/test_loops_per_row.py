@@ -69,7 +69,7 @@ def test_rows_before_their_window_carry_no_gradient(make_lm, texts):
     assert sum(n_rows for n_rows, _ in calls) == COUNTS.sum()
     assert sum(n_rows for n_rows, with_gradient in calls if with_gradient) == 4 * 2
     assert outputs.cache is None
-    with pytest.raises(ValueError, match=r"`loop_window` with `n_loops` per row .* apart: leave out `cache`"):
+    with pytest.raises(ValueError, match=r"`loop_window` runs rows .* apart: leave out `cache`"):
         model(**texts, n_loops=COUNTS, loop_window=2, cache=DynamicCache())
     with torch.no_grad():
         assert len(model(**texts, n_loops=COUNTS, loop_window=2, cache=DynamicCache()).cache) == 2 * 7

@@ -24,6 +24,7 @@ CODE_FILES = {
     "loop_body_looped_gpt2.py",
     "plan_looped_gpt2.py",
     "loop_weights_looped_gpt2.py",
+    "positions_looped_gpt2.py",
     "solvers_looped_gpt2.py",
     "stop_rules_looped_gpt2.py",
     "modeling_looped_gpt2.py",
@@ -57,6 +58,23 @@ assert torch.allclose(again.predict(xs[:, -1:], context), model(xs, ys).predicti
 """)
     torch.testing.assert_close(torch.load(tmp_path / "predictions.pt"), expected)
     assert {file.name for file in (tmp_path / "again").iterdir()} == SAVED_FILES
+
+
+def test_every_mechanism_loads_where_the_project_is_unknown(make_lm, batch, tmp_path, run_isolated):
+    expected = {}
+    for name, settings in MECHANISMS.items():
+        model = shake(make_lm(**settings))
+        model.save_pretrained(tmp_path / name)
+        expected[name] = model(**batch, n_loops=3).logits
+    torch.save((batch, expected), tmp_path / "expected.pt")
+    run_isolated(f"""
+import torch
+from transformers import AutoModelForCausalLM
+batch, expected = torch.load({str(tmp_path / "expected.pt")!r})
+for name, logits in expected.items():
+    model = AutoModelForCausalLM.from_pretrained({str(tmp_path)!r} + "/" + name, trust_remote_code=True)
+    torch.testing.assert_close(model(**batch, n_loops=3).logits, logits, msg=name)
+""")
 
 
 def test_a_set_model_loads_where_the_project_is_unknown(make_model, prompts, tmp_path, run_isolated):

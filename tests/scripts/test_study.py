@@ -132,7 +132,9 @@ def test_a_misspelt_field_of_the_mechanisms_is_refused(mechanisms, tmp_path, cap
     assert list(tmp_path.iterdir()) == []
 
 
-def test_flags_of_the_mechanisms_are_refused_elsewhere(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["study.py", "loops", "--output_dir", str(tmp_path), "--list"])
-    with pytest.raises(SystemExit, match="are of the study mechanisms, got loops"):
+@pytest.mark.parametrize("other", ["loops", "linear_attention"])
+def test_flags_of_the_mechanisms_are_refused_elsewhere(other, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["study.py", other, "--output_dir", str(tmp_path), "--list"])
+    with pytest.raises(SystemExit, match="2"):
         study.main()
+    assert f"are of the study mechanisms, got {other}" in capsys.readouterr().err

@@ -37,6 +37,7 @@ EXPECTED_FILES = {
     "loop_body_looped_gpt2.py",
     "plan_looped_gpt2.py",
     "loop_weights_looped_gpt2.py",
+    "positions_looped_gpt2.py",
     "solvers_looped_gpt2.py",
     "stop_rules_looped_gpt2.py",
     "recipe.yaml",

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextClassification
-from scripts.training.objectives.common import Batch, Means
+from scripts.training.objectives.common import Batch, Means, cross_entropies
 from scripts.training.objectives.in_context import InContext
 
 

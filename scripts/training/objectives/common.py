@@ -30,6 +30,8 @@ class Objective:
             The columns of a batch that `forward` needs to answer.
         loop_answers (`str`):
             The field of `forward`'s output that holds the answers after every loop, on `output_<field>=True`.
+        optional_columns (`tuple[str]`):
+            Those that it reads where a batch has them.
         scores_all_loops (`bool`):
             Whether a call without a `loop_window` scores every loop; else it scores the last alone.
     """
@@ -38,6 +40,7 @@ class Objective:
     auto_class: ClassVar[str]
     answer_columns: ClassVar[tuple[str, ...]]
     loop_answers: ClassVar[str] = "loop_logits"
+    optional_columns: ClassVar[tuple[str, ...]] = ()
     scores_all_loops: ClassVar[bool] = True
     # trained beside the model and left behind
     module: ClassVar[nn.Module | None] = None

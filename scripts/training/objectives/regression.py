@@ -28,6 +28,7 @@ class Regression(InContext):
     """
 
     model_class = LoopedGPT2ForInContextRegression
+    loop_answers = "loop_predictions"
 
     loss_balance: float = 0.0
 

@@ -7,7 +7,13 @@ from scripts.training.cost import training_flops
 from scripts.training.prompt_arguments import Arguments, parse_arguments
 
 
-FLAGS = [[], ["--n_layer", "2", "--seed", "1"], ["--n_prelude", "1", "--n_coda", "2"], ["--example_order", "set"]]
+FLAGS = [
+    [],
+    ["--n_layer", "2", "--seed", "1"],
+    ["--n_prelude", "1", "--n_coda", "2"],
+    ["--n_layer", "2", "--block_loops", "[2, 1]", "--input_injection", "concat"],
+    ["--example_order", "set"],
+]
 
 
 @pytest.mark.parametrize("flags", FLAGS)

@@ -294,7 +294,7 @@ def test_whatever_a_field_is_given_it_is_used_or_refused_by_name(name, write_rec
             assert str(arguments.as_dict()[name]) in (value, str(float(value)) if not is_text else value)
 
 
-@pytest.mark.parametrize("name", FIELDS.keys() - NUMBERS.keys())
+@pytest.mark.parametrize("name", sorted(FIELDS.keys() - NUMBERS.keys()))
 def test_a_truth_value_is_used_or_refused_by_name(name, write_recipe, capsys):
     given = [f"--{field}={text}" for field, text in GOOD.items()]
     assert parse_arguments([*given, f"--{name}"]).as_dict()[name] is True
