@@ -43,7 +43,7 @@ from .loop_weights_looped_gpt2 import LoopAdapters, LoopedGPT2Block, LoopEncodin
 from .masks_looped_gpt2 import make_mask
 from .positions_looped_gpt2 import POSITION_EMBEDDINGS, check_positions, next_positions
 from .solvers_looped_gpt2 import run_until, truncated, unroll
-from .stop_rules_looped_gpt2 import MakeRule, StopRule, backbone_exits, make_rules
+from .stop_rules_looped_gpt2 import MakeRule, StopRule, backbone_exits, make_rules, normed
 
 
 @dataclass
@@ -347,6 +347,8 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         state, max_loops = self.injection.initial_state(call.prompt), len(call.plan.loops)
         if not rules:
             return unroll(loop, finish, state, max_loops, loop_window, shows_window), None
+        if self.config.residual_loops:
+            rules = [normed(rule, self.ln_f) for rule in rules]
         if solver is not None:
             outputs, n_loops_used = run_until_last(loop, state, rules)
         else:

@@ -144,6 +144,16 @@ class Gated(AtLastToken):
         return 1 - self.has_gone_on[rows] >= self.probability
 
 
+def normed(rule: StopRule, norm: nn.Module) -> StopRule:
+    """Return the rule for loops that hand on states before the final `norm`: it sees them behind it."""
+
+    @torch.no_grad()
+    def run(before: torch.Tensor, after: torch.Tensor, number: int, rows: torch.LongTensor) -> torch.BoolTensor:
+        return rule(norm(before), norm(after), number, rows)
+
+    return run
+
+
 def backbone_exits(
     exit_tolerance: float | None, exit_probability: float | None, gate: nn.Module | None
 ) -> dict[str, MakeRule]:
