@@ -88,6 +88,7 @@ def test_num_hidden_layers_is_the_executed_depth():
     assert config.num_hidden_layers == 21
     config.num_hidden_layers = 13
     assert config.n_loops == 3
+    assert LoopedGPT2Config(n_loops=10**12).num_hidden_layers == 10**12  # counted, not planned
     with pytest.raises(ValueError, match=r"sum\(block_loops\) \* n_loops \+ n_coda = 0 \+ 4 \* n_loops \+ 1 "):
         config.num_hidden_layers = 12
 
