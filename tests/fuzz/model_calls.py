@@ -16,6 +16,7 @@ from modeling_looped_gpt2 import (
     LoopedGPT2LMHeadModel,
 )
 from tests.fuzz.outcome import ODD, REFUSALS, Fault, check, check_message, describe
+from tests.modeling_looped_gpt2.mechanisms import shake
 
 
 N_DIMS, MAX_POINTS, MAX_TOKENS, N_TOKENS = 3, 7, 13, 11
@@ -25,9 +26,18 @@ SIZES = (
     {"n_prelude": 1, "n_coda": 1},
     {"input_injection": "multiply"},
     {"input_injection": "none"},
+    {"input_injection": "concat", "block_loops": [2]},
+    {"input_injection": "gated", "residual_loops": True, "exit_gate": True},
+    {"position_embedding": "none", "attention_window": 3, "exit_gate": True},
+    {"loop_encoding": "share", "n_layer": 2, "block_loops": [1, 2]},
+    {"loop_encoding": "step", "adapter_rank": 2, "n_adapters": 2, "exit_gate": True},
+    {"solver": "implicit", "n_prelude": 1, "attention_window": 2},
+    {"example_order": "set", "n_coda": 1, "residual_loops": True},
+    {"example_order": "set", "exit_gate": True, "input_injection": "concat"},
 )
 HEADS = (LoopedGPT2ForInContextRegression, LoopedGPT2ForInContextClassification, LoopedGPT2LMHeadModel)
 TOLERANCE = {"rtol": 2e-3, "atol": 2e-4}
+EXITS = ("exit_tolerance", "exit_confidence", "exit_probability")
 
 
 @cache
@@ -36,7 +46,7 @@ def model_of(head: int, size: int) -> torch.nn.Module:
     torch.manual_seed(head)
     settings = {"n_embd": 16, "n_head": 2, "n_dims": N_DIMS, "n_loops": 3, "num_labels": 3, "initializer_range": 0.2}
     settings |= {"n_positions": MAX_TOKENS, "vocab_size": N_TOKENS if HEADS[head] is LoopedGPT2LMHeadModel else None}
-    return HEADS[head](LoopedGPT2Config(**settings, **SIZES[size], pad_token_id=0)).eval()
+    return shake(HEADS[head](LoopedGPT2Config(**settings, **SIZES[size], pad_token_id=0))).eval()
 
 
 @cache
@@ -45,59 +55,119 @@ def exact_model_of(head: int, size: int) -> torch.nn.Module:
     return copy.deepcopy(model_of(head, size)).double()
 
 
-def plain_states(model: torch.nn.Module, embeds: torch.Tensor, n_loops: int, tolerance: float | None):
-    """States of one prompt `(1, T, E)` after the loops that it takes, by the equations alone; and their number."""
-    body, config = model.transformer, model.config
-    n_tokens = embeds.shape[1]
-    mask = torch.full((n_tokens, n_tokens), torch.finfo(embeds.dtype).min, dtype=embeds.dtype).triu(1)[None, None]
+def plain_states(model: torch.nn.Module, embeds: torch.Tensor, inputs: dict[str, Any], n_examples: int | None):
+    """
+    States of one prompt `(1, T, E)` after the loops that it takes, by the equations alone; and their number.
 
-    def run(blocks, states):
-        for block in blocks:
-            states = block(states, None, mask)
+    `n_examples` are those of a set, the first of its tokens; `None`: the tokens are a text.
+    """
+    body, config = model.transformer, model.config
+    n_loops = config.n_loops if inputs.get("n_loops") is None else int(inputs["n_loops"])
+    hidden = hidden_tokens(config, embeds.shape[1], n_examples)
+    mask = torch.zeros(hidden.shape, dtype=embeds.dtype).masked_fill(hidden, torch.finfo(embeds.dtype).min)[None, None]
+
+    def run(blocks, states, changes=None, times=None):
+        for index, block in enumerate(blocks):
+            own = changes[index] if changes else {}
+            for _ in range(times[index] if times else 1):
+                states = block(states, None, mask, *own.values(), names=tuple(own))
         return states
 
-    positions = body.wpe.weight[:n_tokens]
-    if body.prelude:
+    places = torch.arange(embeds.shape[1]) * (n_examples is None)
+    positions = body.wpe(places)
+    if body.prelude or config.residual_loops:
         embeds, positions = run(body.prelude, embeds + positions), torch.zeros_like(positions)
-    start = {"add": torch.zeros_like(embeds), "multiply": torch.ones_like(embeds), "none": embeds}
-    state, kind = start[config.input_injection], config.input_injection
-    loops = 0
-    while loops < n_loops:
-        loops, before = loops + 1, state
-        injected = {"add": state + embeds, "multiply": state * embeds, "none": state}[kind]
-        output = run(body.h, injected + positions)
-        state = body.ln_f(output)
-        change = (state[:, -1] - before[:, -1]).norm() / state[:, -1].norm()
-        if tolerance is not None and change.item() < tolerance:
+    state, gone_on = plain_start(config, embeds), 1.0
+    seen = body.ln_f(state) if config.residual_loops else state
+    for loops in range(1, n_loops + 1):
+        injected = plain_injection(body, state, embeds)
+        output = run(body.h, injected + positions, body.loop_weights(loops, n_loops), config.block_loops)
+        before, seen = seen, body.ln_f(output)
+        state = output if config.residual_loops else seen
+        last = seen[:, -1]
+        if body.exit_gate is not None:
+            gone_on *= 1 - body.exit_gate(last).sigmoid().item()
+        if plain_exits(model, inputs, before[:, -1], last, gone_on):
             break
-    return (body.ln_f(run(body.coda, output)) if body.coda else state), loops
+    return (body.ln_f(run(body.coda, output)) if body.coda else seen), loops
+
+
+def hidden_tokens(config: LoopedGPT2Config, n_tokens: int, n_examples: int | None) -> torch.Tensor:
+    """Whether the token of a row does not see the one of a column."""
+    query, key = torch.arange(n_tokens)[:, None], torch.arange(n_tokens)
+    if n_examples is not None:
+        return (key >= n_examples) & (key != query)
+    return (key > query) | (key <= query - (config.attention_window or n_tokens))
+
+
+def plain_start(config: LoopedGPT2Config, embeds: torch.Tensor) -> torch.Tensor:
+    """The state before the first loop."""
+    if config.input_injection == "none":
+        return embeds
+    return torch.ones_like(embeds) if config.input_injection == "multiply" else torch.zeros_like(embeds)
+
+
+def plain_injection(body: torch.nn.Module, state: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
+    """What a loop makes of its state and the prompt."""
+    kind, injection = body.config.input_injection, body.injection
+    if kind == "concat":
+        return injection.linear(torch.cat((state, embeds), dim=-1))
+    if kind == "gated":
+        return injection.decay_logit.sigmoid() * state + injection.gain * embeds
+    return {"add": state + embeds, "multiply": state * embeds, "none": state}[kind]
+
+
+def plain_exits(model: torch.nn.Module, inputs: dict[str, Any], before, last: torch.Tensor, gone_on: float) -> bool:
+    """Whether the loops of a prompt end, by the states `(1, E)` of its last token before and after a loop."""
+    tolerance, confidence, probability = (inputs.get(name) for name in EXITS)
+    if tolerance is not None and ((last - before).norm() / last.norm()).item() < tolerance:
+        return True
+    if confidence is not None:
+        read_out = model.lm_head if hasattr(model, "lm_head") else model.score
+        if read_out(last).softmax(-1).max().item() >= confidence:
+            return True
+    return probability is not None and 1 - gone_on >= probability
 
 
 @torch.no_grad()
 def plain_answer(head: int, size: int, inputs: dict[str, Any], row: int) -> tuple[torch.Tensor, int]:
     """What one row of a call is to give, and the loops that it takes."""
     model = exact_model_of(head, size)
-    n_loops = model.config.n_loops if inputs.get("n_loops") is None else int(inputs["n_loops"])
-    tolerance = inputs.get("exit_tolerance")
     if HEADS[head] is LoopedGPT2LMHeadModel:
         mask = inputs.get("attention_mask")
         seen = torch.ones(inputs["input_ids"].shape[1]) if mask is None else mask[row]
         ids = inputs["input_ids"][row : row + 1, seen.bool()]
-        states, loops = plain_states(model, model.transformer.wte(ids), n_loops, tolerance)
+        states, loops = plain_states(model, model.transformer.wte(ids), inputs, None)
         return model.lm_head(states)[0], loops
+    is_regression = HEADS[head] is LoopedGPT2ForInContextRegression
     xs, ys = inputs["xs"][row : row + 1].double(), inputs["ys"][row : row + 1, : inputs["xs"].shape[1] - 1]
-    if HEADS[head] is LoopedGPT2ForInContextRegression:
-        tokens = torch.zeros(1, 2 * xs.shape[1] - 1, N_DIMS, dtype=torch.float64)
-        tokens[:, ::2], tokens[:, 1::2, 0] = xs, ys.double()
-        states, loops = plain_states(model, model.read_in(tokens), n_loops, tolerance)
-        return model.read_out(states[:, ::2])[0, :, 0], loops
-    embeds = torch.zeros(1, 2 * xs.shape[1] - 1, model.config.n_embd, dtype=torch.float64)
-    embeds[:, ::2], embeds[:, 1::2] = model.read_in(xs), model.embed_class(ys.long())
-    states, loops = plain_states(model, embeds, n_loops, tolerance)
-    return model.score(states[:, ::2])[0], loops
+    if is_set(model):
+        n_examples = ys.shape[1]
+        embeds = model.read_in(xs)
+        embeds[:, :n_examples] += model.read_in_y(ys.double()[..., None]) if is_regression else model.embed_class(ys)
+        states, loops = plain_states(model, embeds, inputs, n_examples)
+        states = states[:, n_examples:]
+    else:
+        embeds = torch.zeros(1, 2 * xs.shape[1] - 1, model.config.n_embd, dtype=torch.float64)
+        embeds[:, ::2] = model.read_in(xs)
+        values = torch.nn.functional.pad(ys.double()[..., None], (0, N_DIMS - 1))
+        embeds[:, 1::2] = model.read_in(values) if is_regression else model.embed_class(ys.long())
+        states, loops = plain_states(model, embeds, inputs, None)
+        states = states[:, ::2]
+    return (model.read_out(states)[0, :, 0] if is_regression else model.score(states)[0]), loops
 
 
-def draw_inputs(rng: Random, head: int) -> dict[str, Any]:
+def is_set(model: torch.nn.Module) -> bool:
+    """Whether a head reads the examples of a prompt as a set."""
+    return model.config.example_order == "set" and not isinstance(model, LoopedGPT2LMHeadModel)
+
+
+def n_queries(inputs: dict[str, Any]) -> int:
+    """Points of a prompt without a y."""
+    return inputs["xs"].shape[1] - inputs["ys"].shape[1]
+
+
+def draw_inputs(rng: Random, head: int, size: int) -> dict[str, Any]:
     """A call that is right."""
     torch.manual_seed(rng.randrange(2**31))
     n_rows, n_points = rng.randint(1, 3), rng.randint(1, MAX_POINTS)
@@ -110,20 +180,36 @@ def draw_inputs(rng: Random, head: int) -> dict[str, Any]:
                 mask[row, slice(0, n_pads) if rng.random() < 0.5 else slice(n_points - n_pads, None)] = 0
             inputs |= {"attention_mask": mask, "position_ids": (mask.cumsum(1) - 1).clamp(min=0)}
     else:
-        shape = (n_rows, n_points - rng.randint(0, 1))
+        model = model_of(head, size)
+        shape = (n_rows, n_points - (rng.randint(1, n_points) if is_set(model) else rng.randint(0, 1)))
         classes = HEADS[head] is LoopedGPT2ForInContextClassification
         ys = torch.randint(0, 3, shape) if classes else torch.randn(shape)
         inputs = {"xs": torch.randn(n_rows, n_points, N_DIMS), "ys": ys}
     if rng.random() < 0.7:
         inputs["n_loops"] = rng.randint(1, 6)
-    if rng.random() < 0.4:
-        inputs["exit_tolerance"] = rng.choice((0.3, 0.1, 0.03))
+    for name, values in zip(EXITS, ((0.3, 0.1, 0.03), (0.2, 0.4), (0.5, 0.8)), strict=True):
+        if rng.random() < 0.3 and can_exit(head, size, name, inputs):
+            inputs[name] = rng.choice(values)
     return inputs
 
 
-def spoil(rng: Random, head: int, inputs: dict[str, Any]) -> tuple[str, bool | None]:
+def can_exit(head: int, size: int, name: str, inputs: dict[str, Any]) -> bool:
+    """Whether the loops of a call can end by the rule of an argument."""
+    model = model_of(head, size)
+    if is_set(model) and n_queries(inputs) > 1:
+        return False
+    if name == "exit_confidence":
+        return not model.config.n_coda and HEADS[head] is not LoopedGPT2ForInContextRegression
+    return name == "exit_tolerance" or model.config.exit_gate
+
+
+def spoil(rng: Random, head: int, size: int, inputs: dict[str, Any]) -> tuple[str, bool | None]:
     """Change one input; returns its name and whether the call must now be refused, `None` where it may be."""
     numbers = {"n_loops": is_count, "loop_window": None, "exit_tolerance": is_tolerance}
+    numbers |= {"exit_confidence": is_share, "exit_probability": is_share}
+    numbers = {
+        name: rule for name, rule in numbers.items() if name in inspect.signature(HEADS[head].forward).parameters
+    }
     kinds = [*numbers, "unknown", "tensor"]
     kind = rng.choice(kinds)
     if kind == "unknown":
@@ -134,13 +220,15 @@ def spoil(rng: Random, head: int, inputs: dict[str, Any]) -> tuple[str, bool | N
         inputs[name] = rng.choice((1, None, 0.5, True))
         return name, True
     if kind == "tensor":
-        return spoil_tensor(rng, inputs)
+        return spoil_tensor(rng, inputs, model_of(head, size).transformer.wpe.is_limited)
+    can = kind not in EXITS or can_exit(head, size, kind, inputs)
     inputs[kind] = rng.choice(ODD)
     if kind == "loop_window":
         n_loops = inputs.get("n_loops") or 3
         right = inputs[kind] is None or (is_count(inputs[kind]) and inputs[kind] <= n_loops)
-        return kind, not right or (inputs.get("exit_tolerance") is not None and inputs[kind] not in (None, n_loops))
-    return kind, not (inputs[kind] is None or numbers[kind](inputs[kind]))
+        exits = any(inputs.get(name) is not None for name in EXITS)
+        return kind, not right or (exits and inputs[kind] not in (None, n_loops))
+    return kind, not (inputs[kind] is None or (can and numbers[kind](inputs[kind])))
 
 
 def is_count(value: Any) -> bool:
@@ -153,15 +241,21 @@ def is_tolerance(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and 0 < value < float("inf")
 
 
-def spoil_tensor(rng: Random, inputs: dict[str, Any]) -> tuple[str, bool | None]:
+def is_share(value: Any) -> bool:
+    """Whether a confidence or probability may be this."""
+    return is_tolerance(value) and value < 1
+
+
+def spoil_tensor(rng: Random, inputs: dict[str, Any], is_limited: bool) -> tuple[str, bool | None]:
     """Change one tensor of the call; `None` where it may be refused or answered."""
     name = rng.choice([name for name in ("xs", "ys", "input_ids", "attention_mask") if name in inputs])
     tensor = inputs[name]
+    is_long = tensor.numel() and (is_limited or name != "input_ids")  # 14 times as many tokens
     changes = {
         "list": (lambda: tensor.tolist(), name != "attention_mask"),
         "flat": (lambda: tensor.flatten(), True),
         "none": (lambda: None, name != "attention_mask"),
-        "long": (lambda: torch.cat([tensor] * 14, dim=1), True),
+        "long": (lambda: torch.cat([tensor] * 14, dim=1), True if is_long else None),
     }
     seen = name == "xs" or (name == "ys" and bool(tensor[:, : inputs["xs"].shape[1] - 1].numel()))
     if seen and tensor.is_floating_point():
@@ -186,10 +280,10 @@ def spoil_tensor(rng: Random, inputs: dict[str, Any]) -> tuple[str, bool | None]
 def fuzz_model_call(rng: Random) -> str:
     """One call of a random head; `"answered"` or `"refused"`."""
     head, size = rng.randrange(len(HEADS)), rng.randrange(len(SIZES))
-    inputs, verdicts = draw_inputs(rng, head), {}
+    inputs, verdicts = draw_inputs(rng, head, size), {}
     for _ in range(rng.choice((0, 1, 1, 1, 2))):
         try:
-            name, refused = spoil(rng, head, inputs)
+            name, refused = spoil(rng, head, size, inputs)
         except (RuntimeError, AttributeError, TypeError, IndexError):
             break  # what was spoilt before cannot be spoilt so
         verdicts[name] = refused
@@ -218,17 +312,17 @@ def compare(head: int, size: int, inputs: dict[str, Any], outputs: Any, what: st
     """The answer of each row is that of the plain loop on the row alone."""
     answers = outputs.predictions if HEADS[head] is LoopedGPT2ForInContextRegression else outputs.logits
     check(bool(answers.isfinite().all()), f"an answer that is not finite: {what}")
-    tolerance = inputs.get("exit_tolerance")
+    exits = {name: inputs[name] for name in EXITS if inputs.get(name) is not None}
     for row in range(len(answers)):
         expected, loops = plain_answer(head, size, inputs, row)
         answer = answers[row]
         mask = inputs.get("attention_mask")
         if mask is not None:
             answer = answer[mask[row].bool()]
-        if tolerance is not None:
+        if exits:
             used = int(outputs.n_loops_used[row])
-            if used != loops:  # at the very edge of the tolerance round-off decides
-                check(abs(used - loops) == 1 and tolerance < 1, f"{used} loops instead of {loops}: {what}")
+            if used != loops:  # at the very edge of a rule round-off decides
+                check(abs(used - loops) == 1 and max(exits.values()) < 1, f"{used} loops instead of {loops}: {what}")
                 continue
         scale = max(1.0, expected.abs().max().item())
         close = torch.allclose(answer.double() / scale, expected / scale, **TOLERANCE)
