@@ -182,6 +182,14 @@ BAD_FIELDS = {
         {"exit_gate": True, "loss_balance": 0.5},
         "`loss_balance` weighs the loops, as `exit_gate` does: leave one of them out, got 0.5",
     ),
+    "gate of one scored loop": (
+        {"exit_gate": True, "loop_window": 1},
+        "`exit_gate` learns which of the loops that are scored to stop after",
+    ),
+    "gate and solver": (
+        {"exit_gate": True, "solver": "damped", "loop_window": None},
+        "`exit_gate` learns which of the loops that are scored to stop after",
+    ),
     "gate and coda": ({"exit_gate": True, "n_coda": 1}, "`exit_gate` judges the state after every loop"),
     "average": ({"average_decay": 1.0}, "`average_decay` must be in (0, 1), got 1.0"),
     "seed": ({"seed": -1}, "`seed` must be >= 0"),
