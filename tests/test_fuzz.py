@@ -6,7 +6,8 @@ from tests.fuzz.__main__ import ENTRANCES, ON_FOLDERS, run
 from tests.fuzz.workspace import build_workspace
 
 
-N_INPUTS = {name: 4 if name in ON_FOLDERS else 100 if name == "flags" else 25 for name in ENTRANCES}
+MANY = ("model_call", "configuration", "flags")  # fast ones
+N_INPUTS = {name: 4 if name in ON_FOLDERS else 100 if name in MANY else 25 for name in ENTRANCES}
 
 
 @pytest.fixture(scope="module")
