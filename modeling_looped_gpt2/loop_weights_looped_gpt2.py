@@ -68,6 +68,12 @@ def check_loop_weights(config: GPT2Config):
         raise ValueError(f"`n_adapters` needs an `adapter_rank` >= 1, got {n_adapters} adapters of rank 0.")
 
 
+def depends_on_n_loops(config: GPT2Config) -> bool:
+    """Whether a loop depends on the loops of its call: loop t of more is then another than the last of t."""
+    name = getattr(config, "loop_encoding", None)  # code beside weights may be of an older version
+    return name is not None and not LOOP_ENCODINGS[name].by_row
+
+
 def waves(place: float, device: torch.device) -> torch.Tensor:
     """Return cosines and sines `(2 * N_WAVES,)` of a place, of wavelengths from 2 pi to 20000 pi, in float32."""
     frequencies = 10000 ** (-torch.arange(N_WAVES, device=device) / N_WAVES)

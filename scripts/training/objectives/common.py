@@ -9,6 +9,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from modeling_looped_gpt2.loop_weights_looped_gpt2 import depends_on_n_loops
+
 
 Batch = Mapping[str, torch.Tensor]
 Means = dict[str, torch.Tensor]
@@ -102,13 +104,16 @@ class Objective:
             n_loops (`int`, *optional*, defaults to that of the model):
                 Loops L, >= 1.
             every_loop (`bool`, defaults to `False`):
-                Answer after every loop instead of the last alone.
+                Answer after every loop instead of the last alone, as a call of so many loops does.
 
         Returns:
             `torch.Tensor` of shape `(B, ...)` on the model's device, or `(B, L, ...)` after every loop.
         """
         columns = {name: values.to(model.device) for name, values in self.inputs(prompts).items()}
         with torch.no_grad():
+            if every_loop and depends_on_n_loops(model.config):
+                numbers = range(1, 1 + (n_loops or model.config.n_loops))
+                return torch.stack([self.read(model, columns, number, False) for number in numbers], dim=1)
             return self.read(model, columns, n_loops, every_loop)
 
     def read(self, model: PreTrainedModel, columns: Batch, n_loops: int | None, every_loop: bool) -> torch.Tensor:

@@ -140,9 +140,13 @@ def test_what_is_logged_beside_the_loss_is_of_the_last_loop():
             torch.testing.assert_close(means[key], value)
 
 
+@pytest.mark.parametrize("loop_encoding", [None, "step", "share"])
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_answers_after_every_loop_are_those_of_calls_of_as_many(name):
-    model, objective = model_of(name).eval(), OBJECTIVES[name]()
+def test_answers_after_every_loop_are_those_of_calls_of_as_many(name, loop_encoding):
+    objective = OBJECTIVES[name]()
+    model = objective.model_class(LoopedGPT2Config(**SIZES, loop_encoding=loop_encoding)).eval()
+    for parameter in model.transformer.loop_weights.parameters():
+        torch.nn.init.normal_(parameter)
     batch = batch_of(name) | {"hops": torch.zeros(4, 5)}  # a column that is not for the model
     loops = objective.answers(model, batch, n_loops=3, every_loop=True)
     for n_loops in (1, 2, 3):
