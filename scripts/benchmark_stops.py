@@ -14,6 +14,7 @@ import json
 import sys
 from pathlib import Path
 
+from modeling_looped_gpt2.loop_weights_looped_gpt2 import depends_on_n_loops
 from scripts.benchmarks.printing import print_stop_rules
 from scripts.benchmarks.stop_rules import benchmark_stop_rules
 from scripts.common.count_flags import parse_counts
@@ -53,6 +54,11 @@ def main():
         task_settings = settings_of(recipe_of(arguments.model, arguments.revision), arguments.task)
         objective = OBJECTIVES[build_task(arguments.task, task_settings).objective]()
         model = load_chosen(arguments, device, objective.model_class, objective.auto_class)
+        if depends_on_n_loops(model.config):
+            raise ValueError(
+                f"the loops of {arguments.model} depend on how many there are at most (`loop_encoding="
+                f"{model.config.loop_encoding!r}`): a random exit has no such loops to be compared with."
+            )
         task = task_for(arguments.task, task_settings, model.config)
         prompts = draw_prompts(task, arguments.n_prompts, arguments.seed)
         claim_own(arguments.output_dir, RESULT_FILE, settings, [])

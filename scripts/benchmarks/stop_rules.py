@@ -25,6 +25,7 @@ def rules_of(model: PreTrainedModel) -> dict[str, tuple[float, ...]]:
     """The thresholds of every rule that a model can end its loops by, by the argument of `forward`."""
     known = inspect.signature(model.forward).parameters
     has = {name: name in known for name in THRESHOLDS} | {"exit_probability": model.config.exit_gate}
+    has["exit_confidence"] &= not model.config.n_coda
     return {name: thresholds for name, thresholds in THRESHOLDS.items() if has[name]}
 
 
@@ -76,6 +77,8 @@ def loops_used(
 ) -> np.ndarray:
     """The loops `(B,)` that a rule lets each prompt run."""
     columns = {name: prompts[name].to(model.device) for name in objective.answer_columns}
+    if "ys" in columns:  # the last point is asked, by a model of sets too
+        columns["ys"] = columns["ys"][:, :-1]
     return model(**columns, n_loops=max_loops, **rule).n_loops_used.cpu().numpy()
 
 

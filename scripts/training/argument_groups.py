@@ -147,8 +147,8 @@ class LoopArguments:
         window = 1 if solver_of(config) is not None else self.loop_window or n_loops
         if config.exit_gate and window == 1:
             raise ValueError(
-                "`exit_gate` learns which of the loops that are scored to stop after: leave it out, or score more than "
-                f"one, got `n_loops` {n_loops}, `loop_window` {self.loop_window} and `solver` {config.solver}."
+                "`exit_gate` learns which of the loops that are scored to stop after: leave it out, or score more "
+                f"than one, got `n_loops` {n_loops}, `loop_window` {self.loop_window} and `solver` {config.solver}."
             )
         if not config.exit_gate and (changed := changed_fields(self, "exit_prior_weight", "exit_prior_rate")):
             raise ValueError(f"`{changed[0]}` is of a gate: leave it out, or train a model with `exit_gate`.")

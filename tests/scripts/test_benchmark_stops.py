@@ -52,3 +52,10 @@ def test_a_folder_of_other_files_is_refused_before_any_work(run, tmp_path):
     (tmp_path / "out" / "metrics.json").write_text("precious")
     with pytest.raises(SystemExit, match=r"holds other files \(metrics.json\)"):
         run(*LINEAR)
+
+
+def test_loops_that_depend_on_their_number_are_refused(run, tmp_path, make_model):
+    make_model(n_loops=3, loop_encoding="share").save_pretrained(tmp_path / "model")
+    with pytest.raises(SystemExit, match=r"depend on how many there are.*loop_encoding='share'"):
+        run(*LINEAR)
+    assert not (tmp_path / "out").exists()

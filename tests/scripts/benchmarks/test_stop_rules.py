@@ -61,6 +61,15 @@ def test_the_random_exit_is_the_mean_of_permuted_loops(chains):
 def test_a_model_has_the_rules_that_it_can_end_by(chains, make_model):
     assert rules_of(chains[0]) == THRESHOLDS
     assert list(rules_of(make_model())) == ["exit_tolerance"]
+    config = LoopedGPT2Config(n_embd=16, n_head=2, vocab_size=7, n_coda=1)
+    assert list(rules_of(LoopedGPT2LMHeadModel(config))) == ["exit_tolerance"]
+
+
+def test_the_last_point_of_a_set_is_asked(make_model, prompts):
+    model = make_model(example_order="set")
+    used = loops_used(Regression(), model, prompts, 6, {"exit_tolerance": 0.1})
+    expected = model(prompts["xs"], prompts["ys"][:, :-1], n_loops=6, exit_tolerance=0.1).n_loops_used
+    assert used.tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("batch_size", [7, 64])
