@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from modeling_looped_gpt2.example_orders_looped_gpt2 import order_of
+from modeling_looped_gpt2.loop_weights_looped_gpt2 import depends_on_n_loops
 from scripts.evaluation.evaluated_task import build_task
 from tasks import TASKS, FunctionClass
 from tasks.streams import make_generator
@@ -227,6 +228,9 @@ def _predict_by_loop(
 ) -> torch.Tensor:
     """Predictions `(L, G)` for examples xs `(1, P, D)` and ys `(1, P)` at queries `(1, G, D)`."""
     n_loops = LOOPS_SHOWN * model.config.n_loops
+    if depends_on_n_loops(model.config):
+        contexts = (model.encode_context(xs, ys, n_loops=number) for number in range(1, 1 + n_loops))
+        return torch.cat([model.predict(queries, context) for context in contexts])
     if not model.config.n_coda:
         context = model.encode_context(xs, ys, n_loops=n_loops)
         return model.predict(queries, context, output_loop_predictions=True)[0]

@@ -21,9 +21,11 @@ def test_points_lie_on_the_function_and_follow_the_seed(make_model):
     assert drawing.draw_points(model, TASK, 2, 5, noise=0.5, seed=3)[0].shape == (5, 3)
 
 
-@pytest.mark.parametrize("changes", [{}, {"n_layer": 2, "n_prelude": 1}, {"n_coda": 1}])
+@pytest.mark.parametrize("changes", [{}, {"n_layer": 2, "n_prelude": 1}, {"n_coda": 1}, {"loop_encoding": "share"}])
 def test_the_curves_are_those_of_model_solver_and_function(make_model, changes):
     model = make_model(**changes)
+    for parameter in model.transformer.loop_weights.parameters():
+        torch.nn.init.normal_(parameter)
     points, truth = drawing.draw_points(model, TASK, 2, 4, noise=0.1, seed=0)
     curves = drawing.compute(model, TASK, points, truth)
     assert curves.by_loop.shape == (8, len(drawing.GRID))
