@@ -219,15 +219,12 @@ class LoopedGPT2Config(GPT2Config):
         in the place of `n_layer`: one cache slot and one hidden state for each. Can be set to another such sum, which
         sets `n_loops`.
         """
-        return self.n_prelude + self._steps_per_loop * self.n_loops + self.n_coda
+        plan = self.plan(1)  # every loop has as many steps
+        return len(plan.prelude) + len(plan.loops[0]) * self.n_loops + len(plan.coda)
 
     @num_hidden_layers.setter
     def num_hidden_layers(self, depth: int):  # set by transformers while a model drafts for itself
         self.n_loops = self.loops_of(depth)
-
-    @property
-    def _steps_per_loop(self) -> int:
-        return self.n_layer if self.block_loops is None else sum(self.block_loops)
 
     @property
     def _depth_formula(self) -> str:
@@ -258,10 +255,11 @@ class LoopedGPT2Config(GPT2Config):
 
     def loops_of(self, depth: int) -> int:
         """Return the loops of a call that executes `depth` blocks; raises `ValueError` where there is no such call."""
-        n_loops, rest = divmod(depth - self.n_prelude - self.n_coda, self._steps_per_loop)
+        plan = self.plan(1)
+        n_loops, rest = divmod(depth - len(plan.prelude) - len(plan.coda), len(plan.loops[0]))
         if rest or n_loops < 1:
             raise ValueError(
-                f"`num_hidden_layers` must be {self._depth_formula} = {self.n_prelude} + {self._steps_per_loop} * "
+                f"`num_hidden_layers` must be {self._depth_formula} = {self.n_prelude} + {len(plan.loops[0])} * "
                 f"n_loops + {self.n_coda} for a whole `n_loops` >= 1, got {depth}."
             )
         return n_loops

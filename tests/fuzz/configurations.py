@@ -74,6 +74,8 @@ def fuzz_configuration(rng: Random) -> str:
 
 def run(config: LoopedGPT2Config, what: Any):
     """The model of a configuration that is not too large answers with finite numbers."""
+    if config.n_prelude + config.n_layer + config.n_coda + sum(config.block_loops or ()) > MOST_NUMBERS:
+        return
     sizes = config.n_embd * (config.n_embd * 12 * config.with_loops(1).num_hidden_layers + config.n_positions)
     if max(sizes, config.n_dims * config.n_embd, config.num_hidden_layers * 2**10) > MOST_NUMBERS:
         return
