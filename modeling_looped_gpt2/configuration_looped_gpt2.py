@@ -351,6 +351,11 @@ class LoopedGPT2Config(GPT2Config):
                 f"`attention_window` has no meaning with `example_order={self.example_order!r}`, whose examples have "
                 f"no order: leave it out, got {self.attention_window}."
             )
+        if SOLVERS[self.solver] is None and self.solver_steps is not None:
+            raise ValueError(
+                f"`solver_steps` needs a `solver` that takes steps, got {self.solver_steps} with {self.solver!r}: "
+                "leave it out."
+            )
         if SOLVERS[self.solver] is not None and (self.loop_encoding is not None or self.adapter_rank):
             raise ValueError(
                 f"`solver` must be 'unrolled' with a `loop_encoding` or an `adapter_rank`, got {self.solver!r}: loops "

@@ -12,7 +12,7 @@ from .example_orders_looped_gpt2 import EXAMPLE_ORDERS, order_of, whole_prompts
 from .implicit_solvers_looped_gpt2 import solver_of
 from .in_context_checks_looped_gpt2 import InContextChecks
 from .masks_looped_gpt2 import make_mask, place_in_prompt, see_context, see_examples_before
-from .modeling_looped_gpt2 import LoopedGPT2PreTrainedModel, to_autocast_dtype
+from .modeling_looped_gpt2 import LoopedGPT2PreTrainedModel
 from .stop_rules_looped_gpt2 import MakeRule
 
 
@@ -103,7 +103,7 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
         self._check_exits(
             exits | dict(exit_rules or {}), looks_at_loops if all_loops else (), xs.shape[1] - ys.shape[1]
         )
-        prompt, order = to_autocast_dtype(self._embed_prompt(xs, ys)), order_of(self.config)
+        prompt, order = self._embed_prompt(xs, ys), order_of(self.config)
         outputs = self.transformer(
             inputs_embeds=prompt,
             n_loops=n_loops,
@@ -180,7 +180,7 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
             self._check_context(context, xs)
             n_loops = self.config.loops_of(len(context)) if n_loops is None else n_loops
         order = order_of(self.config)
-        examples = to_autocast_dtype(order.embed(self, xs, ys))
+        examples = order.embed(self, xs, ys)
         outputs = self.transformer(
             inputs_embeds=examples,
             cache=context,

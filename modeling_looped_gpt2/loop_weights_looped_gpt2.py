@@ -59,7 +59,16 @@ def check_loop_weights(config: GPT2Config):
     ):
         if getattr(config, name) not in allowed:
             raise ValueError(f"`{name}` must be one of {allowed}, got {getattr(config, name)!r}.")
+    if config.loop_encoding is None and config.loop_encoding_parts != "both":
+        raise ValueError(
+            f"`loop_encoding_parts` needs a `loop_encoding`, got {config.loop_encoding_parts!r} without: give one of "
+            f"{tuple(LOOP_ENCODINGS)}, or leave it out."
+        )
     rank, n_adapters = config.adapter_rank, config.n_adapters
+    if not rank and config.adapter_beyond != "last":
+        raise ValueError(
+            f"`adapter_beyond` needs an `adapter_rank` >= 1, got {config.adapter_beyond!r} without: leave it out."
+        )
     if isinstance(rank, bool) or not 0 <= rank <= config.n_embd:
         raise ValueError(f"`adapter_rank` must be in 0 ... `n_embd` = {config.n_embd}, got {rank}.")
     if n_adapters is not None and (isinstance(n_adapters, bool) or n_adapters < 1):
@@ -109,10 +118,9 @@ class LoopEncoding(nn.Module):
     def check_by_row(self):
         """Refuse calls whose rows run different numbers of loops where the encoding depends on that number."""
         if not LOOP_ENCODINGS[self.name].by_row:
-            by_row = [name for name, place in LOOP_ENCODINGS.items() if place.by_row]
             raise ValueError(
                 f"`n_loops` must be one number with `loop_encoding={self.name!r}`, which would be another in every "
-                f"row of one loop, got a tensor: call rows of different `n_loops` apart, or encode {by_row}."
+                "row of one loop, got a tensor: call rows of different `n_loops` apart, or train with 'step'."
             )
 
     def forward(self, number: int, n_loops: int) -> Changes:

@@ -107,12 +107,6 @@ class LoopedGPT2PreTrainedModel(GPT2PreTrainedModel):
         check_names(names, self.forward, type(self).__name__)
 
 
-def to_autocast_dtype(embeds: torch.Tensor) -> torch.Tensor:
-    """Return `embeds` as autocast computes, so that no later operation mixes dtypes; as they are without autocast."""
-    device = embeds.device.type
-    return embeds.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else embeds
-
-
 class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
     """
     The looped backbone: token ids or embeddings in, the state after the last loop out.
@@ -243,7 +237,7 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         """
         self._check_names(kwargs)
         cache = one_cache(cache, past_key_values)
-        inputs_embeds = to_autocast_dtype(self._embed(input_ids, inputs_embeds))
+        inputs_embeds = self._embed(input_ids, inputs_embeds)
         batch_size, n_tokens = inputs_embeds.shape[:2]
         n_loops = self.config.n_loops if n_loops is None else n_loops
         shows_loops = output_loop_hidden_states
@@ -271,7 +265,7 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         # a checkpointed block runs twice and would add its keys twice
         filled_cache = None if self.gradient_checkpointing and self.training else cache
         body = run_body if cache is not None or any(captured) else self._body
-        position_embeds = self.wpe(position_ids).to(inputs_embeds.dtype)
+        position_embeds = self.wpe(position_ids)
         call = Call(plan, body, filled_cache, inputs_embeds, position_embeds, causal_mask, position_ids, {}, kwargs)
         states, n_loops_used = self._run_plan(call, n_loops, loop_window, output_loop_hidden_states, rules)
         return LoopedGPT2ModelOutput(

@@ -42,13 +42,13 @@ def read_mapping(name: str, given: Mapping[str, Any] | str | None) -> dict[str, 
 
 def read_integers(name: str, given: Sequence | str | None) -> list[int] | None:
     """
-    Return the value of a field that is a list of integers, as it is or as JSON text.
+    Return the value of a field that is a list of integers, as it is or as JSON text; a recipe holds text.
 
     Raises:
         `ValueError`: the field `name` is given something else.
     """
     try:
-        values = json.loads(given) if isinstance(given, str) else given
+        values = _values(json.loads(given) if isinstance(given, str) else given)
     except ValueError:
         values = given
     if values is not None and not (isinstance(values, list) and all(type(value) is int for value in values)):

@@ -51,4 +51,4 @@ def test_memory_grows_with_the_window_alone_and_checkpointing_spares_it(workload
     window = peaks["training, last 8 of 8 loops"]
     assert peaks["training, last 8 of 10 loops"] == pytest.approx(window, rel=0.01)
     assert peaks["training, last 10 of 10 loops"] > 1.1 * window
-    assert peaks["the same, 8 of 10, checkpointed"] < 0.7 * window  # weights and gradients stay
+    assert peaks["the same, 8 of 10, checkpointed"] < 0.5 * window

@@ -341,3 +341,14 @@ def test_required_fields_and_missing_files_are_named(capsys):
     with pytest.raises(SystemExit):
         parse_arguments([])
     assert "--task" in capsys.readouterr().err
+
+
+def test_a_list_means_the_same_in_a_recipe_as_a_flag_and_in_a_run_of_before(write_recipe):
+    needed = ["--max_steps", "10", "--output_dir", "run"]
+    recipe = write_recipe("task: linear_regression\nn_layer: 2\nblock_loops: [2, 1]\n")
+    arguments = parse_arguments(["--recipe", recipe, *needed])
+    assert arguments.model.block_loops == [2, 1]
+    given = ["--task", "linear_regression", "--n_layer", "2", "--block_loops", "[2, 1]", *needed]
+    assert parse_arguments(given).as_dict() == arguments.as_dict()
+    again = {name: value for name, value in arguments.as_dict().items() if name not in ("recipe", "output_dir")}
+    assert parse_arguments(["--recipe", write_recipe(again), *needed]).as_dict() == arguments.as_dict()
