@@ -182,7 +182,7 @@ class OptimizationArguments:
         "auto", "auto: bf16 where the device computes in it natively, no elsewhere."
     )
     compile: Literal["auto", "no", "default", "reduce-overhead"] = described(
-        "auto", "Mode of torch.compile for the blocks; auto: reduce-overhead (CUDA graphs) on a GPU, no on a CPU."
+        "auto", "Mode of torch.compile for the loop; auto: reduce-overhead (CUDA graphs) on a GPU, no on a CPU."
     )
     average_decay: float | None = described(
         None, "Keep, evaluate and export an exponential moving average of the weights with this decay. Default: none."

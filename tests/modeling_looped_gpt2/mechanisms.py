@@ -230,3 +230,20 @@ def shake(model: nn.Module) -> nn.Module:
     for parameter in model.parameters():
         parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
     return model
+
+
+def check_training(model, twin, ids, counts, window):
+    """Compare loss and gradients of texts `ids`, each with its number of loops, with those of the twin."""
+    n_loops = counts[0] if len(set(counts)) == 1 else torch.tensor(counts)
+    loss = model(ids, labels=ids, n_loops=n_loops, loop_window=window, use_cache=False).loss
+    losses = []
+    for text, count in zip(ids, counts, strict=True):
+        scored = twin.logits(text, count, window)[-(window or 1) :]
+        losses += [nn.functional.cross_entropy(each[0, :-1], text[1:]) / len(scored) for each in scored]
+    expected = sum(losses) / len(ids)
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
+    loss.backward()
+    expected.backward()
+    gradients = twin.summed_gradients()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-3, atol=1e-5, msg=name)

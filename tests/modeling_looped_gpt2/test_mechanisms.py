@@ -4,10 +4,9 @@ import copy
 
 import pytest
 import torch
-from torch import nn
 from transformers import DynamicCache, StaticCache
 
-from tests.modeling_looped_gpt2.mechanisms import MECHANISMS, shake, twin_of
+from tests.modeling_looped_gpt2.mechanisms import MECHANISMS, check_training, shake, twin_of
 
 
 pytestmark = pytest.mark.parametrize("name", MECHANISMS)
@@ -38,19 +37,7 @@ def test_losses_and_gradients_are_those_of_the_twin(make_shaken, name, window, s
     model = make_shaken(**SHAPES[shape]).train()
     twin = twin_of(name, model)
     ids = torch.randint(1, 23, (2, 6), generator=torch.Generator().manual_seed(1))
-    n_loops = 3 if len(set(counts)) == 1 else torch.tensor(counts)
-    loss = model(ids, labels=ids, n_loops=n_loops, loop_window=window, use_cache=False).loss
-    losses = []
-    for text, count in zip(ids, counts, strict=True):
-        scored = twin.logits(text, count, window)[-(window or 1) :]
-        losses += [nn.functional.cross_entropy(each[0, :-1], text[1:]) / len(scored) for each in scored]
-    expected = sum(losses) / len(ids)
-    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
-    loss.backward()
-    expected.backward()
-    gradients = twin.summed_gradients()
-    for parameter_name, parameter in model.named_parameters():
-        torch.testing.assert_close(parameter.grad, gradients[parameter_name], rtol=1e-3, atol=1e-5, msg=parameter_name)
+    check_training(model, twin, ids, counts, window)
 
 
 @pytest.mark.parametrize("cache", CACHES)

@@ -12,29 +12,11 @@ from modeling_looped_gpt2 import (
     LoopedGPT2ForInContextRegression,
     LoopedGPT2Model,
 )
+from tests.carried_code import REGRESSION_CODE
 from tests.modeling_looped_gpt2.mechanisms import MECHANISMS, shake
 
 
-CODE_FILES = {
-    "configuration_looped_gpt2.py",
-    "cache_looped_gpt2.py",
-    "arguments_looped_gpt2.py",
-    "implicit_solvers_looped_gpt2.py",
-    "injections_looped_gpt2.py",
-    "loop_body_looped_gpt2.py",
-    "plan_looped_gpt2.py",
-    "loop_weights_looped_gpt2.py",
-    "positions_looped_gpt2.py",
-    "solvers_looped_gpt2.py",
-    "stop_rules_looped_gpt2.py",
-    "modeling_looped_gpt2.py",
-    "example_orders_looped_gpt2.py",
-    "in_context_checks_looped_gpt2.py",
-    "in_context_looped_gpt2.py",
-    "masks_looped_gpt2.py",
-    "modeling_looped_gpt2_regression.py",
-}
-SAVED_FILES = {"config.json", "model.safetensors"} | CODE_FILES
+SAVED_FILES = {"config.json", "model.safetensors"} | REGRESSION_CODE
 
 
 def test_a_saved_folder_loads_where_the_project_is_unknown(make_model, prompts, tmp_path, run_isolated):

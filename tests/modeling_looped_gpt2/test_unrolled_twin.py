@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from torch import nn
 
-from tests.modeling_looped_gpt2.mechanisms import twin_of
+from tests.modeling_looped_gpt2.mechanisms import check_training, twin_of
 
 
 # without injection a window would not train the prompt
@@ -19,17 +18,4 @@ def test_losses_and_gradients_are_those_of_the_twin(make_lm, injection, window, 
     model = make_lm(**shape, input_injection=injection).train()
     twin = twin_of(injection, model)
     ids = torch.randint(1, 23, (3, 6), generator=torch.Generator().manual_seed(1))
-    n_loops = 4 if len(set(counts)) == 1 else torch.tensor(counts)
-    loss = model(ids, labels=ids, n_loops=n_loops, loop_window=window, use_cache=False).loss
-    losses = []
-    for text, count in zip(ids, counts, strict=True):
-        logits = twin.logits(text, count, window)
-        scored = logits[-1:] if window is None else logits
-        losses += [nn.functional.cross_entropy(each[0, :-1], text[1:]) / len(scored) for each in scored]
-    expected = sum(losses) / len(ids)
-    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
-    loss.backward()
-    expected.backward()
-    gradients = twin.summed_gradients()
-    for name, parameter in model.named_parameters():
-        torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-3, atol=1e-5, msg=name)
+    check_training(model, twin, ids, counts, window)

@@ -12,34 +12,18 @@ import pytest
 import yaml
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
+from tests.carried_code import REGRESSION_CODE
 
 
 ROOT = str(Path(__file__).parents[2])
 
 
-EXPECTED_FILES = {
+EXPECTED_FILES = REGRESSION_CODE | {
     ".lock",
     "config.json",
-    "configuration_looped_gpt2.py",
     "environment.json",
     "log.jsonl",
     "model.safetensors",
-    "modeling_looped_gpt2.py",
-    "example_orders_looped_gpt2.py",
-    "in_context_checks_looped_gpt2.py",
-    "in_context_looped_gpt2.py",
-    "masks_looped_gpt2.py",
-    "modeling_looped_gpt2_regression.py",
-    "cache_looped_gpt2.py",
-    "arguments_looped_gpt2.py",
-    "implicit_solvers_looped_gpt2.py",
-    "injections_looped_gpt2.py",
-    "loop_body_looped_gpt2.py",
-    "plan_looped_gpt2.py",
-    "loop_weights_looped_gpt2.py",
-    "positions_looped_gpt2.py",
-    "solvers_looped_gpt2.py",
-    "stop_rules_looped_gpt2.py",
     "recipe.yaml",
 }
 

@@ -6,30 +6,12 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from scripts.release import files, push
 from scripts.release.folder import stage_release
+from tests.carried_code import REGRESSION_CODE
 
 
 REPO = "ana/looped"
 # of the model and its pipeline alone: no estimator, no other head
-CODE = {
-    "cache_looped_gpt2.py",
-    "configuration_looped_gpt2.py",
-    "modeling_looped_gpt2.py",
-    "arguments_looped_gpt2.py",
-    "implicit_solvers_looped_gpt2.py",
-    "injections_looped_gpt2.py",
-    "loop_body_looped_gpt2.py",
-    "plan_looped_gpt2.py",
-    "loop_weights_looped_gpt2.py",
-    "positions_looped_gpt2.py",
-    "solvers_looped_gpt2.py",
-    "stop_rules_looped_gpt2.py",
-    "example_orders_looped_gpt2.py",
-    "in_context_checks_looped_gpt2.py",
-    "in_context_looped_gpt2.py",
-    "masks_looped_gpt2.py",
-    "modeling_looped_gpt2_regression.py",
-    "pipeline_looped_gpt2.py",
-}
+CODE = REGRESSION_CODE | {"pipeline_looped_gpt2.py"}
 
 
 @pytest.fixture
