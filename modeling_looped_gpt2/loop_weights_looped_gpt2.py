@@ -7,8 +7,10 @@ What the weights of the shared blocks are in one loop. Whatever differs between 
 layer-normed input of attention and MLP, or a gate of what they add. The block that runs is a stock one.
 """
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -232,6 +234,20 @@ class LoopWeights(nn.ModuleDict):
         return changes
 
 
+def change_output(
+    changes: dict[str, torch.Tensor], module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor
+) -> torch.Tensor:
+    """The hook of a matrix or a norm that turns its `output` into that of weights with these `changes`."""
+    if "weight.lora_A" in changes:
+        output = output + inputs[0] @ changes["weight.lora_A"] @ changes["weight.lora_B"] + changes["bias.difference"]
+    if "weight.difference" in changes:
+        own = changes["weight.difference"], changes["bias.difference"]
+        output = output + nn.functional.layer_norm(inputs[0], module.normalized_shape, *own, module.eps)
+    if "weight.factor" in changes:
+        output = output * (1 + changes["weight.factor"].to(module.weight.dtype))  # as in `_changed`
+    return output
+
+
 class OwnForward(nn.Module):
     """A block's forward pass as a module, without the block's hooks: they see the call that this one is part of."""
 
@@ -267,9 +283,31 @@ class LoopedGPT2Block(GPT2Block):
         """Run the block with `changes` of its weights of these `names`, tensors that checkpointing can see."""
         if not changes:
             return super().forward(hidden_states, cache, attention_mask, **kwargs)
-        changed = self._changed(dict(zip(names, changes, strict=True)))
-        inputs = hidden_states, cache, attention_mask
-        return functional_call(self.own_forward, changed, inputs, kwargs, tie_weights=False)
+        inputs, named = (hidden_states, cache, attention_mask), dict(zip(names, changes, strict=True))
+        if self._has_few_tokens(hidden_states):
+            with self._changed_outputs(named):
+                return super().forward(*inputs, **kwargs)
+        return functional_call(self.own_forward, self._changed(named), inputs, kwargs, tie_weights=False)
+
+    def _has_few_tokens(self, hidden_states: torch.Tensor) -> bool:
+        """Whether what the weights make of the tokens is less to change than the weights, as where texts grow."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return False
+        batch_size, n_tokens, n_embd = hidden_states.shape
+        return 2 * batch_size * n_tokens < n_embd
+
+    @contextlib.contextmanager
+    def _changed_outputs(self, changes: dict[str, torch.Tensor]) -> Iterator[None]:
+        """Let the modules that `changes` are about give what they would give with changed weights."""
+        by_module = {}
+        for name, tensor in changes.items():
+            module, weight, kind = name.rsplit(".", 2)
+            by_module.setdefault(module, {})[f"{weight}.{kind}"] = tensor
+        with contextlib.ExitStack() as stack:
+            for name, own in by_module.items():
+                module = self.get_submodule(name)
+                stack.enter_context(module.register_forward_hook(partial(change_output, own)))
+            yield
 
     def _changed(self, changes: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return the weights that `changes` are about, changed, by their names in `own_forward`."""

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from modeling_looped_gpt2 import LoopedGPT2LMHeadModel
+from modeling_looped_gpt2.loop_weights_looped_gpt2 import LoopedGPT2Block
 from tests.modeling_looped_gpt2.mechanisms import shake
 
 
@@ -29,6 +30,27 @@ def test_it_starts_as_the_plain_loop(make_lm, batch, settings):
     plain.load_state_dict({name: weight for name, weight in model.state_dict().items() if name not in own})
     assert torch.equal(model(**batch, n_loops=6).logits, plain(**batch, n_loops=6).logits)
     assert not torch.allclose(shake(model)(**batch).logits, plain(**batch).logits, atol=1e-2)
+
+
+@pytest.mark.parametrize("autocasts", [False, True])
+@pytest.mark.parametrize("settings", CHANGES.values(), ids=CHANGES)
+def test_few_tokens_are_answered_as_by_changed_weights(make_lm, monkeypatch, settings, autocasts):
+    """Where no gradient is needed, the outputs of matrices are changed in place of the matrices."""
+    model, ids = shake(make_lm(**settings)), torch.tensor([[3, 1, 4, 1, 5]])
+    merged = []
+    monkeypatch.setattr(
+        LoopedGPT2Block, "_changed", lambda *args, own=LoopedGPT2Block._changed: merged.append(1) or own(*args)
+    )
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocasts):
+        expected = model(ids).logits
+        n_merged = len(merged)
+        with torch.no_grad():
+            found = model(ids).logits
+            assert 0 < n_merged == len(merged)
+            model(ids.expand(4, 5))
+            assert n_merged < len(merged)
+    assert found.dtype == expected.dtype
+    assert (found - expected).norm() < (0.05 if autocasts else 1e-5) * expected.norm()
 
 
 @pytest.mark.parametrize(("parts", "changed"), [("scale", {"ln_1", "ln_2"}), ("gate", {"attn.c_proj", "mlp.c_proj"})])
@@ -101,9 +123,11 @@ def test_activation_checkpointing_keeps_the_gradients(make_lm, batch, reentrant)
         torch.testing.assert_close(grad, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_every_executed_block_shows_what_it_did_once(make_lm, batch):
+@pytest.mark.parametrize("has_gradient", [False, True])
+def test_every_executed_block_shows_what_it_did_once(make_lm, batch, has_gradient):
     model = shake(make_lm(loop_encoding="step", adapter_rank=2, n_layer=2, attn_implementation="eager"))
-    outputs = model(**batch, n_loops=3, output_hidden_states=True, output_attentions=True)
+    with torch.set_grad_enabled(has_gradient):
+        outputs = model(**batch, n_loops=3, output_hidden_states=True, output_attentions=True)
     assert (len(outputs.hidden_states), len(outputs.attentions)) == (7, 6)
     assert len({state.sum().item() for state in outputs.hidden_states}) == 7
 
