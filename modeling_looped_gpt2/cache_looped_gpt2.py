@@ -198,7 +198,7 @@ def has_plain_layers(cache: Cache) -> bool:
 
 def freeze(cache: Cache, repeats: int = 1) -> Cache:
     """Return a cache that reads the dynamic `cache`, each row `repeats` times, and leaves it as it is."""
-    return Cache(layers=[FrozenLayer(layer, repeats) for layer in cache.layers])
+    return Cache(layers=[FrozenLayer(layer, repeats) if layer.is_initialized else layer for layer in cache.layers])
 
 
 def cache_bytes(cache: Cache) -> int:

@@ -93,12 +93,18 @@ class LoopedGPT2Config(GPT2Config):
             Dimension of the inputs x that the in-context heads read in, >= 1.
         n_outputs (`int`, defaults to 1):
             Numbers in a value y of the regression head, in 1 ... `n_dims`.
+        n_quantiles (`int`, defaults to 0):
+            Quantiles of y that the regression head answers with, at levels (k + 0.5) / n_quantiles for k = 0, 1, ...,
+            >= 0, and whose mean it predicts; 0: it answers with the prediction itself. Needs `n_outputs` = 1.
         example_order (`str`, defaults to `"causal"`):
-            How the in-context heads take examples: `"causal"`, one after another, with an answer at every x, or
-            `"set"`, all at once and in no order, with answers at the queries alone.
+            How the in-context heads take examples: `"causal"`, one after another, with an answer at every x; `"set"`,
+            all at once and in no order, with answers at the queries alone; or `"cells"`, as a set that is a table,
+            each of its cells a token, with any number of columns (`n_dims` means nothing), whose order does not matter
+            either, and NaN for missing values. Cells need `position_embedding="none"` and an even `n_layer`: blocks
+            see in turns the columns and the rows.
         n_positions (`int`, defaults to 202):
             Longest sequence in tokens, >= 1; no limit without a position embedding. An in-context prompt takes two
-            tokens per example, a point of a set one.
+            tokens per example, a point of a set one; a table counts rows.
         vocab_size (`int`, *optional*):
             Tokens of the vocabulary, >= 1. `None`: the model reads embeddings only and owns no token embedding.
         n_embd (`int`, defaults to 256), n_head (`int`, defaults to 8):
@@ -173,6 +179,7 @@ class LoopedGPT2Config(GPT2Config):
     adapter_beyond: str = "last"
     n_dims: int = 20
     n_outputs: int = 1
+    n_quantiles: int = 0
     example_order: str = "causal"
     read_in_initializer_range: float = 0.25
     position_initializer_range: float = 0.1
@@ -297,11 +304,13 @@ class LoopedGPT2Config(GPT2Config):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or value < 1):
                 raise ValueError(f"`{name}` must be an integer >= 1, got {value}.")
-        for name in ("n_prelude", "n_coda"):
+        for name in ("n_prelude", "n_coda", "n_quantiles"):
             if isinstance(getattr(self, name), bool) or getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must be an integer >= 0, got {getattr(self, name)}.")
         if self.n_outputs > self.n_dims:
             raise ValueError(f"`n_outputs` must be <= `n_dims` = {self.n_dims}, got {self.n_outputs}.")
+        if self.n_quantiles and self.n_outputs > 1:
+            raise ValueError(f"`n_quantiles` needs `n_outputs` = 1, got {self.n_outputs}: leave one of them out.")
         if self.n_embd % self.n_head:
             raise ValueError(f"`n_embd` must be a multiple of `n_head`, got {self.n_embd} and {self.n_head}.")
         self._check_mechanisms()
@@ -346,11 +355,7 @@ class LoopedGPT2Config(GPT2Config):
             )
         if self.example_order not in EXAMPLE_ORDERS:
             raise ValueError(f"`example_order` must be one of {tuple(EXAMPLE_ORDERS)}, got {self.example_order!r}.")
-        if EXAMPLE_ORDERS[self.example_order].is_split and self.attention_window is not None:
-            raise ValueError(
-                f"`attention_window` has no meaning with `example_order={self.example_order!r}`, whose examples have "
-                f"no order: leave it out, got {self.attention_window}."
-            )
+        EXAMPLE_ORDERS[self.example_order].check(self)
         if SOLVERS[self.solver] is None and self.solver_steps is not None:
             raise ValueError(
                 f"`solver_steps` needs a `solver` that takes steps, got {self.solver_steps} with {self.solver!r}: "

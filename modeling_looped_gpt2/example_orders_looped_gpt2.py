@@ -4,9 +4,12 @@ In which order the examples of a prompt come: one after another, or in none.
     causal   x_1 y_1 x_2 y_2 ... x_P                      a token sees those before it; an answer at every x
     set      x_1+y_1 ... x_C+y_C x_{C+1} ... x_P          C examples that see each other, and P - C queries, which see
                                                           the examples and themselves; an answer at every query
+    cells    x_11 ... x_1D y_1 ... x_P1 ... x_PD ?        a set as a table, each of its cells a token, which sees in
+                                                          turns its column of the examples, and its row
 
 A set has one token per point, so it is half as long, and an example is one thing that others attend to at once: there
-is no order by which a token of y could find the one of its x.
+is no order by which a token of y could find the one of its x. The cells of a table are of any number of columns, which
+have no order either, and may be missing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,9 +45,36 @@ class ExampleOrder:
         """Most examples that fit into `n_tokens` (>= 1) before a query."""
         return (n_tokens - 1) // self.tokens_per_example
 
+    def check(self, config: PreTrainedConfig):
+        """Refuse fields of a configuration that exclude this order."""
+
+    def n_features(self, config: PreTrainedConfig) -> int:
+        """Numbers that an x, or of a table a cell, is read in from."""
+        return config.n_dims
+
+    def query_cell(self, config: PreTrainedConfig) -> nn.Parameter | None:
+        """What stands where the y of a query would, `(E,)`, to be learned; `None` where nothing does."""
+        return None
+
+    def n_columns(self, config: PreTrainedConfig) -> int | None:
+        """Numbers D of an x; `None`: any."""
+        return config.n_dims
+
+    def features(self, xs: torch.Tensor) -> torch.Tensor:
+        """These numbers of points xs `(B, P, D)`."""
+        return xs
+
+    def known(self, xs: torch.Tensor) -> torch.Tensor:
+        """The xs with a number in the place of every missing value, where any may be missing."""
+        return xs
+
     def n_tokens(self, n_in_turn: int) -> int:
         """Tokens of a prompt whose points take `n_in_turn` tokens as x_1 y_1 x_2 y_2 ..., with or without a last y."""
         raise NotImplementedError(f"{type(self).__name__} must define `n_tokens`.")
+
+    def lengths(self, n_tokens: int, n_columns: int) -> tuple[int, ...]:
+        """Tokens of the sequences that blocks see in turns, of a prompt of `n_tokens`, of a table so many rows."""
+        return (n_tokens,)
 
     def numbers_of_ys(self, n_points: int) -> Sequence[int]:
         """How many ys a prompt of P points may have."""
@@ -62,11 +92,13 @@ class ExampleOrder:
         """Tokens `(B, T, E)` of points xs `(B, P, D)`, the first of which have the ys."""
         raise NotImplementedError(f"{type(self).__name__} must define `embed`.")
 
-    def answering(self, states: torch.Tensor, n_ys: int) -> torch.Tensor:
-        """Those of the states `(B, T, E)` of a prompt that hold answers."""
+    def answering(self, states: torch.Tensor, n_points: int, n_ys: int) -> torch.Tensor:
+        """Those of the states `(B, T, E)` of a prompt of P points that hold answers."""
         raise NotImplementedError(f"{type(self).__name__} must define `answering`.")
 
-    def sight(self, config: PreTrainedConfig, inputs_embeds: torch.Tensor, n_examples: int) -> dict[str, Any]:
+    def sight(
+        self, config: PreTrainedConfig, inputs_embeds: torch.Tensor, n_points: int, n_examples: int
+    ) -> dict[str, Any]:
         """Arguments of the backbone that say what tokens see and where they stand; none: as in any text."""
         raise NotImplementedError(f"{type(self).__name__} must define `sight`.")
 
@@ -102,11 +134,13 @@ class InTurn(ExampleOrder):
         """The tokens x_1 y_1 x_2 y_2 ... `(B, P + C, E)`."""
         return head._embed_examples(xs, ys)
 
-    def answering(self, states: torch.Tensor, n_ys: int) -> torch.Tensor:
+    def answering(self, states: torch.Tensor, n_points: int, n_ys: int) -> torch.Tensor:
         """Those at the tokens of xs."""
         return states[:, ::2]
 
-    def sight(self, config: PreTrainedConfig, inputs_embeds: torch.Tensor, n_examples: int) -> dict[str, Any]:
+    def sight(
+        self, config: PreTrainedConfig, inputs_embeds: torch.Tensor, n_points: int, n_examples: int
+    ) -> dict[str, Any]:
         """None."""
         return {}
 
@@ -121,6 +155,14 @@ class AsSet(ExampleOrder):
     tokens_per_example = 1
     is_split = True
     counted = "one per point"
+
+    def check(self, config: PreTrainedConfig):
+        """Refuse a window."""
+        if config.attention_window is not None:
+            raise ValueError(
+                f"`attention_window` has no meaning with `example_order={config.example_order!r}`, whose examples "
+                f"have no order: leave it out, got {config.attention_window}."
+            )
 
     def n_tokens(self, n_in_turn: int) -> int:
         """One per point."""
@@ -143,11 +185,13 @@ class AsSet(ExampleOrder):
         n_queries = xs.shape[1] - ys.shape[1]
         return head._read_in(xs) + nn.functional.pad(head._embed_ys(ys), (0, 0, 0, n_queries))
 
-    def answering(self, states: torch.Tensor, n_ys: int) -> torch.Tensor:
+    def answering(self, states: torch.Tensor, n_points: int, n_ys: int) -> torch.Tensor:
         """Those at the queries."""
         return states[:, n_ys:]
 
-    def sight(self, config: PreTrainedConfig, inputs_embeds: torch.Tensor, n_examples: int) -> dict[str, Any]:
+    def sight(
+        self, config: PreTrainedConfig, inputs_embeds: torch.Tensor, n_points: int, n_examples: int
+    ) -> dict[str, Any]:
         """The examples and oneself are seen, by later and by earlier tokens; all tokens share a position."""
         tokens = inputs_embeds[:1]  # the same for all rows
         return {
@@ -160,7 +204,76 @@ class AsSet(ExampleOrder):
         return 0
 
 
-EXAMPLE_ORDERS = {"causal": InTurn(), "set": AsSet()}
+class AsTable(AsSet):
+    """
+    A set whose points are the rows of a table: D cells of x, and the target cell, which holds y or asks for it.
+
+    Blocks see in turns the columns, where a cell sees those of the examples and itself, and the rows, whose cells all
+    see each other. Neither rows nor columns have an order, and D is any number.
+    """
+
+    counted = "one per row"
+
+    def check(self, config: PreTrainedConfig):
+        """Refuse what gives cells a place, and blocks that leave out a turn."""
+        super().check(config)
+        if config.position_embedding != "none":
+            raise ValueError(
+                f"`position_embedding` must be 'none' with `example_order={config.example_order!r}`, whose rows and "
+                f"columns have no order, got {config.position_embedding!r}."
+            )
+        if config.n_layer % 2:
+            raise ValueError(
+                f"`n_layer` must be even with `example_order={config.example_order!r}`, whose blocks see columns and "
+                f"rows in turns, got {config.n_layer}."
+            )
+
+    def n_features(self, config: PreTrainedConfig) -> int:
+        """The value, and whether it is missing."""
+        return 2
+
+    def query_cell(self, config: PreTrainedConfig) -> nn.Parameter | None:
+        """The target cell that asks for y."""
+        return nn.Parameter(torch.empty(config.n_embd))
+
+    def n_columns(self, config: PreTrainedConfig) -> int | None:
+        """Any number."""
+        return None
+
+    def lengths(self, n_tokens: int, n_columns: int) -> tuple[int, ...]:
+        """Cells of a column, and of a row."""
+        return n_tokens, n_columns + 1
+
+    def features(self, xs: torch.Tensor) -> torch.Tensor:
+        """Two for each cell `(B, P, D, 2)`."""
+        is_missing = xs.isnan()
+        return torch.stack((xs.masked_fill(is_missing, 0), is_missing.to(xs.dtype)), dim=-1)
+
+    def known(self, xs: torch.Tensor) -> torch.Tensor:
+        """0 in the place of NaN."""
+        return xs.masked_fill(xs.isnan(), 0)
+
+    def embed(self, head: nn.Module, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
+        """Row after row, each with the cells of x and then the target cell `(B, P * (D + 1), E)`."""
+        asked = head.query_cell.expand(len(xs), xs.shape[1] - ys.shape[1], -1)
+        targets = torch.cat((head._embed_ys(ys), asked), dim=1)  # (B, P, E)
+        return torch.cat((head._read_in(xs), targets.unsqueeze(2)), dim=2).flatten(1, 2)
+
+    def answering(self, states: torch.Tensor, n_points: int, n_ys: int) -> torch.Tensor:
+        """Those at the target cells of the queries."""
+        return states.unflatten(1, (n_points, -1))[:, n_ys:, -1]
+
+    def sight(
+        self, config: PreTrainedConfig, inputs_embeds: torch.Tensor, n_points: int, n_examples: int
+    ) -> dict[str, Any]:
+        """What a cell sees of its column."""
+        n_cells = inputs_embeds.shape[1] // n_points
+        column = inputs_embeds[:1, ::n_cells]  # the same for all
+        mask = make_mask(config, column, rule=see_context(n_examples), looks_ahead=True)
+        return {"attention_mask": mask, "n_cells": n_cells}
+
+
+EXAMPLE_ORDERS = {"causal": InTurn(), "set": AsSet(), "cells": AsTable()}
 
 
 def order_of(config: PreTrainedConfig) -> ExampleOrder:

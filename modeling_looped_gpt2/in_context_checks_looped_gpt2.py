@@ -96,15 +96,16 @@ class InContextChecks:
             raise ValueError(f"`{name}` must be a torch.Tensor, got {type(values).__name__}: use `torch.as_tensor`.")
 
     def _check_values(self, name: str, xs: torch.Tensor):
-        """Refuse anything but finite xs `(B, P, D)`."""
+        """Refuse anything but xs `(B, P, D)` that are finite, or missing where values may be."""
         self._check_tensor(name, xs)
-        n_dims = self.config.n_dims
-        if xs.ndim != 3 or xs.shape[-1] != n_dims or 0 in xs.shape:
+        order = order_of(self.config)
+        n_dims = order.n_columns(self.config)
+        if xs.ndim != 3 or n_dims not in (None, xs.shape[-1]) or 0 in xs.shape:
+            last = "n_columns" if n_dims is None else f"n_dims = {n_dims}"
             raise ValueError(
-                f"`{name}` must have shape (batch, n_points, n_dims = {n_dims}), none of them 0, got "
-                f"{tuple(xs.shape)}."
+                f"`{name}` must have shape (batch, n_points, {last}), none of them 0, got {tuple(xs.shape)}."
             )
-        self._check_numbers(name, xs)
+        self._check_numbers(name, order.known(xs))
 
     def _check_numbers(self, name: str, values: torch.Tensor):
         if not values.is_floating_point():

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from transformers.cache_utils import Cache
 from transformers.utils import ModelOutput
+from transformers.utils.generic import maybe_autocast
 
 from .cache_looped_gpt2 import freeze
 from .example_orders_looped_gpt2 import EXAMPLE_ORDERS, order_of, whole_prompts
@@ -51,11 +52,14 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
         return order_of(self.config).max_examples(self.config.n_positions)
 
     def _read_in(self, xs: torch.Tensor) -> torch.Tensor:
-        """Embed xs `(B, P, D)` as their tokens `(B, P, E)`, passed through `_check_embeds`."""
-        raise NotImplementedError(f"{type(self).__name__} must define `_read_in`.")
+        """Embed xs `(B, P, D)` as their tokens `(B, P, E)`, of a table `(B, P, D, E)`."""
+        features = order_of(self.config).features(xs.to(self.read_in.weight.dtype))
+        # bfloat16 would round the numbers of the prompt to three digits, so only the loop runs under autocast
+        with maybe_autocast(xs.device.type, enabled=False):
+            return self._check_embeds(self.read_in(features))
 
     def _embed_ys(self, ys: torch.Tensor) -> torch.Tensor:
-        """Embed ys `(B, C, ...)` as what is added to the tokens of their xs in a set `(B, C, E)`."""
+        """Embed ys `(B, C, ...)` as what is added to the tokens of their xs in a set, or is a cell of a table."""
         raise NotImplementedError(f"{type(self).__name__} must define `_embed_ys`.")
 
     def _embed_examples(self, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
@@ -67,11 +71,20 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
         raise NotImplementedError(f"{type(self).__name__} must define `_embed_examples`.")
 
     def _read_out(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Answers `(B, P, ...)` of the states at P tokens `(B, P, E)`, of Q queries likewise."""
+        """What is read `(B, P, ...)` from the states at P tokens `(B, P, E)`, of Q queries likewise."""
         raise NotImplementedError(f"{type(self).__name__} must define `_read_out`.")
 
-    def _compute_loss(self, loop_answers: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The loss `()` of answers `(B, L, P, ...)` against labels `(B, P, ...)`, in float32."""
+    def _answer(self, read: torch.Tensor) -> torch.Tensor:
+        """The answers, by what was read for them `(B, ..., P, ...)`."""
+        return read
+
+    def _answer_fields(self, read: torch.Tensor, every_loop: bool) -> dict[str, torch.Tensor | None]:
+        """The fields of `output_class` with answers, by what was read for those of L loops `(B, L, P, ...)`."""
+        answers = self._answer(read)
+        return {self.answer_name: answers[:, -1], f"loop_{self.answer_name}": answers if every_loop else None}
+
+    def _compute_loss(self, read: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The loss `()` of what was read `(B, L, P, ...)` against labels `(B, P, ...)`, in float32."""
         raise NotImplementedError(f"{type(self).__name__} must define `_compute_loss`.")
 
     def _answer_prompt(
@@ -103,7 +116,7 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
         self._check_exits(
             exits | dict(exit_rules or {}), looks_at_loops if all_loops else (), xs.shape[1] - ys.shape[1]
         )
-        prompt, order = self._embed_prompt(xs, ys), order_of(self.config)
+        prompt, order, shape = self._embed_prompt(xs, ys), order_of(self.config), (xs.shape[1], ys.shape[1])
         outputs = self.transformer(
             inputs_embeds=prompt,
             n_loops=n_loops,
@@ -112,22 +125,19 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
             exit_rules=exit_rules,
             use_cache=False,
             output_loop_hidden_states=all_loops,
-            **order.sight(self.config, prompt, ys.shape[1]),
+            **order.sight(self.config, prompt, *shape),
             **kwargs,
         )
         states = outputs.loop_hidden_states if all_loops else (outputs.last_hidden_state,)
         # (B, L, P, ...)
-        by_loop = [self._read_out(order.answering(state, ys.shape[1])) for state in states]
-        loop_answers = self._check_finite(torch.stack(by_loop, dim=1))
-        answers = {
-            self.answer_name: loop_answers[:, -1],
-            f"loop_{self.answer_name}": loop_answers if output_loop_answers else None,
-        }
+        by_loop = [self._read_out(order.answering(state, *shape)) for state in states]
+        read = self._check_finite(torch.stack(by_loop, dim=1))
+        answers = self._answer_fields(read, output_loop_answers)
         if outputs.loop_exit_logits is not None:
             logits = outputs.loop_exit_logits.transpose(1, 2)  # (B, T, L)
-            answers["loop_exit_logits"] = order.answering(logits, ys.shape[1]).transpose(1, 2)
+            answers["loop_exit_logits"] = order.answering(logits, *shape).transpose(1, 2)
         return self.output_class(
-            loss=None if labels is None else self._compute_loss(loop_answers, labels),
+            loss=None if labels is None else self._compute_loss(read, labels),
             n_loops_used=outputs.n_loops_used,
             loop_hidden_states=outputs.loop_hidden_states if output_loop_hidden_states else None,
             hidden_states=outputs.hidden_states,
@@ -186,7 +196,7 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
             cache=context,
             use_cache=True,
             n_loops=n_loops,
-            **order.sight(self.config, examples, xs.shape[1]),
+            **order.sight(self.config, examples, xs.shape[1], xs.shape[1]),
         )
         try:
             self._check_finite(outputs.last_hidden_state)

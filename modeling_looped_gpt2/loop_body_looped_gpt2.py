@@ -11,6 +11,7 @@ from transformers.cache_utils import Cache
 from .cache_looped_gpt2 import Slot
 from .loop_weights_looped_gpt2 import Changes
 from .plan_looped_gpt2 import Plan, Step
+from .views_looped_gpt2 import View
 
 
 class Call(NamedTuple):
@@ -23,6 +24,7 @@ class Call(NamedTuple):
     position_embeds: torch.Tensor | None
     causal_mask: torch.Tensor | None
     position_ids: torch.LongTensor
+    views: tuple[View, ...]  # that blocks take in turns
     latest: dict  # keys and values of rows that have ended, see `RunningRows`
     kwargs: dict
 
@@ -71,9 +73,10 @@ def run_steps(
     changes: Changes | None = None,
 ) -> torch.Tensor:
     """Run the blocks of some steps one after another, with `changes` of the weights of each block."""
-    kwargs = {"position_ids": call.position_ids, **call.kwargs}
     for step, slot in zip(steps, slots, strict=True):
-        block = getattr(model, step.part)[step.block]
+        block, view = getattr(model, step.part)[step.block], call.views[step.block % len(call.views)]
         own = changes[step.block] if changes else {}
-        hidden_states = block(hidden_states, slot, call.causal_mask, *own.values(), names=tuple(own), **kwargs)
+        mask, kwargs = view.sight(call.causal_mask, call.position_ids)
+        kwargs |= {"names": tuple(own), "view": view, **call.kwargs}
+        hidden_states = block(hidden_states, slot if view.keeps else None, mask, *own.values(), **kwargs)
     return hidden_states

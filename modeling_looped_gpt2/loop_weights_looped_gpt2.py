@@ -20,6 +20,8 @@ from transformers import initialization as init
 from transformers.models.gpt2.configuration_gpt2 import GPT2Config
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
+from .views_looped_gpt2 import WHOLE, View
+
 
 class Place(NamedTuple):
     """
@@ -262,7 +264,7 @@ class OwnForward(nn.Module):
 
 class LoopedGPT2Block(GPT2Block):
     """
-    A stock GPT-2 block that can be given changes of its weights for one call.
+    A stock GPT-2 block that can be given changes of its weights for one call, and a view of its tokens.
 
     It changes them itself, where activation checkpointing computes them again and FSDP has gathered them.
     """
@@ -278,36 +280,20 @@ class LoopedGPT2Block(GPT2Block):
         attention_mask: torch.Tensor | None = None,
         *changes: torch.Tensor,
         names: tuple[str, ...] = (),
+        view: View = WHOLE,
         **kwargs,
     ) -> torch.Tensor:
-        """Run the block with `changes` of its weights of these `names`, tensors that checkpointing can see."""
+        """
+        Run the block on what the `view` shows of `hidden_states` `(B, T, E)`; returns states of the same shape.
+
+        It runs with `changes` of its weights of these `names`, tensors that checkpointing can see.
+        """
+        inputs = view.part(hidden_states), cache, attention_mask
         if not changes:
-            return super().forward(hidden_states, cache, attention_mask, **kwargs)
-        inputs, named = (hidden_states, cache, attention_mask), dict(zip(names, changes, strict=True))
-        if self._has_few_tokens(hidden_states):
-            with self._changed_outputs(named):
-                return super().forward(*inputs, **kwargs)
-        return functional_call(self.own_forward, self._changed(named), inputs, kwargs, tie_weights=False)
-
-    def _has_few_tokens(self, hidden_states: torch.Tensor) -> bool:
-        """Whether what the weights make of the tokens is less to change than the weights, as where texts grow."""
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return False
-        batch_size, n_tokens, n_embd = hidden_states.shape
-        return 2 * batch_size * n_tokens < n_embd
-
-    @contextlib.contextmanager
-    def _changed_outputs(self, changes: dict[str, torch.Tensor]) -> Iterator[None]:
-        """Let the modules that `changes` are about give what they would give with changed weights."""
-        by_module = {}
-        for name, tensor in changes.items():
-            module, weight, kind = name.rsplit(".", 2)
-            by_module.setdefault(module, {})[f"{weight}.{kind}"] = tensor
-        with contextlib.ExitStack() as stack:
-            for name, own in by_module.items():
-                module = self.get_submodule(name)
-                stack.enter_context(module.register_forward_hook(partial(change_output, own)))
-            yield
+            return view.join(super().forward(*inputs, **kwargs), hidden_states.shape)
+        changed = self._changed(dict(zip(names, changes, strict=True)))
+        output = functional_call(self.own_forward, changed, inputs, kwargs, tie_weights=False)
+        return view.join(output, hidden_states.shape)
 
     def _changed(self, changes: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return the weights that `changes` are about, changed, by their names in `own_forward`."""

@@ -44,6 +44,7 @@ from .masks_looped_gpt2 import make_mask
 from .positions_looped_gpt2 import POSITION_EMBEDDINGS, check_positions, next_positions
 from .solvers_looped_gpt2 import run_until, truncated, unroll
 from .stop_rules_looped_gpt2 import MakeRule, StopRule, backbone_exits, make_rules, normed
+from .views_looped_gpt2 import views_of
 
 
 @dataclass
@@ -178,6 +179,7 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         exit_probability: float | None = None,
         exit_rules: Mapping[str, MakeRule] | None = None,
         loops_per_slot: int = 1,
+        n_cells: int | None = None,
         output_loop_hidden_states: bool = False,
         past_key_values: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
@@ -226,6 +228,10 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
                 Loops that share a slot of the cache, >= 1, which divides its memory. Such a group of loops reads, of
                 tokens from earlier calls, what the group's last loop left; tokens of one call see each other as
                 always. 1 is exact; `n_loops` or more: all loops read the last loop's keys and values.
+            n_cells (`int`, *optional*):
+                The tokens are the cells of a table, row after row with so many in each, >= 1. Blocks see in turns the
+                columns, under an `attention_mask` `(1, 1, P, rows of the cache + P)` of the P rows, and the rows, all
+                of them. A cache keeps the columns alone, N of them for each row of the batch.
             output_loop_hidden_states (`bool`, defaults to `False`):
                 Also return the state after each loop of the window, which must be given where rows run different
                 numbers of loops: each row shows its own last loops.
@@ -261,12 +267,14 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         causal_mask = make_mask(self.config, inputs_embeds, attention_mask, cache, position_ids)
         if position_ids is None:
             position_ids = next_positions(inputs_embeds, n_seen, self.config.max_tokens)
-        n_loops, rules = make_rules(n_loops, exits, inputs_embeds, attention_mask, n_seen)
+        padding = attention_mask if n_cells is None else None  # a table has none
+        n_loops, rules = make_rules(n_loops, exits, inputs_embeds, padding, n_seen)
         # a checkpointed block runs twice and would add its keys twice
         filled_cache = None if self.gradient_checkpointing and self.training else cache
         body = run_body if cache is not None or any(captured) else self._body
         position_embeds = self.wpe(position_ids)
-        call = Call(plan, body, filled_cache, inputs_embeds, position_embeds, causal_mask, position_ids, {}, kwargs)
+        sight = causal_mask, position_ids, views_of(n_cells)
+        call = Call(plan, body, filled_cache, inputs_embeds, position_embeds, *sight, {}, kwargs)
         states, n_loops_used = self._run_plan(call, n_loops, loop_window, output_loop_hidden_states, rules)
         return LoopedGPT2ModelOutput(
             states[-1],

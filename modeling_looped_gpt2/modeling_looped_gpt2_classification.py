@@ -9,6 +9,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 
 from .configuration_looped_gpt2 import LoopedGPT2Config
+from .example_orders_looped_gpt2 import order_of
 from .in_context_looped_gpt2 import LoopedGPT2InContextPreTrainedModel, interleave
 from .modeling_looped_gpt2 import LoopedGPT2Model
 from .stop_rules_looped_gpt2 import confidence_exit
@@ -69,7 +70,9 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2InContextPreTrainedModel):
         super().__init__(config)
         if config.num_labels < 2:
             raise ValueError(f"`num_labels` must be >= 2, got {config.num_labels}.")
-        self.read_in = nn.Linear(config.n_dims, config.n_embd)
+        order = order_of(config)
+        self.read_in = nn.Linear(order.n_features(config), config.n_embd)
+        self.query_cell = order.query_cell(config)
         self.embed_class = nn.Embedding(config.num_labels, config.n_embd)
         self.transformer = LoopedGPT2Model(config, add_token_embedding=False)
         self.score = nn.Linear(config.n_embd, config.num_labels)
@@ -81,6 +84,8 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2InContextPreTrainedModel):
         if module is self:  # neither kind of token must be negligible beside the layer-normalised state
             init.normal_(self.read_in.weight, mean=0.0, std=self.config.read_in_initializer_range)
             init.normal_(self.embed_class.weight, mean=0.0, std=self.config.read_in_initializer_range)
+            if self.query_cell is not None:
+                init.normal_(self.query_cell, mean=0.0, std=self.config.read_in_initializer_range)
 
     @can_return_tuple
     def forward(
@@ -162,9 +167,6 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2InContextPreTrainedModel):
                 f"`{name}` must be in 0 ... `num_labels` - 1 = {n_labels - 1}, got {classes.unique().tolist()}."
             )
 
-    def _read_in(self, xs: torch.Tensor) -> torch.Tensor:
-        return self._check_embeds(self.read_in(xs.to(self.read_in.weight.dtype)))
-
     def _embed_ys(self, ys: torch.Tensor) -> torch.Tensor:
         return self.embed_class(ys)
 
@@ -174,9 +176,9 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2InContextPreTrainedModel):
     def _read_out(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return self.score(hidden_states)
 
-    def _compute_loss(self, loop_answers: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        labels = labels.unsqueeze(1).expand(loop_answers.shape[:3])  # (B, L, P)
-        return nn.functional.cross_entropy(loop_answers.float().flatten(0, 2), labels.flatten())
+    def _compute_loss(self, read: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        labels = labels.unsqueeze(1).expand(read.shape[:3])  # (B, L, P)
+        return nn.functional.cross_entropy(read.float().flatten(0, 2), labels.flatten())
 
 
 __all__ = ["LoopedGPT2ForInContextClassification"]

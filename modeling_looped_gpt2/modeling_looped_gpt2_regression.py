@@ -28,7 +28,7 @@ class LoopedGPT2InContextRegressionOutput(ModelOutput):
     Args:
         loss (`torch.Tensor` of shape `()`, float32, returned when `labels` is given):
             Squared error, mean over the loops of the window, the points, their K numbers and the batch (Yang et al.,
-            eq. 1).
+            eq. 1). With `config.n_quantiles` the pinball loss in the place of the squared error.
         predictions (`torch.Tensor` of shape `(B, P)`):
             Prediction of y at each x after the last loop; prediction i depends on the examples before i only. With
             `config.example_order` "set" those at the P - C queries, `(B, P - C)`, and so on below.
@@ -36,6 +36,11 @@ class LoopedGPT2InContextRegressionOutput(ModelOutput):
             Loops that each prompt ran.
         loop_predictions (`torch.Tensor` of shape `(B, L, P)`, returned when `output_loop_predictions=True`):
             The same after each loop of the window; the last is `predictions`.
+        quantiles (`torch.Tensor` of shape `(B, P, K)`, returned by a model of `config.n_quantiles` = K > 0):
+            Quantiles of y at each x after the last loop, in ascending order, at levels (k + 0.5) / K; the mean of
+            them is the prediction.
+        loop_quantiles (`torch.Tensor` of shape `(B, L, P, K)`, returned by it when `output_loop_predictions=True`):
+            The same after each loop of the window.
         loop_hidden_states (`tuple[torch.Tensor]`, returned when `output_loop_hidden_states=True`):
             State `(B, 2 P - 1, E)` at the tokens x_1 y_1 ... x_P after each loop of the window; E is `n_embd`.
             Of a set `(B, P, E)`.
@@ -49,6 +54,8 @@ class LoopedGPT2InContextRegressionOutput(ModelOutput):
     predictions: torch.Tensor | None = None
     n_loops_used: torch.LongTensor | None = None
     loop_predictions: torch.Tensor | None = None
+    quantiles: torch.Tensor | None = None
+    loop_quantiles: torch.Tensor | None = None
     loop_hidden_states: tuple[torch.Tensor, ...] | None = None
     loop_exit_logits: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
@@ -71,19 +78,22 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
 
     def __init__(self, config: LoopedGPT2Config):
         super().__init__(config)
-        self.read_in = nn.Linear(config.n_dims, config.n_embd)
+        order = order_of(config)
+        self.read_in = nn.Linear(order.n_features(config), config.n_embd)
         # in a sum with x, what x_1 is read in by would not tell a y from it
-        self.read_in_y = nn.Linear(config.n_outputs, config.n_embd) if order_of(config).is_split else None
+        self.read_in_y = nn.Linear(config.n_outputs, config.n_embd) if order.is_split else None
+        self.query_cell = order.query_cell(config)
         self.transformer = LoopedGPT2Model(config, add_token_embedding=False)
-        self.read_out = nn.Linear(config.n_embd, config.n_outputs)
+        self.read_out = nn.Linear(config.n_embd, config.n_quantiles or config.n_outputs)
         self.post_init()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         super()._init_weights(module)
         if module is self:
-            for read_in in filter(None, (self.read_in, self.read_in_y)):
-                init.normal_(read_in.weight, mean=0.0, std=self.config.read_in_initializer_range)
+            read_ins = (each.weight for each in (self.read_in, self.read_in_y) if each is not None)
+            for weight in filter(lambda each: each is not None, (*read_ins, self.query_cell)):
+                init.normal_(weight, mean=0.0, std=self.config.read_in_initializer_range)
 
     @can_return_tuple
     def forward(
@@ -162,14 +172,9 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
     def _check_labels(self, labels: torch.Tensor):
         self._check_numbers("labels", labels)
 
-    def _read_in(self, xs: torch.Tensor) -> torch.Tensor:
-        # bfloat16 would round the numbers of the prompt to three digits, so only the loop runs under autocast
-        with maybe_autocast(xs.device.type, enabled=False):
-            return self._check_embeds(self.read_in(xs.to(self.read_in.weight.dtype)))
-
     def _embed_ys(self, ys: torch.Tensor) -> torch.Tensor:
         ys = ys.to(self.read_in_y.weight.dtype).reshape(*ys.shape[:2], self.config.n_outputs)
-        with maybe_autocast(ys.device.type, enabled=False):
+        with maybe_autocast(ys.device.type, enabled=False):  # as an x is read in
             return self._check_embeds(self.read_in_y(ys))
 
     def _embed_examples(self, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
@@ -182,10 +187,37 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
         # outside autocast for the same reason
         with maybe_autocast(hidden_states.device.type, enabled=False):
             answers = self.read_out(hidden_states.to(self.read_out.weight.dtype))  # (B, P, K)
+        if self.config.n_quantiles:
+            return answers.sort(dim=-1).values
         return answers.reshape(*answers.shape[:2], *self._y_shape)
 
-    def _compute_loss(self, loop_answers: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return (loop_answers.float() - labels.float().unsqueeze(1)).square().mean()
+    def _answer(self, read: torch.Tensor) -> torch.Tensor:
+        return read.mean(dim=-1) if self.config.n_quantiles else read
+
+    def _answer_fields(self, read: torch.Tensor, every_loop: bool) -> dict[str, torch.Tensor | None]:
+        fields = super()._answer_fields(read, every_loop)
+        if self.config.n_quantiles:
+            fields |= {"quantiles": read[:, -1], "loop_quantiles": read if every_loop else None}
+        return fields
+
+    def _compute_loss(self, read: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        labels = labels.float().unsqueeze(1)
+        if self.config.n_quantiles:
+            return pinball_loss(read.float(), labels).mean()
+        return (read.float() - labels).square().mean()
+
+
+def pinball_loss(quantiles: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
+    """
+    Return how far quantiles `(..., K)` at the levels (k + 0.5) / K are from ys `(...)`, a mean over the levels q.
+
+    It is q times what a quantile is below y, or 1 - q times what it is above, in units of y.
+    Source: Koenker and Bassett, "Regression Quantiles" (Econometrica 1978).
+    """
+    n_levels = quantiles.shape[-1]
+    levels = (torch.arange(n_levels, device=quantiles.device) + 0.5) / n_levels
+    below = ys.unsqueeze(-1) - quantiles
+    return torch.maximum(levels * below, (levels - 1) * below).mean(dim=-1)
 
 
 __all__ = ["LoopedGPT2ForInContextRegression"]

@@ -47,6 +47,9 @@ class Task:
             What the places of a score count: "in-context examples".
         headline_places (`Mapping[str, list[int]]`, defaults to none):
             The errors that papers report: by heading, the places that each is a mean over.
+        has_queries (`bool`, defaults to `False`):
+            Whether a prompt of it is a table of P rows and D columns, of which C are examples with `ys` `(B, C)` and
+            the others queries with `labels` `(B, P - C)`; else a point is a query and then an example.
         components (`Mapping[str, Task]`, defaults to none):
             The tasks that a mixture is made of, by name; those of an instance.
     """
@@ -57,6 +60,7 @@ class Task:
     score_name: ClassVar[str]
     place_name: ClassVar[str]
     headline_places: ClassVar[Mapping[str, list[int]]] = {}
+    has_queries: ClassVar[bool] = False
     components: ClassVar[Mapping[str, "Task"]] = {}
 
     @classmethod
@@ -121,6 +125,10 @@ class Task:
     def n_tokens(self, **sizes: int) -> int:
         """Tokens that a model reads per prompt of these [`~Task.sizes`], by default `model_fields["n_positions"]`."""
         return self.model_fields["n_positions"]
+
+    def draw_shape(self, generator: torch.Generator, **sizes: int) -> tuple[int, int]:
+        """Rows P and columns D of the tables of a batch, which `sample` draws first, of a task that `has_queries`."""
+        raise NotImplementedError(f"{type(self).__name__} must define `draw_shape`.")
 
     def sample(self, n_prompts: int, generator: torch.Generator, with_hints: bool = False, **sizes: int) -> Prompts:
         """

@@ -77,14 +77,15 @@ class Stream:
 
     def batch(self, index: int) -> dict[str, torch.Tensor]:
         """Batch `index` (>= 0), the rows of all processes together, as [`Task.sample`] returns it."""
-        n_batches = self.n_distinct_prompts and self.n_distinct_prompts // self.batch_size
         prompts = self.task.sample(
-            self.batch_size,
-            make_generator(self.split, self.seed, index % n_batches if n_batches else index),
-            with_hints=self.with_hints,
-            **self.sizes_at(index),
+            self.batch_size, self.generator(index), with_hints=self.with_hints, **self.sizes_at(index)
         )
         return self._split(prompts, index) if self.as_sets else prompts
+
+    def generator(self, index: int) -> torch.Generator:
+        """What batch `index` (>= 0) is drawn from."""
+        n_batches = self.n_distinct_prompts and self.n_distinct_prompts // self.batch_size
+        return make_generator(self.split, self.seed, index % n_batches if n_batches else index)
 
     def _split(self, prompts: dict[str, torch.Tensor], index: int) -> dict[str, torch.Tensor]:
         """Leave the ys of the examples and the labels of the queries; how many is drawn apart from the prompts."""

@@ -19,4 +19,5 @@ REGRESSION_CODE = {
     "positions_looped_gpt2.py",
     "solvers_looped_gpt2.py",
     "stop_rules_looped_gpt2.py",
+    "views_looped_gpt2.py",
 }

@@ -32,8 +32,11 @@ class PromptModelArguments(ModelArguments):
     """Architecture and initial weights, as in `LoopedGPT2Config`."""
 
     example_order: Literal[tuple(EXAMPLE_ORDERS)] = described(
-        "causal", "causal: one example after another; set: all at once, in no order, and queries apart from them."
+        "causal",
+        "causal: one example after another; set: all at once, in no order, and queries apart from them; cells: a set "
+        "that is a table, each cell a token.",
     )
+    n_quantiles: int = described(0, "Quantiles of y that a regression model answers with; 0: the prediction alone.")
     n_positions: int | None = described(None, "Longest prompt in tokens. Default: what the task needs.")
     read_in_initializer_range: float = described(0.25, "Standard deviation of the initial read-in weights.")
     position_initializer_range: float = described(0.1, "Standard deviation of the initial position embeddings.")
@@ -189,6 +192,11 @@ class Arguments(FieldGroups):
                 f"`n_positions` must be >= {n_tokens}, the tokens of a prompt of {task.name}, got "
                 f"{config.n_positions}."
             )
+        if task.has_queries and order_of(config).n_columns(config) is not None:
+            raise ValueError(
+                f"`example_order` must be 'cells' for {task.name}, whose prompts are tables of any number of columns, "
+                f"got {config.example_order!r}."
+            )
         self.loops.check(config)
         if self.optimization.loss_balance and not hasattr(self.objective, "loss_balance"):
             raise ValueError(
@@ -237,7 +245,7 @@ class Arguments(FieldGroups):
             seed=self.optimization.seed,
             n_distinct_prompts=self.task.n_distinct_prompts,
             with_hints=self.optimization.hint_weight > 0,
-            as_sets=order_of(self.model).is_split,
+            as_sets=order_of(self.model).is_split and not task.has_queries,
         )
 
     @property

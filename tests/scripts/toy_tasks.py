@@ -91,3 +91,46 @@ class Vectors(FunctionClass):
     def draw_functions(self, n_prompts, n_dims_active, generator):
         weights = torch.randn(n_prompts, self.n_dims, 2, generator=generator)
         return lambda xs: xs @ weights
+
+
+@dataclass(frozen=True)
+class Tables(Task):
+    """Tables of any size with missing cells: a row sums its cells, or has the class of whether the sum is positive."""
+
+    name = "tables"
+    score_name = "share of wrong classes, or squared error"
+    place_name = "queries"
+    has_queries = True
+
+    kind: str = "regression"
+
+    @property
+    def objective(self):
+        return self.kind
+
+    @property
+    def sizes(self):
+        return {"n_points": 12}
+
+    @property
+    def model_fields(self):
+        return {"num_labels": 2, "n_positions": 24}
+
+    def check_sizes(self, n_points=12):
+        assert n_points >= 4
+
+    def draw_shape(self, generator, n_points=12):
+        ranges = ((4, n_points), (1, 4))
+        return tuple(int(torch.randint(least, most + 1, (), generator=generator)) for least, most in ranges)
+
+    def sample(self, n_prompts, generator, with_hints=False, n_points=12):
+        n_rows, n_columns = self.draw_shape(generator, n_points)
+        xs = torch.randn(n_prompts, n_rows, n_columns, generator=generator)
+        ys = xs.sum(dim=-1)
+        ys = ys if self.kind == "regression" else (ys > 0).long()
+        xs = xs.masked_fill(torch.rand(xs.shape, generator=generator) < 0.1, float("nan"))
+        return {"xs": xs, "ys": ys[:, : n_rows // 2], "labels": ys[:, n_rows // 2 :]}
+
+    def score(self, answers, prompts):
+        labels = prompts["labels"].numpy()
+        return (answers != labels).astype(float) if self.kind == "classification" else (answers - labels) ** 2

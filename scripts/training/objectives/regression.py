@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
+from modeling_looped_gpt2.modeling_looped_gpt2_regression import pinball_loss
 from scripts.training.objectives.common import Batch, Means
 from scripts.training.objectives.in_context import InContext
 
@@ -16,8 +17,8 @@ from scripts.training.objectives.in_context import InContext
 @dataclass
 class Regression(InContext):
     """
-    The squared error after every loop of the window, logged as `loss`, and `error_at_last_point` after the last loop;
-    the last point of a set is its last query.
+    The squared error after every loop of the window, of a model of quantiles their pinball loss, logged as `loss`, and
+    the squared `error_at_last_point` after the last loop; the last point of a set is its last query.
 
     Answers are predictions `(B, P)`, float32, or `(B, P, K)` of K values per point.
 
@@ -39,13 +40,14 @@ class Regression(InContext):
     def losses(self, outputs: ModelOutput, batch: Batch) -> tuple[torch.Tensor, Means]:
         """The balanced loss, the plain one and the error at the last point."""
         # (L, P), or (L, P, K): the mean over the prompts alone
-        errors = (outputs.loop_predictions.float() - batch["labels"].unsqueeze(1)).square().mean(dim=0)
-        means = {"loss": outputs.loss.detach(), "error_at_last_point": errors[-1, -1].detach().sum()}
+        errors = _distances(outputs, batch).mean(dim=0)
+        at_last_point = (outputs.predictions[:, -1].float() - batch["labels"][:, -1]).square().mean(dim=0)
+        means = {"loss": outputs.loss.detach(), "error_at_last_point": at_last_point.detach().sum()}
         return self.mean_of(errors), means
 
     def errors(self, outputs: ModelOutput, batch: Batch) -> tuple[torch.Tensor, torch.BoolTensor]:
-        """The squared error, a mean over the numbers of a y."""
-        errors = (outputs.loop_predictions.float() - batch["labels"].unsqueeze(1)).square()
+        """The squared error, a mean over the numbers of a y, or the pinball loss of its quantiles."""
+        errors = _distances(outputs, batch)
         errors = errors.flatten(3).mean(dim=-1) if errors.ndim > 3 else errors
         return errors, torch.ones_like(errors[:, 0], dtype=torch.bool)
 
@@ -60,3 +62,11 @@ class Regression(InContext):
         """Predictions, float32."""
         outputs = model(**columns, n_loops=n_loops, output_loop_predictions=every_loop)
         return (outputs.loop_predictions if every_loop else outputs.predictions).float()
+
+
+def _distances(outputs: ModelOutput, batch: Batch) -> torch.Tensor:
+    """How far the answers after every loop are from the labels, `(B, L, P)`, or `(B, L, P, K)` of K numbers."""
+    labels = batch["labels"].unsqueeze(1)
+    if outputs.loop_quantiles is not None:
+        return pinball_loss(outputs.loop_quantiles.float(), labels)
+    return (outputs.loop_predictions.float() - labels).square()

@@ -4,7 +4,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from scripts.training.cost import training_flops
-from scripts.training.prompt_arguments import Arguments, parse_arguments
+from scripts.training.prompt_arguments import Arguments, TaskArguments, parse_arguments
+from tasks import TASKS
+from tests.scripts.toy_tasks import Tables
 
 
 FLAGS = [
@@ -13,6 +15,7 @@ FLAGS = [
     ["--n_prelude", "1", "--n_coda", "2"],
     ["--n_layer", "2", "--block_loops", "[2, 1]", "--input_injection", "concat"],
     ["--example_order", "set"],
+    ["--example_order", "cells", "--position_embedding", "none", "--n_layer", "2", "--n_coda", "1"],
 ]
 
 
@@ -27,6 +30,20 @@ def test_operations_are_those_that_torch_counts(recipe, flags):
     batch = next(iter(arguments.stream.iterable()))
     with FlopCounterMode(display=False) as counter:
         model(**batch, n_loops=4, loop_window=2).loss.backward()
+    assert training_flops(arguments) == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+def test_operations_of_tables_are_those_that_torch_counts(monkeypatch):
+    monkeypatch.setitem(TASKS, "tables", Tables)
+    monkeypatch.setitem(TaskArguments.__annotations__, "task", str)
+    settings = {"task": "tables", "n_embd": 128, "n_head": 2, "n_loops": 3, "loop_window": 2, "max_steps": 7}
+    settings |= {"example_order": "cells", "position_embedding": "none", "n_layer": 2, "batch_size": 4}
+    arguments = Arguments.from_dict(settings | {"output_dir": "x"})
+    model = LoopedGPT2ForInContextRegression(arguments.config)
+    model.set_attn_implementation("eager")
+    with FlopCounterMode(display=False) as counter:
+        for step in range(7):
+            model(**arguments.stream.batch(step), loop_window=2).loss.backward()
     assert training_flops(arguments) == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 

@@ -12,6 +12,7 @@ from scripts.training.objectives import OBJECTIVES
 from scripts.training.prompt_arguments import TaskArguments
 from tasks import TASKS, Task, make_task
 from tasks.streams import make_generator
+from tests.scripts.toy_tasks import Tables
 
 
 SMALL = {"n_embd": 16, "n_head": 2, "n_loops": 2, "n_prelude": 1, "batch_size": 8, "mixed_precision": "no"}
@@ -84,7 +85,7 @@ class Signs(Task):
 
 @pytest.fixture(autouse=True)
 def _toys(monkeypatch):
-    for task in (Repeating, Signs):
+    for task in (Repeating, Signs, Tables):
         monkeypatch.setitem(TASKS, task.name, task)
     monkeypatch.setitem(TaskArguments.__annotations__, "task", str)  # any name
 
@@ -158,7 +159,27 @@ def test_a_mixture_is_judged_by_its_components_too(train_here, log_of, tmp_path)
         assert evaluation[f"eval_error_{name}"] == pytest.approx(errors.mean().item(), rel=1e-5)
 
 
+CELLS = {"example_order": "cells", "position_embedding": "none", "n_layer": 2, "n_prelude": 0}
+
+
+@pytest.mark.parametrize(("kind", "n_quantiles"), [("regression", 0), ("regression", 3), ("classification", 0)])
+def test_tables_are_learned_as_cells(kind, n_quantiles, train_here, log_of, tmp_path):
+    settings = flags("tables", **CELLS, max_steps=100, log_every=50, eval_every=100, learning_rate=1e-2)
+    settings += [f"--task_settings={{kind: {kind}}}", f"--n_quantiles={n_quantiles}"]
+    assert train_here(tmp_path / "run", *settings, recipe=None) == 0
+    *reports, evaluation = log_of(tmp_path / "run")
+    assert reports[-1]["loss"] < 0.8 * reports[0]["loss"]
+    model = OBJECTIVES[kind].model_class.from_pretrained(tmp_path / "run").eval()
+    task = Tables(kind)
+    prompts = task.sample(12, make_generator("validation", 42))
+    found = model(prompts["xs"], prompts["ys"])
+    answers = found.predictions.detach() if kind == "regression" else found.logits.argmax(dim=-1)
+    scores = task.score(answers.numpy(), prompts)
+    assert evaluation["eval_error"] == pytest.approx(scores.mean(), rel=1e-5)
+
+
 REFUSED = {
+    "order of tables": ("tables", {}, "`example_order` must be 'cells' for tables, whose prompts are tables"),
     "dims of tokens": ("repeating", {"n_dims": 3}, "`n_dims` is no setting of repeating: leave it out, got 3"),
     "dims that grow": ("repeating", {"n_dims_start": 1}, "`n_dims_start` is of `n_dims_active`: repeating has none"),
     "hold": ("repeating", {"curriculum_hold": 1}, "`curriculum_hold` is of n_dims_active, n_points alone"),
