@@ -1,0 +1,160 @@
+"""Made-up tables such as people have: a model that learns them answers real ones."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from ..common import Prompts, Task, check_at_least_one, draw_normal
+from .columns import lose_values
+from .draws import draw_kinds, draw_uniform, standardise
+from .targets import draw_tables
+
+
+N_SIGNALS = 10  # of a table; a class has one of its own
+LEAST_EXAMPLES = 5
+CLASS_WEIGHTS = (10, 4, 3, 2, 2, 1, 1, 1, 1)  # of 2, 3, ... classes
+
+
+@dataclass(frozen=True)
+class TablePrior(Task):
+    """
+    Random tables of numbers, levels and categories with a target; a prompt is a table of examples and queries.
+
+    Columns, rows and laws are those of [`draw_tables`]; the target is noisy. Every table of a batch has as many
+    columns and examples as the others, and these numbers are drawn for the batch: 1 ... `n_columns` columns, few more
+    often than many, and from 5 examples to all rows but an eighth. Columns and the target of a regression are
+    standardised by the examples alone, as whoever asks a model must do it; missing values are NaN.
+
+    Args:
+        kind (`str`, defaults to `"classification"`):
+            What the target is: `"classification"`, of 2 ... 10 classes, or `"regression"`.
+        n_columns (`int`, defaults to 30):
+            Largest number of columns, >= 1.
+        n_points (`int`, defaults to 128):
+            Rows P of a table, >= 8.
+
+    Source: the idea of a prior over tables is of Hollmann et al. (ICLR 2023).
+    """
+
+    name = "table_prior"
+    description = "made-up tables"
+    place_name = "queries"
+
+    kind: Literal["classification", "regression"] = "classification"
+    n_columns: int = 30
+    n_points: int = 128
+
+    def __post_init__(self):
+        if self.kind not in ("classification", "regression"):
+            raise ValueError(f"`kind` must be classification or regression, got {self.kind!r}.")
+        self.check_sizes(n_points=self.n_points, n_columns=self.n_columns)
+
+    @property
+    def objective(self) -> str:
+        return self.kind
+
+    @property
+    def score_name(self) -> str:
+        return "share of wrong classes" if self.kind == "classification" else "squared error over the variance of y"
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {"n_points": self.n_points, "n_columns": self.n_columns}
+
+    @property
+    def model_fields(self) -> dict[str, int]:
+        return {"num_labels": N_SIGNALS} if self.kind == "classification" else {"n_outputs": 1}
+
+    def n_tokens(self, **sizes: int) -> int:
+        """Cells of the largest table, target included."""
+        return sizes["n_points"] * (sizes["n_columns"] + 1)
+
+    def check_sizes(self, n_points: int | None = None, n_columns: int | None = None):
+        for name, size in {"n_points": n_points, "n_columns": n_columns}.items():
+            if size is not None:
+                check_at_least_one(**{name: size})
+        if n_points is not None and n_points < 8:
+            raise ValueError(f"`n_points` must be >= 8, got {n_points}.")
+        if n_columns is not None and n_columns > self.n_columns:
+            raise ValueError(f"`n_columns` must be <= that of the task, {self.n_columns}, got {n_columns}.")
+
+    def sample(
+        self,
+        n_prompts: int,
+        generator: torch.Generator,
+        with_hints: bool = False,
+        n_points: int | None = None,
+        n_columns: int | None = None,
+    ) -> Prompts:
+        """
+        Draw tables as [`Task.sample`] says, of D <= `n_columns` columns with C < P examples.
+
+        Returns:
+            `xs` of shape `(B, P, D)`, float32 with NaN for missing values, `ys` of the C examples and `labels` of the
+            P - C queries, int64 or float32.
+        """
+        sizes = self.checked_sizes(n_prompts, with_hints, n_points=n_points, n_columns=n_columns)
+        n_rows = sizes["n_points"]
+        width = 1 + int(sizes["n_columns"] * float(draw_uniform((), generator)) ** 1.5)
+        n_columns = min(width, sizes["n_columns"])
+        n_examples = int(torch.randint(LEAST_EXAMPLES, n_rows - n_rows // 8 + 1, (), generator=generator))
+        columns, signals = draw_tables(n_prompts, n_rows, n_columns, N_SIGNALS, generator)
+        target = (draw_classes if self.kind == "classification" else draw_values)(signals, generator)
+        if self.kind == "regression":
+            target = standardise(target.unsqueeze(2), n_examples).squeeze(2)
+        xs = standardise(lose_values(columns, generator), n_examples)
+        return {"xs": xs, "ys": target[:, :n_examples], "labels": target[:, n_examples:]}
+
+    def score(self, answers: np.ndarray, prompts: Prompts) -> np.ndarray:
+        """1 where the class of a query is wrong and 0 where it is right, or the squared error, `(B, P - C)`."""
+        labels = prompts["labels"].numpy()
+        if self.kind == "classification":
+            return (answers != labels).astype(np.float64)
+        return (answers.astype(np.float64) - labels) ** 2
+
+
+def add_noise(signals: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Add to signals `(B, P, S)` normal noise of 0.05 to 3 times their deviation, heavy-tailed in some tables."""
+    shape = (len(signals), 1, 1)
+    deviation = torch.exp(torch.empty(shape).uniform_(-3, 1.1, generator=generator))
+    noise = draw_normal(signals.shape, generator)
+    heavy = draw_uniform(shape, generator) < 0.15
+    noise = torch.where(heavy, noise * torch.exp(0.7 * draw_normal(signals.shape, generator)), noise)
+    return signals + deviation * noise
+
+
+def draw_classes(signals: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """
+    Make 2 ... S classes `(B, P)`, int64, of signals `(B, P, S)`: one cuts the first signal, or the largest tells.
+
+    Classes are numbered at random, and often some are rarer than others.
+    """
+    n_tables, n_rows, n_signals = signals.shape
+    n_classes = 2 + draw_kinds(n_tables, CLASS_WEIGHTS, generator).view(-1, 1)
+    noisy = add_noise(signals, generator)
+    in_use = torch.arange(n_signals) < n_classes  # (B, S)
+    balance = draw_uniform((n_tables, 1), generator)
+    lean = 1.5 * balance * draw_normal((n_tables, n_signals), generator)
+    largest = (noisy + lean.unsqueeze(1)).masked_fill(~in_use.unsqueeze(1), -torch.inf).argmax(dim=2)
+    weights = torch.exp(lean).masked_fill(~in_use, 0)
+    bounds = (weights.cumsum(dim=1) / weights.sum(dim=1, keepdim=True))[:, :-1]  # shares of rows below each cut
+    rank = noisy[..., 0].argsort(dim=1).argsort(dim=1) / n_rows
+    cut = (rank.unsqueeze(2) >= bounds.unsqueeze(1)).sum(dim=2).minimum(n_classes - 1)
+    is_cut = draw_uniform((n_tables, 1), generator) < torch.where(n_classes == 2, 0.7, 0.3)
+    numbers = draw_uniform((n_tables, n_signals), generator).masked_fill(~in_use, 2).argsort(dim=1)
+    return numbers.gather(1, torch.where(is_cut, cut, largest))
+
+
+def draw_values(signals: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Make values `(B, P)` of the first of signals `(B, P, S)`: some skewed, some in levels, some with outliers."""
+    values = standardise(add_noise(signals[..., :1], generator)).squeeze(2)
+    shape = (len(values), 1)
+    strength = 0.2 + draw_uniform(shape, generator)
+    kind = draw_uniform(shape, generator)
+    values = torch.where(kind < 0.25, torch.exp(strength * values.clamp(-5, 5)), values)
+    step = 0.1 + 0.9 * draw_uniform(shape, generator)
+    values = torch.where((kind >= 0.25) & (kind < 0.4), (values / step).round() * step, values)
+    is_outlier = (draw_uniform(values.shape, generator) < 0.02) & (draw_uniform(shape, generator) < 0.15)
+    return torch.where(is_outlier, values + 5 * draw_normal(values.shape, generator), values)
