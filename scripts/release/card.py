@@ -1,5 +1,6 @@
 """The card of a model, rendered from its records alone."""
 
+import dataclasses
 import functools
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,16 @@ import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.utils import validate_repo_id
 
+from modeling_looped_gpt2 import LoopedGPT2Config
 from modeling_looped_gpt2.example_orders_looped_gpt2 import EXAMPLE_ORDERS
+from modeling_looped_gpt2.positions_looped_gpt2 import POSITION_EMBEDDINGS
 from scripts.common.records import RecordError
 from scripts.evaluation.metrics_record import Curve, Interval, Metrics
 from scripts.release.files import ReleaseError
 from scripts.release.markdown import FILTERS, Markdown, error_at, escape, number, one_line, table
 from scripts.release.record import Record, read_record
 from scripts.release.stages import stage_table
+from scripts.training.prompt_arguments import PromptModelArguments, TaskArguments
 from scripts.training.recorded_cost import total_flops, training_seconds
 
 
@@ -32,6 +36,26 @@ RECIPE_ROWS = (
     *("weight_decay", "warmup_steps", "decay_steps", "loss_balance", "hint_weight", "average_decay"),
     *("initial_model", "seed"),
 )
+# the fields of a configuration that are ours or have defaults of ours, and those defaults
+CONFIG_DEFAULTS = {
+    item.name: item.default
+    for item in dataclasses.fields(LoopedGPT2Config)
+    if item.name in LoopedGPT2Config.__annotations__ and not item.name.endswith("_token_id")
+}
+# what they mean: the words of --help, and of those that no run has as a field
+CONFIG_WORDS = {
+    "vocab_size": "Tokens of the vocabulary.",
+    "activation_function": "Activation of the MLPs.",
+    "resid_pdrop": "Dropout of what blocks add, in training.",
+    "embd_pdrop": "Dropout of embeddings, in training.",
+    "attn_pdrop": "Dropout of attention, in training.",
+    "n_outputs": "Numbers in a value y.",
+} | {
+    item.name: item.metadata["help"].split(" Default: ")[0]
+    for group in (TaskArguments, PromptModelArguments)
+    for item in dataclasses.fields(group)
+    if item.name in CONFIG_DEFAULTS
+}
 # entries of environment.json that are not versions
 MACHINE = ("device", "threads", "processes", "flops", "initial_model", "earlier")
 
@@ -104,11 +128,41 @@ def card_metadata(record: Record, repo_id: str) -> ModelCardData:
     )
 
 
+def loops_in_words(config: dict[str, Any]) -> str:
+    """What the loops are made of: which blocks, how often, and what of their weights is the same in all."""
+    n_layer = config["n_layer"]
+    words = f"{n_layer} block{'s' if n_layer > 1 else ''} of width {config['n_embd']} with {config['n_head']} heads, "
+    if config["block_loops"]:
+        words += f"run {', '.join(map(str, config['block_loops']))} times in a row in every loop, "
+    words += f"applied {config['n_loops']} times with the same weights"
+    own = []
+    if config["adapter_rank"]:
+        own.append(f"adapters of rank {config['adapter_rank']} in the first {config['n_adapters']} loops")
+    if config["loop_encoding"]:
+        own.append(f"factors that tell the {config['loop_encoding']} of a loop")
+    words += f" but for {' and '.join(own)}" if own else ""
+    around = [
+        f"{config[name]} {when}" for name, when in (("n_prelude", "before"), ("n_coda", "after")) if config[name]
+    ]
+    return words + (f", with blocks of their own weights around them, {' and '.join(around)}" if around else "")
+
+
+def config_table(config: dict[str, Any]) -> Markdown:
+    """A table of the configuration's fields that are not at their default, with what they mean."""
+    rows = {
+        Markdown(f"`{name}`"): (config[name], CONFIG_WORDS[name])
+        for name, default in CONFIG_DEFAULTS.items()
+        if config[name] != default
+    }
+    return table(("value", "meaning"), "field", rows)
+
+
 def card_values(record: Record, repo_id: str) -> dict[str, Any]:
     """Return the variables of the template, all of them taken or computed from the record."""
     metrics, recipe, environment = record.metrics, record.recipe, record.environment
     settings, model = metrics.settings, metrics.error_by_example["model"]
-    order = EXAMPLE_ORDERS[record.config.get("example_order", "causal")]
+    config = CONFIG_DEFAULTS | record.config  # of an older version it lacks some
+    order = EXAMPLE_ORDERS[config["example_order"]]
     owner, name = repo_id.split("/")
     last_errors = {name: curve.error[-1] for name, curve in metrics.error_by_example.items() if name != "model"}
     best = min(last_errors, key=last_errors.__getitem__, default=None)
@@ -123,10 +177,14 @@ def card_values(record: Record, repo_id: str) -> dict[str, Any]:
         "name": Markdown(name),
         "auto_class": Markdown(record.objective.auto_class),
         "clone_folder": Markdown(f"model_cards/{name.replace('-', '_')}") if owner == OWNER else None,
-        "config": record.config,
+        "config": config,
+        "loops_in_words": loops_in_words(config),
+        "config_table": config_table(config),
+        "is_limited": POSITION_EMBEDDINGS[config["position_embedding"]].is_limited,
+        "tokens_per_example": {1: "one", 2: "two"}[order.tokens_per_example],
         "settings": settings,
         "n_parameters": f"{settings.n_parameters:,}",
-        "max_examples": order.max_examples(record.config["n_positions"]),
+        "max_examples": order.max_examples(config["n_positions"]),
         "last": len(model.error) - 1,
         "model_last": Interval(model.error[-1], model.low[-1], model.high[-1]),
         "best_baseline": best and {"name": best, "error": last_errors[best]},

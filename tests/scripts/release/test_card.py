@@ -13,8 +13,10 @@ import yaml
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
+from modeling_looped_gpt2 import LoopedGPT2Config
 from scripts.evaluation.metrics_record import Metrics
-from scripts.release.card import RECIPE_ROWS, TEMPLATES, render_card
+from scripts.release.card import CONFIG_DEFAULTS, CONFIG_WORDS, RECIPE_ROWS, TEMPLATES, render_card
+from scripts.release.markdown import escape
 from scripts.release.record import Record, read_record
 
 
@@ -67,7 +69,7 @@ def one_at_a_time(record):
         elif isinstance(value, str):
             yield replaced(record, [path], lambda value: re.sub(r"\d", "9", value))
     whole = [path for path, value in leaves(record) if type(value) is int]
-    for name in {path[-1] for path in whole} - {"n_points"}:
+    for name in {path[-1] for path in whole} - {"n_points", "adapter_rank"}:
         yield replaced(record, [path for path in whole if path[-1] == name], lambda value: value + 1)
     curves = [path[:-1] for path, _ in leaves(record) if "error_by_example" in path and path[-1] == 0]
     longer = replaced(record, curves, lambda curve: [*curve, *[0.01] * 4])
@@ -75,8 +77,8 @@ def one_at_a_time(record):
 
 
 def numbers(text):
-    """The numbers of a card's lines, by line, but for its code."""
-    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    """The numbers of a card's lines, by line, but for its code and for fields, whose row is there or not."""
+    prose = re.sub(r"```.*?```|^\| `\w+` \| [^|]* \| [^|]* \|$\n", "", text, flags=re.DOTALL | re.MULTILINE)
     return [re.findall(r"\d[\d,]*(?:\.\d+)*(?:e[+-]?\d+)?", line) for line in prose.splitlines()]
 
 
@@ -96,6 +98,49 @@ def test_every_number_of_the_card_follows_its_record(evaluated, monkeypatch):
     # what is no result: Apache 2.0, GPT-2, the 90% intervals, predicting 0 has error 1, revision v1, the loops shown
     unmoved = " ".join(first[line][place] for line, place in sorted(unmoved))
     assert unmoved == "2.0 2 0 2, 2 90 0 1 1 1 4 0 90 0 2.0"
+
+
+# of the architecture
+
+FIELDS = {  # that are not at their default, and what the card then says
+    "blocks": ({"n_layer": 2, "block_loops": [2, 1]}, "run 2, 1 times in a row in every loop, applied 2 times with"),
+    "parts": ({"n_prelude": 1, "n_coda": 2}, "of their own weights around them, 1 before and 2 after; 3,553"),
+    "adapters": (
+        {"adapter_rank": 4, "n_adapters": 2, "adapter_beyond": "none"},
+        "applied 2 times with the same weights but for adapters of rank 4 in the first 2 loops; ",
+    ),
+    "encoding": ({"loop_encoding": "share"}, "with the same weights but for factors that tell the share of a loop; "),
+    "beyond": (
+        {"adapter_rank": 4, "n_adapters": 3},
+        "Loops after the first 3 have the adapters of the last of these.",
+    ),
+    "set": ({"example_order": "set"}, "10 positions, one per example: more than 9 examples and a query are refused"),
+    "no positions": ({"position_embedding": "none"}, "It reads any number of examples (x, y)"),
+    "no limit": ({"position_embedding": "none"}, "takes any number of examples, but was trained and measured with up"),
+}
+
+
+@pytest.mark.parametrize(("fields", "text"), FIELDS.values(), ids=FIELDS)
+def test_the_card_tells_what_the_model_is_made_of(fields, text, evaluated, change):
+    plain = render_card(evaluated, REPO)
+    change("config.json", lambda config: config.update(fields))
+    card = render_card(evaluated, REPO)
+    assert text in card
+    assert text not in plain
+    for name, value in fields.items():
+        assert f"| `{name}` | {escape(value)} | {escape(CONFIG_WORDS[name])} |" in card
+        assert f"| `{name}` |" not in plain
+
+
+def test_every_field_of_the_configuration_has_its_words_and_its_row(evaluated, change):
+    config = LoopedGPT2Config(n_embd=16, n_head=2, n_dims=3, n_positions=10, n_loops=2)
+    assert {name: getattr(LoopedGPT2Config(), name) for name in CONFIG_DEFAULTS} == CONFIG_DEFAULTS
+    shown = {name for name, default in CONFIG_DEFAULTS.items() if getattr(config, name) != default}
+    assert set(re.findall(r"^\| `(\w+)` \| .* \| .* \|$", render_card(evaluated, REPO), flags=re.MULTILINE)) == shown
+    assert CONFIG_WORDS.keys() == CONFIG_DEFAULTS.keys()
+    # of an older version, which did not have it
+    change("config.json", lambda config: config.pop("example_order"))
+    assert "`example_order`" not in render_card(evaluated, REPO)
 
 
 def test_what_the_model_started_from_is_shown_with_its_cost(evaluated, change):
