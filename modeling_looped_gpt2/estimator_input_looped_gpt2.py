@@ -4,50 +4,133 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedConfig
 
-
-# a feature is clipped at so many standard deviations: of the standard normal numbers that the models are trained on,
-# one in 1.7 million lies beyond
-MAX_DEVIATION = 5.0
-# a feature further away than so many is unlike the examples and counts as 0: at most one value in 400 lies beyond,
-# whatever the distribution (Chebyshev)
-UNLIKE_DEVIATION = 20.0
+from .example_orders_looped_gpt2 import order_of
+from .in_context_looped_gpt2 import LoopedGPT2InContextPreTrainedModel
 
 
 class Standardizer:
     """
-    Standardises columns of finite numbers, of any size, and undoes it.
+    Standardises columns of numbers, of any size, and undoes it.
 
     A power of two brings each column near 1 first. That is exact, and no sum of huge numbers overflows then and no
     spread of tiny ones vanishes.
 
     Args:
         values (`np.ndarray` of shape `(n_examples, ...)`):
-            Float64. A column whose standard deviation is round-off, 1e-12 of its largest value, is constant.
+            Float64; NaN is a missing value and not counted. A column whose standard deviation is round-off, 1e-12 of
+            its largest value, is constant, and so is one without values.
     """
 
     def __init__(self, values: np.ndarray):
-        self.exponent = np.frexp(np.abs(values).max(axis=0))[1]
+        is_known = ~np.isnan(values)
+        values = np.where(is_known.any(axis=0), values, 0)
+        self.exponent = np.frexp(np.nanmax(np.abs(values), axis=0))[1]
         values = np.ldexp(values, -self.exponent)
-        self.mean = values[0] + (values - values[0]).mean(axis=0)  # exact where all values are equal
-        std = values.std(axis=0)
+        first = np.take_along_axis(values, is_known.argmax(axis=0)[None], axis=0)[0]
+        self.mean = first + np.nanmean(values - first, axis=0)  # exact where all values are equal
+        std = np.nanstd(values, axis=0)
         self.std = np.where(std > 1e-12, std, 0.0)
 
     def transform(self, values: np.ndarray) -> np.ndarray:
-        """Deviations from the mean in standard deviations, 0 in a column that was constant."""
+        """Deviations from the mean in standard deviations, 0 in a column that was constant; NaN stays."""
         with np.errstate(over="ignore"):  # infinitely far from all examples
             deviations = np.ldexp(values, -self.exponent) - self.mean
-            return np.divide(deviations, self.std, out=np.zeros_like(deviations), where=self.std > 0)
+            constant = np.where(np.isnan(deviations), np.nan, 0.0)
+            return np.divide(deviations, self.std, out=constant, where=self.std > 0)
 
     def inverse_transform(self, deviations: np.ndarray) -> np.ndarray:
         """Values of these deviations, infinite beyond the range of float64."""
+        return self.inverse_scale(deviations, self.mean)
+
+    def inverse_scale(self, deviations: np.ndarray, mean: float = 0.0) -> np.ndarray:
+        """Differences of values whose deviations differ by so much."""
         with np.errstate(over="ignore"):
-            return np.ldexp(deviations * self.std + self.mean, self.exponent)
+            return np.ldexp(deviations * self.std + mean, self.exponent)
 
 
-def bound_deviations(deviations: np.ndarray) -> np.ndarray:
-    """Deviations as a model is to see them: far ones count as `MAX_DEVIATION`, those unlike all examples as 0."""
-    return np.where(np.abs(deviations) > UNLIKE_DEVIATION, 0, deviations.clip(-MAX_DEVIATION, MAX_DEVIATION))
+class PointInput:
+    """
+    How a model that reads `n_dims` numbers is shown columns: few are padded with zeros, a missing value is the mean.
+
+    Args:
+        config ([`LoopedGPT2Config`]):
+            Of the model.
+
+    Class attributes:
+        max_deviation (`float`):
+            A value further from the mean counts as so many standard deviations: of the standard normal numbers that
+            these models are trained on, one in 1.7 million lies beyond.
+        unlike_deviation (`float`):
+            One further than so many is unlike the examples and counts as 0: at most one value in 400 lies beyond,
+            whatever the distribution (Chebyshev).
+    """
+
+    max_deviation = 5.0
+    unlike_deviation = 20.0
+
+    def __init__(self, config: PreTrainedConfig):
+        self.max_columns = config.n_dims
+
+    def max_examples(self, model: LoopedGPT2InContextPreTrainedModel, wanted: int) -> int:
+        """Most examples of a context: as many as wanted, and as the model has positions for."""
+        return min(wanted, model.max_examples)
+
+    def asked(self, n_examples: int) -> np.ndarray:
+        """Which of >= 2 examples tell after how many loops answers settle: the last, which a prompt ends with."""
+        return np.array([n_examples - 1])
+
+    def y_std(self, n_columns: int) -> float:
+        """Standard deviation of linear functions of so many columns with standard normal weights."""
+        return n_columns**0.5
+
+    def show(self, deviations: np.ndarray) -> torch.Tensor:
+        """What the model reads `(n, D)`, float32, of standardised columns `(n, n_columns)`."""
+        bounded = deviations.clip(-self.max_deviation, self.max_deviation)
+        # a missing value compares as false
+        shown = np.where(np.abs(deviations) <= self.unlike_deviation, bounded, 0)
+        return torch.as_tensor(np.pad(shown, ((0, 0), (0, self.max_columns - shown.shape[1]))), dtype=torch.float32)
+
+
+class TableInput:
+    """
+    How a model of tables is shown columns: as they are, a missing value as NaN.
+
+    Class attributes:
+        max_columns (`int`):
+            Most columns, for the time and the memory that each of them takes.
+        max_deviation (`float`):
+            A value further from the mean counts as so many standard deviations, as in training.
+    """
+
+    max_columns = 40
+    max_deviation = 10.0
+
+    def __init__(self, config: PreTrainedConfig):
+        pass
+
+    def max_examples(self, model: LoopedGPT2InContextPreTrainedModel, wanted: int) -> int:
+        """As many as wanted."""
+        return wanted
+
+    def asked(self, n_examples: int) -> np.ndarray:
+        """Every fifth, for they may be sorted."""
+        return np.arange(n_examples)[::5]
+
+    def y_std(self, n_columns: int) -> float:
+        """Targets are standardised in training."""
+        return 1.0
+
+    def show(self, deviations: np.ndarray) -> torch.Tensor:
+        """What the model reads `(n, n_columns)`, float32, of standardised columns."""
+        return torch.as_tensor(deviations.clip(-self.max_deviation, self.max_deviation), dtype=torch.float32)
+
+
+def input_of(config: PreTrainedConfig) -> PointInput | TableInput:
+    """How a model of this configuration is shown columns."""
+    takes_any_number = order_of(config).n_columns(config) is None
+    return (TableInput if takes_any_number else PointInput)(config)
 
 
 def unpack(name: str, values: Any) -> Any:
@@ -55,7 +138,7 @@ def unpack(name: str, values: Any) -> Any:
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
         return values.double().numpy() if values.is_floating_point() else values.numpy()  # numpy has no bfloat16
-    if hasattr(values, "to_pandas") and not hasattr(values, "to_numpy"):  # of pyarrow or datasets
+    if hasattr(values, "to_pandas"):  # of pyarrow, datasets or polars
         values = values.to_pandas()
     if np.ma.is_masked(values):
         raise ValueError(f"{name} must not be masked: drop or impute the masked values.")
@@ -63,36 +146,39 @@ def unpack(name: str, values: Any) -> Any:
 
 
 def unpack_features(X: Any) -> Any:
-    """As `unpack`; refuses dates, and names the columns of a frame that are at fault."""
+    """As `unpack`; refuses an array of dates."""
     X = unpack("X", X)
     if getattr(getattr(X, "dtype", None), "kind", None) in ("m", "M"):
         raise ValueError(f"X must be numbers, got {X.dtype}: count days or seconds.")
-    if hasattr(X, "iloc") and hasattr(X, "columns"):
-        _check_columns(X)
     return X
 
 
-def _check_columns(frame: Any):
-    """Refuse a pandas frame with columns that are not numeric or have missing values."""
-    no_numbers = [column for column, values in frame.items() if not _is_numeric(values)]
-    if no_numbers:
-        raise ValueError(
-            f"X must be numbers, got text, categories, dates or the like in the columns {no_numbers}: encode them, "
-            "e.g. with sklearn.preprocessing.OneHotEncoder in a sklearn.compose.ColumnTransformer."
-        )
-    missing = [column for column, values in frame.items() if values.isna().any()]
-    if missing:
-        raise ValueError(
-            f"X must not contain NaN or missing values, got some in the columns {missing}: drop those rows, or impute "
-            "them, e.g. with sklearn.impute.SimpleImputer in a sklearn.pipeline.Pipeline."
-        )
+def unpack_target(y: Any, takes_text: bool) -> Any:
+    """
+    As `unpack`, for labels where it takes text.
+
+    Raises:
+        `ValueError`: a value is missing, or there is text where none may be, or text beside other values.
+    """
+    y = unpack("y", y)
+    if not (isinstance(y, list | tuple) or hasattr(y, "isna") or getattr(y, "dtype", None) == np.object_):
+        return y
+    values = np.asarray(y, dtype=object).ravel()
+    n_missing = int(np.sum(y.isna())) if hasattr(y, "isna") else sum(map(_is_missing, values))
+    if n_missing:
+        raise ValueError(f"Input y contains NaN or other missing values, {n_missing} of them: leave those rows out.")
+    text = [isinstance(value, str) for value in values]
+    if any(text) and not takes_text:
+        raise ValueError("y must be numbers, got text: InContextClassifier takes labels.")
+    if any(text) and not all(text):
+        raise ValueError("y must be text or numbers, got both: convert it, e.g. by `y.astype(str)`.")
+    return y
 
 
-def _is_numeric(column: Any) -> bool:
-    if column.dtype.kind in "biufmMc":
-        return column.dtype.kind in "biuf"
-    try:  # objects such as Decimal, categories that are numbers
-        np.asarray(column.dropna(), dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
-        return False
-    return True
+def _is_missing(value: Any) -> bool:
+    if value is None:
+        return True
+    try:
+        return np.ndim(value) == 0 and bool(value != value)
+    except TypeError:  # pandas.NA is neither equal nor unequal to itself
+        return True

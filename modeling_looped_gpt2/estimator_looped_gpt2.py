@@ -4,146 +4,35 @@ They are installed with the model but are not part of it: no file of the model i
 contains it, and only its users need scikit-learn.
 """
 
-import copy
-import os
-from collections.abc import Iterator
-from numbers import Integral, Real
-from pathlib import Path
-from typing import Any
+from numbers import Real
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils import check_array, check_random_state
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
-from transformers.utils.logging import tqdm
+from sklearn.utils.validation import check_is_fitted
 
-from .configuration_looped_gpt2 import LoopedGPT2Config
-from .estimator_input_looped_gpt2 import Standardizer, bound_deviations, unpack, unpack_features
-from .in_context_looped_gpt2 import LoopedGPT2InContextPreTrainedModel
+from .estimator_base_looped_gpt2 import InContextEstimator
+from .estimator_input_looped_gpt2 import Standardizer
 from .modeling_looped_gpt2_classification import LoopedGPT2ForInContextClassification
 from .modeling_looped_gpt2_regression import LoopedGPT2ForInContextRegression
 
 
-# contexts times queries that are computed together: many make matrix products fast; few need little memory, and the
-# queries to one context attend to each other, which costs the square of their number
-ANSWERS_AT_A_TIME = 1024
-# contexts times queries that are worth a progress bar
-MANY_ANSWERS = 4096
-
-
-class _InContextEstimator(BaseEstimator):
-    """Standardised features, padded to the model's `n_dims`, dealt into contexts that are encoded once."""
-
-    model_class: type[LoopedGPT2InContextPreTrainedModel]
-
-    def _validate(self, X: Any, *y: Any, **options) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Return X in float64, and y where it is given, after scikit-learn's checks and those that it lacks."""
-        data = [unpack_features(X), *(unpack("y", values) for values in y)]
-        try:
-            # a wider float becomes infinite and is refused as such; scikit-learn's own sum over X may overflow
-            with np.errstate(over="ignore", invalid="ignore"):
-                return validate_data(self, *data, dtype=np.float64, **options)
-        except OverflowError:
-            raise ValueError("X and y must be within the range of float64, got an integer beyond 1.8e308.") from None
-
-    def _encode(self, X: np.ndarray, ys: torch.Tensor):
-        """Fit the standardisation of X and encode X with ys `(n_examples,)`."""
-        n_dims, n_features = self.model_.config.n_dims, X.shape[1]
-        if n_features > n_dims:
-            raise ValueError(
-                f"X must have at most `n_dims` = {n_dims} features for this model, got {n_features}: select or "
-                "project them, e.g. with sklearn.decomposition.PCA."
-            )
-        self.x_standardizer_ = Standardizer(X)
-        order = self._deal(len(X))
-        self.n_contexts_, self.n_examples_ = order.shape
-        with torch.inference_mode():
-            contexts = (part[order].to(self.model_.device) for part in (self._to_tensor(X), ys))
-            self.context_ = self.model_.encode_context(*contexts, n_loops=self.n_loops)
-
-    def _ask(self, X: Any) -> Iterator[torch.Tensor]:
-        """Yield the answers of every context `(n_contexts, n_rows, ...)` in float64, for some rows of X at a time."""
-        X = self._validate(X, reset=False)
-        n_rows = max(1, ANSWERS_AT_A_TIME // self.n_contexts_)
-        takes_long = self.n_contexts_ * len(X) > MANY_ANSWERS
-        hidden = None if self.verbose and takes_long else True  # None: where stderr is no terminal
-        with tqdm(total=len(X), desc="predict", unit=" rows", disable=hidden) as progress:
-            for start in range(0, len(X), n_rows):
-                queries = self._to_tensor(X[start : start + n_rows]).to(self.model_.device)
-                with torch.inference_mode():
-                    answers = self.model_.predict(queries.expand(self.n_contexts_, -1, -1), self.context_)
-                yield answers.cpu().double()
-                progress.update(len(queries))
-
-    def _load(self) -> LoopedGPT2InContextPreTrainedModel:
-        if not isinstance(self.max_contexts, Integral) or self.max_contexts < 1:
-            raise ValueError(f"`max_contexts` must be an integer >= 1, got {self.max_contexts!r}.")
-        if isinstance(self.model, torch.nn.Module):
-            model, names = self.model, _class_names(self.model)
-        elif isinstance(self.model, str | os.PathLike):
-            path = Path(self.model)
-            if not path.exists() and len(path.parts) > 1 and path.parent.is_dir():  # cannot be meant as a repository
-                raise ValueError(f"`model` must be a folder, a Hub repository or a model: there is no folder {path}.")
-            hub_arguments = {"revision": self.revision} if self.revision else {}
-            model = self.model_class.from_pretrained(self.model, **hub_arguments)
-            names = model.config.architectures or [None]
-        else:
-            raise ValueError(f"`model` must be a folder, a Hub repository or a model, got {self.model!r}.")
-        if self.model_class.__name__ not in names:
-            raise ValueError(
-                f"`model` must be a {self.model_class.__name__} for {type(self).__name__}, got a {names[0]}."
-            )
-        # a copy, which the estimator may move and the caller may train on
-        return copy.deepcopy(self._in_own_class(model)).eval().to(self.device or model.device)
-
-    def _in_own_class(self, model: torch.nn.Module) -> LoopedGPT2InContextPreTrainedModel:
-        """The model in the class of this package, sharing its weights."""
-        if isinstance(model, self.model_class):
-            return model
-        attention = model.config._attn_implementation
-        config = LoopedGPT2Config.from_dict(model.config.to_dict(), attn_implementation=attention)
-        with torch.device("meta"):
-            own_model = self.model_class(config)
-        own_model.load_state_dict(model.state_dict(), assign=True)
-        return own_model
-
-    def __getstate__(self) -> dict:
-        """Pickle a model in the class of this package: another process does not find that of a checkpoint's code."""
-        state = dict(super().__getstate__())
-        if isinstance(self.model, torch.nn.Module) and self.model_class.__name__ in _class_names(self.model):
-            state["model"] = self._in_own_class(self.model)
-        return state
-
-    def _deal(self, n: int) -> np.ndarray:
-        """Deal n examples into contexts; returns indices `(n_contexts, n_examples)`, in order where one is enough."""
-        max_examples = self.model_.max_examples
-        if n <= max_examples:
-            return np.arange(n)[None]
-        n_contexts = min(-(-n // max_examples), self.max_contexts)
-        n_examples = min(-(-n // n_contexts), max_examples)
-        # the last context is filled up with examples of the first
-        return np.resize(check_random_state(self.random_state).permutation(n), (n_contexts, n_examples))
-
-    def _to_tensor(self, X: np.ndarray) -> torch.Tensor:
-        """Standardised and padded rows `(n, n_dims)`."""
-        deviations = bound_deviations(self.x_standardizer_.transform(X))
-        xs = torch.as_tensor(deviations, dtype=torch.float32)
-        return torch.nn.functional.pad(xs, (0, self.model_.config.n_dims - xs.shape[1]))
-
-
-class InContextRegressor(RegressorMixin, _InContextEstimator):
+class InContextRegressor(RegressorMixin, InContextEstimator):
     """
     In-context regression with scikit-learn's interface: `fit` encodes the examples once, `predict` asks all queries.
 
-    Features are standardised, and padded with zeros to the model's `n_dims`; y is brought to the scale the model was
-    trained on and back. More examples than the model has positions for are shuffled and dealt into at most
-    `max_contexts` contexts of equal size, whose predictions are averaged.
+    X is a data frame or an array. Columns of categories and text become columns of numbers, see [`find_columns`];
+    those that never vary are left out, and of more than the model takes (`n_dims`, or 40 of a model of tables) those
+    are kept that y explains best, see [`choose_columns`]. Columns are standardised by the examples; a missing value
+    stays missing for a model of tables and is the mean for others. y is brought to the scale the model was trained on
+    and back. More examples than a context takes are shuffled and dealt into at most `max_contexts` contexts of equal
+    size, whose predictions are averaged.
 
-    No feature can destroy an answer by itself. One that is constant in the examples says nothing. A value more than 5
-    standard deviations from the examples' mean counts as 5, which is as far as the models see in training, and one
-    more than 20 away says nothing. A constant y is the answer to every query.
+    No column can destroy an answer by itself. One that is constant in the examples says nothing. A value far from the
+    examples' mean counts as 10 standard deviations for a model of tables; for others as 5, and as the mean where it is
+    more than 20 away. A constant y is the answer to every query.
 
     Args:
         model (`str`, `Path` or [`LoopedGPT2ForInContextRegression`]):
@@ -151,9 +40,15 @@ class InContextRegressor(RegressorMixin, _InContextEstimator):
             not run: the classes of this package load it.
         n_loops (`int`, *optional*, defaults to the model's):
             Loops, >= 1.
-        y_std (`float`, *optional*, defaults to the square root of the number of features):
+        exit_tolerance (`float`, *optional*):
+            Take fewer loops where answers settle early: `fit` asks some of the examples as queries to the others, and
+            loops end once one changes the state of their answers by less than this share of its norm (> 0), see
+            [`~LoopedGPT2ForInContextRegression.forward`]; at most `n_loops`.
+        y_std (`float`, *optional*, defaults to 1 for a model of tables, else to the square root of `len(columns_)`):
             Standard deviation to which y is scaled, in 1e-6 ... 1e6. The default is that of linear functions of
             standardised features with standard normal weights; sparse ones of the paper have 3 ** 0.5, trees 1.
+        max_examples (`int`, defaults to 1,000):
+            Most examples of a context, >= 1; a model with positions takes no more than it has positions for.
         max_contexts (`int`, defaults to 16):
             Largest number of contexts, >= 1. Examples beyond so many full contexts are left out at random.
         revision (`str`, *optional*):
@@ -170,8 +65,12 @@ class InContextRegressor(RegressorMixin, _InContextEstimator):
         model_ ([`LoopedGPT2ForInContextRegression`]):
             The model, in the class of this package whatever was given: a fitted estimator can be pickled and loaded
             wherever the package is installed.
+        columns_ (`list[str]`):
+            The columns that the model sees: "age", "ward=b" for a level of a category, "x3" in an array.
         context_ ([`~transformers.DynamicCache`]):
             The encoded examples, one row per context.
+        n_loops_ (`int`):
+            Loops of the context and of every answer.
         n_contexts_ (`int`), n_examples_ (`int`):
             Contexts, and examples in each.
         n_features_in_ (`int`), feature_names_in_ (`ndarray`):
@@ -187,39 +86,42 @@ class InContextRegressor(RegressorMixin, _InContextEstimator):
     ```"""
 
     model_class = LoopedGPT2ForInContextRegression
+    takes_text = False
 
     def __init__(
         self,
         model,
         n_loops: int | None = None,
+        exit_tolerance: float | None = None,
         y_std: float | None = None,
+        max_examples: int = 1000,
         max_contexts: int = 16,
         revision: str | None = None,
         device: str | None = None,
         random_state=None,
         verbose: bool = True,
     ):
-        self.model = model
-        self.n_loops = n_loops
+        super().__init__(
+            model, n_loops, exit_tolerance, max_examples, max_contexts, revision, device, random_state, verbose
+        )
         self.y_std = y_std
-        self.max_contexts = max_contexts
-        self.revision = revision
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
 
-    def fit(self, X, y) -> "InContextRegressor":
+    def fit(self, X, y, **others) -> "InContextRegressor":
         """
         Standardise the examples and encode them.
 
         Args:
-            X (array-like of shape `(n_examples, n_features)`), y (array-like of shape `(n_examples,)`):
-                Finite numbers of any type and size, scaled in float64; at most `n_dims` features.
+            X (`pandas.DataFrame` or array-like of shape `(n_examples, n_features)`):
+                Numbers of any type and size, in a frame also categories and text of few values; NaN, `None` and
+                `pandas.NA` are missing values. Tables of pyarrow, datasets and polars are frames.
+            y (array-like of shape `(n_examples,)`):
+                Finite numbers or truth values.
 
         Raises:
             `ValueError`: X, y or an argument of the estimator is not as above.
+            `TypeError`: there is another argument, such as `sample_weight`.
         """
-        X, y = self._validate(X, y, y_numeric=True)
+        columns, X, y = self._read_examples(X, y, others)
         if y.dtype.kind not in "biuf":
             raise ValueError(f"y must be numbers, got an array of {y.dtype}: InContextClassifier takes labels.")
         with np.errstate(over="ignore", invalid="ignore"):
@@ -232,32 +134,82 @@ class InContextRegressor(RegressorMixin, _InContextEstimator):
             raise ValueError(
                 f"`model` must predict a single number, got one of `n_outputs` = {n_outputs}: ask its `predict`."
             )
-        self.y_std_ = X.shape[1] ** 0.5 if self.y_std is None else self.y_std
         self.y_standardizer_ = Standardizer(y)
-        ys = self.y_standardizer_.transform(y) * self.y_std_
-        self._encode(X, torch.as_tensor(ys, dtype=torch.float32))
+        deviations = self.y_standardizer_.transform(y)
+        X = self._choose(columns, X, targets=deviations[:, None] / len(y) ** 0.5)
+        self.y_std_ = self._input.y_std(len(self.columns_)) if self.y_std is None else self.y_std
+        self._encode(X, torch.as_tensor(deviations * self.y_std_, dtype=torch.float32))
         return self
 
-    def predict(self, X) -> np.ndarray:
+    def predict(self, X, return_std: bool = False) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """
         Predict y at every row of X, each as if it were the next point after the examples.
 
         Args:
-            X (array-like of shape `(n_queries, n_features)`):
-                Finite numbers.
+            X (`pandas.DataFrame` or array-like of shape `(n_queries, n_features)`):
+                As in `fit`. A level of a category that the examples do not have counts as missing.
+            return_std (`bool`, defaults to `False`):
+                Also return the standard deviation of y that the model expects. Needs a model with quantiles.
 
         Returns:
-            `np.ndarray` of shape `(n_queries,)`, float64, in units of y.
+            `np.ndarray` of shape `(n_queries,)`, float64, in units of y; with `return_std` two of them.
 
         Raises:
-            `ValueError`: X is not as above, or an answer is not finite.
+            `ValueError`: X is not as above, an answer is not finite, or the model has no quantiles.
         """
         check_is_fitted(self)
-        answers = torch.cat([part.mean(dim=0) for part in self._ask(X)]).numpy()
-        predictions = self.y_standardizer_.inverse_transform(answers / self.y_std_)
-        if not np.isfinite(predictions).all():
+        if return_std:
+            quantiles = self._quantiles(X, "return_std")
+            deviations = quantiles.std(axis=1)
+            return self._in_units_of_y(quantiles.mean(axis=1)), self.y_standardizer_.inverse_scale(deviations)
+        X = self._read_queries(X)
+        return self._in_units_of_y(torch.cat([part.mean(dim=0) for part in self._ask(X)]).numpy() / self.y_std_)
+
+    def predict_quantiles(self, X, levels=(0.05, 0.5, 0.95)) -> np.ndarray:
+        """
+        Predict quantiles of y at every row of X.
+
+        Those of a model of K quantiles are at the levels (k + 0.5) / K. Between two of them quantiles lie on a line,
+        and beyond the first and the last they are these. Quantiles of several contexts are averaged.
+
+        Args:
+            X (`pandas.DataFrame` or array-like of shape `(n_queries, n_features)`):
+                As in `predict`.
+            levels (array-like of shape `(n_levels,)`, defaults to `(0.05, 0.5, 0.95)`):
+                Probabilities that y is below, in 0 ... 1; by default the median and a 90% interval.
+
+        Returns:
+            `np.ndarray` of shape `(n_queries, n_levels)`, float64, in units of y.
+
+        Raises:
+            `ValueError`: X or a level is not as above, an answer is not finite, or the model has no quantiles.
+        """
+        check_is_fitted(self)
+        levels = check_array(levels, ensure_2d=False, dtype=np.float64, input_name="levels")
+        if levels.ndim != 1 or ((levels < 0) | (levels > 1)).any():
+            raise ValueError(f"`levels` must be a list of numbers in 0 ... 1, got {levels.tolist()}.")
+        quantiles = self._quantiles(X, "predict_quantiles")
+        n_quantiles = quantiles.shape[1]
+        places = (levels * n_quantiles - 0.5).clip(0, n_quantiles - 1)
+        below = np.floor(places).astype(int).clip(max=max(n_quantiles - 2, 0))
+        above = np.minimum(below + 1, n_quantiles - 1)
+        found = quantiles[:, below] + (places - below) * (quantiles[:, above] - quantiles[:, below])
+        return self._in_units_of_y(found)
+
+    def _quantiles(self, X, asked: str) -> np.ndarray:
+        """Quantiles `(n_queries, K)` of standardised y."""
+        if not self.model_.config.n_quantiles:
+            raise ValueError(
+                f"`{asked}` needs a model with quantiles, got one of `n_quantiles` = 0: `predict` gives its answers."
+            )
+        answers = self._ask(self._read_queries(X), output_quantiles=True)
+        return torch.cat([part.mean(dim=0) for part in answers]).numpy() / self.y_std_
+
+    def _in_units_of_y(self, deviations: np.ndarray) -> np.ndarray:
+        values = self.y_standardizer_.inverse_transform(deviations)
+        if not np.isfinite(values).all():
             raise ValueError("Predictions are beyond the range of float64, 1.8e308: divide y by a constant.")
-        return predictions
+        return values
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -265,69 +217,55 @@ class InContextRegressor(RegressorMixin, _InContextEstimator):
         return tags
 
 
-class InContextClassifier(ClassifierMixin, _InContextEstimator):
+class InContextClassifier(ClassifierMixin, InContextEstimator):
     """
     In-context classification with scikit-learn's interface, as [`InContextRegressor`] does regression.
 
-    The probabilities of several contexts are averaged.
+    The probabilities of several contexts are averaged. A single class is the answer to every query.
 
     Args:
         model (`str`, `Path` or [`LoopedGPT2ForInContextClassification`]):
             Folder or Hub repository of a model, or the model itself, which is copied.
-        n_loops, max_contexts, revision, device, random_state, verbose:
+        n_loops, exit_tolerance, max_examples, max_contexts, revision, device, random_state, verbose:
             As in [`InContextRegressor`].
 
     Attributes:
         classes_ (`ndarray` of shape `(n_classes,)`):
             The labels seen in `fit`, at most `num_labels` of the model.
-        model_, context_, n_contexts_, n_examples_, n_features_in_, feature_names_in_:
-            As in [`InContextRegressor`].
+        model_, columns_, context_, n_loops_, n_contexts_, n_examples_, n_features_in_, feature_names_in_:
+            As in [`InContextRegressor`]; of a single class there is no context.
     """
 
     model_class = LoopedGPT2ForInContextClassification
+    takes_text = True
 
-    def __init__(
-        self,
-        model,
-        n_loops: int | None = None,
-        max_contexts: int = 16,
-        revision: str | None = None,
-        device: str | None = None,
-        random_state=None,
-        verbose: bool = True,
-    ):
-        self.model = model
-        self.n_loops = n_loops
-        self.max_contexts = max_contexts
-        self.revision = revision
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
-
-    def fit(self, X, y) -> "InContextClassifier":
+    def fit(self, X, y, **others) -> "InContextClassifier":
         """
         Standardise the examples and encode them.
 
         Args:
-            X (array-like of shape `(n_examples, n_features)`):
-                Finite numbers; at most `n_dims` features.
+            X (`pandas.DataFrame` or array-like of shape `(n_examples, n_features)`):
+                As in [`InContextRegressor.fit`].
             y (array-like of shape `(n_examples,)`):
-                Labels of any kind, of 2 to `num_labels` classes.
+                Labels of any kind, of 1 to `num_labels` classes.
 
         Raises:
             `ValueError`: X, y or an argument of the estimator is not as above.
+            `TypeError`: there is another argument, such as `sample_weight`.
         """
-        X, y = self._validate(X, y)
+        columns, X, y = self._read_examples(X, y, others)
         check_classification_targets(y)
-        self.classes_, classes = np.unique(y, return_inverse=True)
+        self.classes_, classes, counts = np.unique(y, return_inverse=True, return_counts=True)
         self.model_ = self._load()
-        n_labels = self.model_.config.num_labels
-        if not 2 <= len(self.classes_) <= n_labels:
+        n_labels, n_classes = self.model_.config.num_labels, len(counts)
+        if n_classes > n_labels:
             raise ValueError(
-                f"y must have 2 to `num_labels` = {n_labels} classes for this model, got {len(self.classes_)} class"
-                f"{'es' if len(self.classes_) > 1 else ''}."
+                f"y must have at most `num_labels` = {n_labels} classes for this model, got {n_classes} classes: "
+                "merge rare ones, or wrap the estimator in sklearn.multiclass.OneVsRestClassifier."
             )
-        self._encode(X, torch.as_tensor(classes))
+        X = self._choose(columns, X, targets=np.eye(n_classes)[classes] / counts**0.5)
+        if n_classes > 1:
+            self._encode(X, torch.as_tensor(classes))
         return self
 
     def predict_proba(self, X) -> np.ndarray:
@@ -335,8 +273,8 @@ class InContextClassifier(ClassifierMixin, _InContextEstimator):
         Return the probabilities of the classes at every row of X.
 
         Args:
-            X (array-like of shape `(n_queries, n_features)`):
-                Finite numbers.
+            X (`pandas.DataFrame` or array-like of shape `(n_queries, n_features)`):
+                As in [`InContextRegressor.predict`].
 
         Returns:
             `np.ndarray` of shape `(n_queries, n_classes)`, float64; rows sum to 1.
@@ -345,7 +283,9 @@ class InContextClassifier(ClassifierMixin, _InContextEstimator):
             `ValueError`: X is not as above, or an answer is not finite.
         """
         check_is_fitted(self)
-        n_classes = len(self.classes_)
+        X, n_classes = self._read_queries(X), len(self.classes_)
+        if n_classes == 1:
+            return np.ones((len(X), 1))
         return torch.cat([part[..., :n_classes].softmax(dim=-1).mean(dim=0) for part in self._ask(X)]).numpy()
 
     def predict(self, X) -> np.ndarray:
@@ -357,11 +297,6 @@ class InContextClassifier(ClassifierMixin, _InContextEstimator):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.poor_score = True  # how well it does depends on the model, which may be any
         return tags
-
-
-def _class_names(model: torch.nn.Module) -> list[str]:
-    """Names of the model's class and those it is derived from: the class may be that of a checkpoint's own code."""
-    return [base.__name__ for base in type(model).__mro__]
 
 
 __all__ = ["InContextClassifier", "InContextRegressor"]

@@ -22,6 +22,8 @@ ALLOWED = {
 }
 # files that only those users need who have the library; none imports one that needs more than itself
 EXTRA = {
+    "modeling_looped_gpt2/estimator_base_looped_gpt2.py": {"numpy", "sklearn"},
+    "modeling_looped_gpt2/estimator_columns_looped_gpt2.py": {"numpy"},
     "modeling_looped_gpt2/estimator_input_looped_gpt2.py": {"numpy"},
     "modeling_looped_gpt2/estimator_looped_gpt2.py": {"numpy", "sklearn"},
     "modeling_looped_gpt2/pipeline_looped_gpt2.py": {"numpy"},

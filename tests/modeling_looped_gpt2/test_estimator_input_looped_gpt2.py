@@ -16,7 +16,7 @@ from modeling_looped_gpt2 import (
     LoopedGPT2Config,
     LoopedGPT2ForInContextRegression,
 )
-from modeling_looped_gpt2.estimator_looped_gpt2 import InContextRegressor
+from modeling_looped_gpt2.estimator_looped_gpt2 import InContextClassifier, InContextRegressor
 
 
 ROOT = Path(__file__).parents[2]
@@ -168,29 +168,40 @@ def test_finite_data_of_any_size_has_finite_answers(data):
         np.testing.assert_array_equal(predictions, np.full(4, y[0]))
 
 
-JUNK = [float("nan"), float("inf"), None, "a", "", 1j, [1.0], {"a": 1}, 10**400, pd.NA, pd.NaT, pd.Timestamp(0)]
+JUNK = [float("inf"), 1j, [1.0], {"a": 1}, 10**400, pd.Timestamp(0)]
+NO_NUMBERS = ["a", "", pd.NA, pd.NaT]  # but levels or missing values in a frame
+MISSING = [float("nan"), None]
 
 
-@pytest.mark.parametrize("junk", JUNK, ids=lambda junk: str(junk)[:20])
+@pytest.mark.parametrize("junk", [*JUNK, *NO_NUMBERS, *MISSING], ids=lambda junk: str(junk)[:20])
 @pytest.mark.parametrize("place", ["X", "y", "query", "frame"])
 def test_one_value_that_is_no_number_is_refused(place, junk, make_model, data):
     X, y, queries = (values.astype(object) for values in data)
     regressor = InContextRegressor(make_model())
-    if place == "query":
-        regressor.fit(X, y)
+    X[1][1] = queries[1][1] = junk if place in ("X", "query") else X[1][1]
+    frame = pd.DataFrame({"age": X[:, 0], "city": [*X[:5, 1], junk]})
+    calls = {
+        "X": lambda: regressor.fit(X, y).predict(X),
+        "y": lambda: regressor.fit(data[0], [*y[:5], junk]),
+        "query": lambda: regressor.fit(*data[:2]).predict(queries),
+        "frame": lambda: regressor.fit(frame, y).predict(frame),
+    }
+    allowed = {"X": MISSING, "y": [], "query": MISSING, "frame": [*MISSING, *NO_NUMBERS]}[place]
+    if any(junk is each for each in allowed):
+        assert np.isfinite(calls[place]()).all()
+        return
     # an element of an array that is no number at all is a TypeError by scikit-learn's own rules
     with pytest.raises((ValueError, TypeError)) as error:
-        if place == "query":
-            queries[1][1] = junk
-            regressor.predict(queries)
-        elif place == "y":
-            regressor.fit(X, [*y[:5], junk])
-        elif place == "X":
-            X[1][1] = junk
-            regressor.fit(X, y)
-        else:
-            regressor.fit(pd.DataFrame({"age": X[:, 0], "city": [*X[:5, 1], junk]}), y)
+        calls[place]()
     assert str(error.value)
     if place == "frame":
         assert error.type is ValueError
-        assert "columns ['city']" in str(error.value) or "infinity" in str(error.value)
+        assert "columns ['city']" in str(error.value)
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, pd.NaT], ids=str)
+@pytest.mark.parametrize("make", [list, pd.Series, lambda values: np.array(values, dtype=object)])
+@pytest.mark.parametrize("estimator", [InContextClassifier, InContextRegressor])
+def test_a_missing_y_is_refused(estimator, make, missing, make_model):
+    with pytest.raises(ValueError, match="Input y contains NaN or other missing values, 2 of them: leave those rows"):
+        estimator(make_model()).fit(np.eye(4), make([1, missing, 2, missing]))
