@@ -7,7 +7,16 @@ from .functions.relu_2nn_regression import Relu2nnRegression
 from .functions.sparse_linear_regression import SparseLinearRegression
 from .mixture import Mixture
 from .registry import TASKS, make_task, task_fields
+from .sequences.addition import Addition
+from .sequences.copy import Copy
+from .sequences.edit_distance import EditDistance
+from .sequences.group_words import GroupWords
+from .sequences.modular_sum import ModularSum
+from .sequences.p_hop import PHop
+from .sequences.parity import Parity
 from .sequences.pointer_chains import PointerChains
+from .sequences.sum_of_bits import SumOfBits
+from .sequences.unique_set import UniqueSet
 from .tables.random_tables import RandomTables
 from .tables.real_tables import RealTables
 
@@ -21,6 +30,15 @@ TASKS.update(
         DecisionTree,
         Relu2nnRegression,
         PointerChains,
+        Parity,
+        Copy,
+        Addition,
+        SumOfBits,
+        UniqueSet,
+        GroupWords,
+        PHop,
+        ModularSum,
+        EditDistance,
         RandomTables,
         RealTables,
         Mixture,

@@ -94,6 +94,11 @@ class Task:
         return 0
 
     @property
+    def first_place(self) -> int:
+        """What the first place of a score counts: 0 examples, say."""
+        return 0
+
+    @property
     def baselines(self) -> Mapping[str, Predictor]:
         """Classical predictors to compare with, by name."""
         return {}
@@ -126,9 +131,13 @@ class Task:
         """Tokens that a model reads per prompt of these [`~Task.sizes`], by default `model_fields["n_positions"]`."""
         return self.model_fields["n_positions"]
 
-    def draw_shape(self, generator: torch.Generator, **sizes: int) -> tuple[int, int]:
-        """Rows P and columns D of the tables of a batch, which `sample` draws first, of a task that `has_queries`."""
-        raise NotImplementedError(f"{type(self).__name__} must define `draw_shape`.")
+    def needed_loops(self, prompts: Prompts) -> torch.Tensor:
+        """The loops `(B,)` after which a model that takes one step of the solution per loop can answer each prompt."""
+        raise ValueError(f"the task {self.name} does not say how many loops a prompt needs.")
+
+    def n_positions(self, **sizes: int) -> int:
+        """Positions that the tokens of a prompt of these sizes count, by default one for each token."""
+        return self.n_tokens(**sizes)
 
     def sample(self, n_prompts: int, generator: torch.Generator, with_hints: bool = False, **sizes: int) -> Prompts:
         """

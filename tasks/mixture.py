@@ -129,6 +129,9 @@ class Mixture(Task):
     def n_tokens(self, **sizes: int) -> int:
         return self._first.n_tokens(**sizes)
 
+    def n_positions(self, **sizes: int) -> int:
+        return self._first.n_positions(**sizes)
+
     def check_sizes(self, **sizes: int):
         for task in self.components.values():
             task.check_sizes(**sizes)

@@ -12,6 +12,40 @@ from .curriculum import Schedule
 
 
 @dataclass(frozen=True)
+class RowLoops:
+    """
+    How many loops each row of a batch runs: a multiple of those that its task needs, and some more.
+
+    Args:
+        rate (`float`, defaults to 1.0):
+            Loops for each that is needed, > 0.
+        surplus (`int`, defaults to 0):
+            Most loops after those, >= 0. How many is drawn for every row, 0 ... `surplus` equally likely.
+
+    Source: Fan et al., "Looped Transformers for Length Generalization" (ICLR 2025), without a surplus.
+    """
+
+    rate: float = 1.0
+    surplus: int = 0
+
+    def __post_init__(self):
+        if not 0 < self.rate < float("inf"):
+            raise ValueError(f"`loop_rate` must be a finite number > 0, got {self.rate}.")
+        if self.surplus < 0:
+            raise ValueError(f"`loop_surplus` must be >= 0, got {self.surplus}.")
+
+    def needed(self, steps: torch.Tensor) -> torch.Tensor:
+        """The loops `(B,)` for a solution of `steps` `(B,)`, rounded up."""
+        return (self.rate * steps).ceil().long()
+
+    def draw(self, steps: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """The columns `needed_loops` and `n_loops`, int64 of shape `(B,)`, of rows that need these `steps` `(B,)`."""
+        needed = self.needed(steps)
+        surplus = torch.randint(self.surplus + 1, needed.shape, generator=generator, device=generator.device)
+        return {"needed_loops": needed, "n_loops": needed + surplus}
+
+
+@dataclass(frozen=True)
 class Stream:
     """
     Batches of prompts whose sizes follow schedules; batch i is that of training step i.
@@ -35,6 +69,8 @@ class Stream:
         as_sets (`bool`, defaults to `False`):
             Whether a prompt of P points is C examples and P - C queries: `ys` are then those of the examples and
             `labels` those of the queries. C is drawn for every batch from 0 ... P - 1, all equally likely.
+        row_loops ([`RowLoops`], *optional*):
+            Adds its columns to the batches. Default: rows have no loops of their own.
     """
 
     task: Task
@@ -45,6 +81,7 @@ class Stream:
     n_distinct_prompts: int | None = None
     with_hints: bool = False
     as_sets: bool = False
+    row_loops: RowLoops | None = None
 
     def __post_init__(self):
         check_at_least_one(batch_size=self.batch_size)
@@ -80,6 +117,9 @@ class Stream:
         prompts = self.task.sample(
             self.batch_size, self.generator(index), with_hints=self.with_hints, **self.sizes_at(index)
         )
+        if self.row_loops is not None:
+            generator = make_generator(f"loops of {self.split}", self.seed, index)
+            prompts |= self.row_loops.draw(self.task.needed_loops(prompts), generator)
         return self._split(prompts, index) if self.as_sets else prompts
 
     def generator(self, index: int) -> torch.Generator:

@@ -76,7 +76,7 @@ def task_for(name: str, settings: dict[str, Any], config: LoopedGPT2Config, n_po
     task = build_task(name, settings | sizes)
     for field, needed in task.model_fields.items():
         has = getattr(config, field, needed)  # code beside the weights may be of an older version
-        needs = order.n_tokens(task.n_tokens(**task.sizes))
+        needs = order.n_tokens(task.n_positions(**task.sizes))
         fits = config.max_tokens >= needs if field == "n_positions" else has == needed
         if not fits:
             raise ValueError(f"`{field}` of the model must be {needed} for {name}, got {has}.")
