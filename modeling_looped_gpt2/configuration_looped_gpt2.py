@@ -62,7 +62,7 @@ class LoopedGPT2Config(GPT2Config):
             memory of one loop whatever `n_loops`, and a loss sees the last loop only. They take the loops to have
             settled. `"implicit"` adds up what all loops before would hand back, until that changes no more (Bai et
             al. 2019); `"damped"` takes a few damped steps towards it (Geng et al. 2021). Not with
-            `input_injection="none"`.
+            `input_injection="none"`, nor with `residual_loops` unless the injection is `"gated"`.
         solver_steps (`int`, *optional*):
             Products with the Jacobian of a loop for a gradient, >= 1: at most so many for `"implicit"` (default: 32),
             so many for `"damped"` (default: 4). A row of the batch for which they lead away from a solution, as its
@@ -347,6 +347,16 @@ class LoopedGPT2Config(GPT2Config):
             raise ValueError(
                 f"`solver` must be 'unrolled' with `input_injection={self.input_injection!r}`, got {self.solver!r}: "
                 "the prompt enters before the first loop only, and a settled state tells nothing of it."
+            )
+        if (
+            SOLVERS[self.solver] is not None
+            and self.residual_loops
+            and not INJECTIONS[self.input_injection].shrinks_state
+        ):
+            raise ValueError(
+                f"`solver` must be 'unrolled' with `residual_loops` and `input_injection={self.input_injection!r}`, "
+                f"got {self.solver!r}: no norm and no decay keeps the state from growing, so it never settles. Take "
+                "`input_injection='gated'`, or leave out `residual_loops`."
             )
         if self.exit_gate and self.n_coda:
             raise ValueError(

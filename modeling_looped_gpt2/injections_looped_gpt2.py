@@ -19,6 +19,8 @@ class InputInjection(nn.Module):
 
     # whether e enters every loop; else it is the state before the first alone
     enters_every_loop = True
+    # whether every loop shrinks what earlier ones left in the state, so that it stays bounded without a norm
+    shrinks_state = False
     # matrices of E x E that a token meets on the way into a loop
     n_matrices = 0
 
@@ -112,6 +114,7 @@ class Gate(Addition):
     Source: "Parcae" (arXiv:2604.12946), there a = exp(-exp(.)); the logistic function is as good a way into (0, 1).
     """
 
+    shrinks_state = True
     initial_decay = 0.9
 
     def __init__(self, config: GPT2Config):

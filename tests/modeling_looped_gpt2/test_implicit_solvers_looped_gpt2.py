@@ -273,6 +273,10 @@ BAD = {
         {"solver": "damped", "input_injection": "none"},
         "`solver` must be 'unrolled' with `input_injection='none'`, got 'damped': the prompt enters before the first",
     ),
+    "stream": (
+        {"solver": "implicit", "residual_loops": True},
+        "`solver` must be 'unrolled' with `residual_loops` and `input_injection='add'`, got 'implicit': no norm",
+    ),
 }
 
 
@@ -281,6 +285,15 @@ def test_bad_settings_are_refused_by_name(name):
     settings, match = BAD[name]
     with pytest.raises(StrictDataclassError, match=match):
         LoopedGPT2Config(**settings)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("injection", "is_bounded"), [("add", False), ("gated", True)])
+def test_a_residual_stream_grows_unless_its_state_decays(make_lm, injection, is_bounded):
+    """A state that grows never settles, so solvers take no other."""
+    model = make_lm(residual_loops=True, input_injection=injection).transformer
+    short, long = (model(IDS, n_loops=n, output_hidden_states=True).hidden_states[-2].norm() for n in (100, 200))
+    assert (long < 1.1 * short) == is_bounded
 
 
 def test_second_derivatives_are_refused(make_lm):
