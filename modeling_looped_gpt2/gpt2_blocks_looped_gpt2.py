@@ -1,9 +1,10 @@
 """What a looped model takes from a GPT-2: which of its blocks, and what blocks that are shared make of several."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from numbers import Integral
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,6 +21,8 @@ SHARED = {
     "step": lambda place, n_layer, n_blocks: [round(place * (n_blocks - 1) / max(n_layer - 1, 1))],
     "first": lambda place, n_layer, n_blocks: [place],
 }
+# how the blocks of a GPT-2 follow each other, in fields of a looped model
+RUN_OF_BLOCKS = {"input_injection": "none", "residual_loops": True, "block_loops": None}
 
 
 def as_gpt2(model: GPT2LMHeadModel | str | os.PathLike) -> GPT2LMHeadModel:
@@ -92,6 +95,17 @@ def shared_blocks(config: GPT2Config, blocks: Sequence[int], n_loops: int | None
         )
     n_layer = len(blocks) // n_loops
     return [[blocks[place] for place in SHARED[shared](own, n_layer, len(blocks))] for own in range(n_layer)]
+
+
+def as_blocks_ran(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields of a model whose loops stand for blocks of a GPT-2; refuse `changes` of how these ran."""
+    for name, value in RUN_OF_BLOCKS.items():
+        if changes.get(name, value) != value:
+            raise ValueError(
+                f"`{name}` must be {value!r} where loops stand for the blocks of a GPT-2 (`shared`, `adapter_rank`), "
+                f"which ran so, got {changes[name]!r}: leave it out."
+            )
+    return RUN_OF_BLOCKS | changes
 
 
 @torch.no_grad()

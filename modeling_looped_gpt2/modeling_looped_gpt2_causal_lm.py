@@ -19,7 +19,14 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 from .arguments_looped_gpt2 import check_loops, check_no_exits
 from .cache_looped_gpt2 import CACHE_NAME, CacheByEitherName, cache_bytes, one_cache
 from .configuration_looped_gpt2 import LoopedGPT2Config
-from .gpt2_blocks_looped_gpt2 import as_gpt2, blocks_of_parts, fit_adapters, load_means, shared_blocks
+from .gpt2_blocks_looped_gpt2 import (
+    as_blocks_ran,
+    as_gpt2,
+    blocks_of_parts,
+    fit_adapters,
+    load_means,
+    shared_blocks,
+)
 from .masks_looped_gpt2 import make_mask
 from .modeling_looped_gpt2 import LoopedGPT2Model, LoopedGPT2PreTrainedModel
 from .plan_looped_gpt2 import PARTS
@@ -69,7 +76,7 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
             With a `vocab_size`.
 
     Raises:
-        `ValueError`: the configuration has no vocabulary.
+        `ValueError`: the configuration has no vocabulary, or an order of examples.
     """
 
     _tied_weights_keys = {"lm_head.weight": "transformer.wte.weight"}  # noqa: RUF012
@@ -77,6 +84,11 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
     def __init__(self, config: LoopedGPT2Config):
         if config.vocab_size is None:
             raise ValueError("`vocab_size` must be an integer >= 1 for a language model, got None.")
+        if config.example_order != "causal":
+            raise ValueError(
+                f"`example_order` is of the in-context heads and must be 'causal' for a language model, got "
+                f"{config.example_order!r}: leave it out."
+            )
         super().__init__(config)
         self.loss_type = "ForCausalLM"
         self.transformer = LoopedGPT2Model(config)
@@ -317,7 +329,7 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
             changes:
                 Fields of [`LoopedGPT2Config`] that change no shape, e.g. `n_loops=4`; one loop by default. With shared
                 blocks `n_loops` divides the blocks of the loop, and the prompt enters before the first loop only
-                (`input_injection="none"`, `residual_loops=True`).
+                (`input_injection="none"`, `residual_loops=True`) and runs each of them once.
 
         Raises:
             `ValueError`: the model is not a GPT-2, an index is not that of a block, a block is left out or in two
@@ -337,7 +349,7 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
         shared = shared or ("average" if adapter_rank else None)
         if shared is not None:
             origins["loop"] = shared_blocks(source.config, parts["loop"], changes.get("n_loops"), shared)
-            changes = {"input_injection": "none", "residual_loops": True, "adapter_rank": adapter_rank} | changes
+            changes = as_blocks_ran(changes) | {"adapter_rank": adapter_rank}
         sizes = dict(zip(("n_prelude", "n_layer", "n_coda"), map(len, origins.values()), strict=True))
         for name in (*sizes, "n_adapters", "n_embd", "n_inner", "n_positions", "position_embedding", "vocab_size"):
             if name in changes:

@@ -107,6 +107,18 @@ BAD = {
     "zero": ({"shared": "first", "n_loops": 0}, "`n_loops` must be an integer >= 1, got 0"),
     "start": ({"shared": "last", "n_loops": 2}, r"`shared` must be one of \('average', 'step', 'first'\), got 'last'"),
     "rank": ({"adapter_rank": 33, "n_loops": 2}, "`adapter_rank` must be in 0 ... `n_embd` = 32, got 33"),
+    "injection": (
+        {"adapter_rank": 2, "n_loops": 2, "input_injection": "add"},
+        r"`input_injection` must be 'none' where loops stand for the blocks of a GPT-2 .*, got 'add': leave it out",
+    ),
+    "stream": (
+        {"shared": "first", "n_loops": 2, "residual_loops": False},
+        "`residual_loops` must be True where .*, got False",
+    ),
+    "order": (
+        {"adapter_rank": 2, "n_loops": 2, "block_loops": [2, 1, 1]},
+        r"`block_loops` must be None where .*, got \[2, 1, 1\]",
+    ),
     "adapters": ({"adapter_rank": 2, "n_loops": 2, "n_adapters": 3}, "`n_adapters` follows from the model"),
 }
 

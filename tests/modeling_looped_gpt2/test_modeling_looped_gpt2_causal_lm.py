@@ -60,6 +60,12 @@ class TestLoss:
         with pytest.raises(ValueError, match="`vocab_size` must be an integer >= 1 for a language model, got None"):
             LoopedGPT2LMHeadModel(LoopedGPT2Config())
 
+    def test_a_language_model_has_no_examples(self, make_lm):
+        with pytest.raises(
+            ValueError, match=r"`example_order` is of the in-context heads .*, got 'set': leave it out"
+        ):
+            make_lm(example_order="set")
+
 
 class TestFromGPT2:
     @pytest.mark.parametrize(
