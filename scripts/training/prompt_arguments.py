@@ -186,16 +186,16 @@ class Arguments(FieldGroups):
     def __post_init__(self):
         self._move_loops()
         config, task = self.config, self.stream.task
-        n_tokens = self.n_tokens(**task.sizes)
-        if config.n_positions < n_tokens:
-            raise ValueError(
-                f"`n_positions` must be >= {n_tokens}, the tokens of a prompt of {task.name}, got "
-                f"{config.n_positions}."
-            )
         if task.has_queries and order_of(config).n_columns(config) is not None:
             raise ValueError(
                 f"`example_order` must be 'cells' for {task.name}, whose prompts are tables of any number of columns, "
                 f"got {config.example_order!r}."
+            )
+        n_tokens = self.n_tokens(**task.sizes)
+        if config.max_tokens < n_tokens:
+            raise ValueError(
+                f"`n_positions` must be >= {n_tokens}, the tokens of a prompt of {task.name}, got "
+                f"{config.n_positions}."
             )
         self.loops.check(config)
         if self.optimization.loss_balance and not hasattr(self.objective, "loss_balance"):
@@ -225,14 +225,17 @@ class Arguments(FieldGroups):
     @property
     def config(self) -> LoopedGPT2Config:
         """The model's configuration; what the task fixes is not asked for."""
-        settings = self.task.build().model_fields | self.model.settings
-        if self.model.n_positions is None:
+        task = self.task.build()
+        settings = task.model_fields | self.model.settings
+        if self.model.n_positions is None and not task.has_queries:
             settings["n_positions"] = order_of(self.model).n_tokens(settings["n_positions"])
         return LoopedGPT2Config(**settings)
 
     def n_tokens(self, **sizes: int) -> int:
-        """Tokens that the model reads of a prompt of these sizes."""
-        return order_of(self.model).n_tokens(self.task.build().n_tokens(**sizes))
+        """Tokens that the model reads of a prompt of these sizes; a task that `has_queries` counts them itself."""
+        task = self.task.build()
+        n_tokens = task.n_tokens(**sizes)
+        return n_tokens if task.has_queries else order_of(self.model).n_tokens(n_tokens)
 
     @property
     def stream(self) -> Stream:

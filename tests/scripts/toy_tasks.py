@@ -114,10 +114,13 @@ class Tables(Task):
 
     @property
     def model_fields(self):
-        return {"num_labels": 2, "n_positions": 24}
+        return {"num_labels": 2, "n_positions": 12}
 
     def check_sizes(self, n_points=12):
         assert n_points >= 4
+
+    def n_tokens(self, n_points):
+        return n_points * 5
 
     def draw_shape(self, generator, n_points=12):
         ranges = ((4, n_points), (1, 4))
