@@ -3,11 +3,12 @@
 import argparse
 import difflib
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
@@ -74,6 +75,11 @@ def unknown(what: str, name: str, names: Iterable[str]) -> str:
     return f"{what} `{name}`" + (f", did you mean `{close[0]}`?" if close else "")
 
 
+def _has_none(kind: Any) -> bool:
+    """Whether the word none is a value of a field of this type, which its null is not."""
+    return "none" in get_args(kind) or any(map(_has_none, get_args(kind)))
+
+
 class _HelpFormatter(argparse.HelpFormatter):
     """Shows one spelling, the type and the default of each field."""
 
@@ -95,9 +101,23 @@ class _HelpFormatter(argparse.HelpFormatter):
         return text if action.nargs == 0 or action.default is None else f"{text} Default: %(default)s."
 
 
+# what argparse says, and the same as all other errors say it
+_MESSAGES = {
+    r"argument --(\w+)[^:]*: invalid (\w+) value: (.*)": r"`\1` must be of type \2, got \3",
+    r"argument --(\w+)[^:]*: invalid choice: (.*) \(choose from (.*)\)": r"`\1` must be one of \3, got \2",
+    r"argument --(\w+)[^:]*: Truthy value expected: got (.*) but .*": r"`\1` must be true or false, got '\2'",
+    r"argument --(\w+)[^:]*: expected one argument": r"`\1` must have a value, got none",
+}
+
+
 class _Parser(HfArgumentParser):
     def error(self, message: str):
         """Raise `ValueError` instead of ending the program: the fields may come from a recipe."""
+        for pattern, ours in _MESSAGES.items():
+            message = re.sub(f"^{pattern}$", ours, message)
+        if missing := message.partition("the following arguments are required: ")[2]:
+            names = [f"`{flag.split('/')[0].lstrip('-')}`" for flag in missing.split(", ")]
+            message = f"{' and '.join(names)} must be given, by a recipe or as a flag"
         raise ValueError(message)
 
 
@@ -161,6 +181,8 @@ class FieldGroups:
                 if known[name].metadata.get("metavar") not in (MAPPING, LIST):
                     raise ValueError(f"{where}must give `{name}` one value, got a {type(value).__name__}")
                 value = json.dumps(value)
+            if value is None and _has_none(known[name].type):
+                raise ValueError(f"{where}must give `{name}` a value, got null: write `none`, or leave it out")
             if value is not None and known[name].init:
                 flags.append(f"--{name}={value}")
         return flags

@@ -52,7 +52,7 @@ class ModelArguments:
     n_head: int = described(8, "Attention heads.")
     n_embd: int = described(256, "Width, a multiple of n_head.")
     n_loops: int = described(20, "Loops at the end of training and by default afterwards (the paper's b).")
-    input_injection: str = described("add", f"How the prompt enters every loop: {', '.join(INJECTIONS)}.")
+    input_injection: Literal[tuple(INJECTIONS)] = described("add", "How the prompt enters every loop.")
     solver: str = described("unrolled", f"How gradients reach the loops: {', '.join(SOLVERS)}.")
     solver_steps: int | None = described(
         None, "Steps of a solver for each gradient. Default: at most 32 of implicit, 4 of damped."
@@ -61,7 +61,7 @@ class ModelArguments:
     block_loops: Sequence | str | None = described(
         None, "Times that each block of the loop runs in a row, e.g. [2, 1]. Default: once.", metavar=LIST
     )
-    position_embedding: str = described("learned", f"What tells a token its place: {', '.join(POSITION_EMBEDDINGS)}.")
+    position_embedding: Literal[tuple(POSITION_EMBEDDINGS)] = described("learned", "What tells a token its place.")
     attention_window: int | None = described(None, "Last tokens that a token sees, itself included. Default: all.")
     residual_loops: bool = described(
         False, "The loops are one residual stream: positions before the first, the final norm after the last alone."

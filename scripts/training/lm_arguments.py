@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from transformers import GPT2Config
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2LMHeadModel
 from modeling_looped_gpt2.gpt2_blocks_looped_gpt2 import SHARED, shared_blocks
+from modeling_looped_gpt2.injections_looped_gpt2 import INJECTIONS
+from modeling_looped_gpt2.positions_looped_gpt2 import POSITION_EMBEDDINGS
 from scripts.common.fields import FieldGroups, described
 from scripts.common.model_loading import LOADING_ERRORS, check_architecture, check_name
 from scripts.training.argument_groups import LoopArguments, ModelArguments, OptimizationArguments, RunArguments
@@ -43,10 +45,10 @@ class LMModelArguments(ModelArguments):
     n_head: int | None = from_start("n_head")
     n_embd: int | None = from_start("n_embd")
     n_loops: int | None = from_start("n_loops")
-    input_injection: str | None = from_start("input_injection")
+    input_injection: Literal[tuple(INJECTIONS)] | None = from_start("input_injection")
     solver: str | None = from_start("solver")
     exit_gate: bool | None = from_start("exit_gate")
-    position_embedding: str | None = from_start("position_embedding")
+    position_embedding: Literal[tuple(POSITION_EMBEDDINGS)] | None = from_start("position_embedding")
     residual_loops: bool | None = from_start("residual_loops")
     loop_encoding: str | None = from_start("loop_encoding")
     loop_encoding_parts: str | None = from_start("loop_encoding_parts")

@@ -131,11 +131,11 @@ BAD_MAPPINGS = {
 BAD_FIELDS = {
     **BAD_MAPPINGS,
     "misspelt": ({"n_lops": 3}, "unknown field `n_lops`, did you mean `n_loops`?"),
-    "wrong type": ({"n_loops": "many"}, "--n_loops"),
-    "float for int": ({"batch_size": 2.5}, "--batch_size"),
+    "wrong type": ({"n_loops": "many"}, "`n_loops` must be of type int, got 'many'"),
+    "float for int": ({"batch_size": 2.5}, "`batch_size` must be of type int, got '2.5'"),
     "list": ({"n_dims": [1, 2]}, "must give `n_dims` one value, got a list"),
     "mapping": ({"output_dir": {"a": 1}}, "must give `output_dir` one value, got a dict"),
-    "unknown task": ({"task": "linear"}, "--task"),
+    "unknown task": ({"task": "linear"}, "`task` must be one of"),
     "model": ({"n_loops": 0}, "`n_loops` must be an integer >= 1, got 0"),
     "heads": ({"n_head": 7}, "`n_embd` must be a multiple of `n_head`, got 256 and 7"),
     "window": ({"loop_window": 21}, "`loop_window` must be in 1 ... `n_loops` = 20, got 21"),
@@ -340,7 +340,41 @@ def test_required_fields_and_missing_files_are_named(capsys):
     assert "nowhere.yaml" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         parse_arguments([])
-    assert "--task" in capsys.readouterr().err
+    assert (
+        "error: `task` and `max_steps` and `output_dir` must be given, by a recipe or as a flag"
+        in capsys.readouterr().err
+    )
+
+
+MESSAGES = {  # of argparse, in the words of all other errors
+    "type": ("n_loops", "x", "`n_loops` must be of type int, got 'x'"),
+    "choice": ("position_embedding", "sine", "`position_embedding` must be one of 'learned', 'none', got 'sine'"),
+    "truth": ("exit_gate", "maybe", "`exit_gate` must be true or false, got 'maybe'"),
+}
+
+
+@pytest.mark.parametrize(("name", "value", "message"), MESSAGES.values(), ids=MESSAGES)
+def test_a_value_of_another_kind_is_refused_by_name(name, value, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        Arguments.from_dict({"task": "linear_regression", "max_steps": 9, "output_dir": "run", name: value})
+
+
+def test_a_flag_without_a_value_is_refused_by_name(capsys):
+    with pytest.raises(SystemExit):
+        parse_arguments(["--n_loops", "--task", "linear_regression"])
+    assert "error: `n_loops` must have a value, got none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["input_injection", "position_embedding"])
+def test_null_is_not_the_word_none(name, write_recipe, capsys):
+    """It would be the default."""
+    recipe = {"task": "linear_regression", "max_steps": 9, "output_dir": "run"}
+    assert getattr(Arguments.from_dict(recipe | {name: "none"}).config, name) == "none"
+    with pytest.raises(SystemExit):
+        parse_arguments(["--recipe", write_recipe(f"{name}: null\n")])
+    assert f"must give `{name}` a value, got null: write `none`, or leave it out" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=f"must give `{name}` a value, got null"):
+        LMArguments.from_dict({"train_file": "text", "max_steps": 9, "output_dir": "run", name: None})
 
 
 def test_a_list_means_the_same_in_a_recipe_as_a_flag_and_in_a_run_of_before(write_recipe):

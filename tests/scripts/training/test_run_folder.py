@@ -99,10 +99,10 @@ def test_a_run_of_an_older_version_goes_on_with_the_defaults_of_newer_fields(tmp
     ("edit", "message"),
     [
         (lambda recipe: recipe | {"loop_shape": 1}, "unknown field `loop_shape`"),
-        (lambda recipe: recipe | {"n_loops": "four"}, "--n_loops"),
-        (lambda recipe: recipe | {"mixed_precision": "fp7"}, "--mixed_precision"),
+        (lambda recipe: recipe | {"n_loops": "four"}, "`n_loops` must be of type int"),
+        (lambda recipe: recipe | {"mixed_precision": "fp7"}, "`mixed_precision` must be one of"),
         (lambda recipe: recipe | {"n_loops": [4]}, "must give `n_loops` one value, got a list"),
-        (lambda recipe: {}, "the following arguments are required"),
+        (lambda recipe: {}, "must be given, by a recipe or as a flag"),
         (lambda recipe: b"", "recipe.yaml must hold a mapping"),
         (lambda recipe: b"\xff\xfe\x00", "recipe.yaml cannot be read"),
         (lambda recipe: b"a: [", "recipe.yaml is not valid YAML"),
