@@ -65,6 +65,11 @@ class InContextChecks:
 
     def _check_points(self, xs: torch.Tensor, max_points: int):
         self._check_values("xs", xs)
+        if max_points < 1:
+            raise ValueError(
+                f"`xs` must be left out: no example more fits before a query into `n_positions` = "
+                f"{self.config.n_positions} tokens, got {xs.shape[1]}. Encode fewer examples in a new context."
+            )
         if xs.shape[1] > max_points:
             raise ValueError(
                 f"`xs` must hold 1 to {max_points} points (`n_positions` = {self.config.n_positions} tokens, "

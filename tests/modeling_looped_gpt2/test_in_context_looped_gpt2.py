@@ -177,3 +177,13 @@ def test_a_bad_call_is_refused_by_name(make_model, examples, name):
     with pytest.raises(ValueError, match=message):
         call(model, context)
     assert context.get_seq_length() == 12
+
+
+def test_a_full_context_takes_no_example(make_model, prompts):
+    model = make_model(n_positions=9)
+    xs, ys = prompts["xs"][:, :4], prompts["ys"][:, :4]
+    context = model.encode_context(xs, ys)
+    with pytest.raises(
+        ValueError, match=r"`xs` must be left out: no example more fits .* = 9 tokens, got 1. Encode fewer"
+    ):
+        model.encode_context(xs[:, :1], ys[:, :1], context=context)
