@@ -131,9 +131,13 @@ class Task:
         """Tokens that a model reads per prompt of these [`~Task.sizes`], by default `model_fields["n_positions"]`."""
         return self.model_fields["n_positions"]
 
-    def needed_loops(self, prompts: Prompts) -> torch.Tensor:
-        """The loops `(B,)` after which a model that takes one step of the solution per loop can answer each prompt."""
-        raise ValueError(f"the task {self.name} does not say how many loops a prompt needs.")
+    def needed_loops(self, prompts: Prompts) -> torch.Tensor | None:
+        """
+        The loops `(B,)` after which a model can answer each prompt if it takes a step of the solution in each.
+
+        `None` where a task does not know.
+        """
+        return None
 
     def n_positions(self, **sizes: int) -> int:
         """Positions that the tokens of a prompt of these sizes count, by default one for each token."""

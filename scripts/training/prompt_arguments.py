@@ -19,7 +19,7 @@ from scripts.training.argument_groups import (
 from scripts.training.objectives import OBJECTIVES, Objective
 from tasks import TASKS, Task, make_task, task_fields
 from tasks.curriculum import Schedule
-from tasks.streams import Stream
+from tasks.streams import RowLoops, Stream, make_generator
 
 
 # settings of a task that are fields of a run too, and the sizes that they are the ends of
@@ -146,6 +146,49 @@ class TaskArguments:
 
 
 @dataclass
+class PromptLoopArguments(LoopArguments):
+    """Loops during training."""
+
+    loop_surplus: int | None = described(
+        None,
+        "Let every prompt run the loops that its task needs and up to this many more, drawn for each, all of which "
+        "are scored. Default: all run the loops of their step.",
+    )
+    loop_rate: float = described(1.0, "Loops for each that the task needs, with loop_surplus.")
+    doubt_weight: float = described(
+        0.0,
+        "Weight of a second loss, with loop_surplus: how far a prompt is from holding all answers alike in the loops "
+        "before it can know.",
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.doubt_weight < float("inf"):
+            raise ValueError(f"`doubt_weight` must be a finite number >= 0, got {self.doubt_weight}.")
+        if self.row_loops is None and (changed := changed_fields(self, "loop_rate", "doubt_weight")):
+            raise ValueError(
+                f"`{changed[0]}` is of rows with loops of their own: leave it out, or give `loop_surplus`."
+            )
+
+    def check(self, config: LoopedGPT2Config):
+        """Refuse what a model of this configuration cannot be trained with."""
+        super().check(config)
+        if self.row_loops is None:
+            return
+        growth = ("n_loops_start", "n_loops_increment", "n_loops_interval", "n_loops_hold", "n_loops_min")
+        if changed := changed_fields(self, "loop_window", *growth):
+            raise ValueError(f"`{changed[0]}` is of all rows of a step, whose loops are their own: leave it out.")
+        if config.exit_gate or config.solver != "unrolled":
+            name, value = ("exit_gate", True) if config.exit_gate else ("solver", config.solver)
+            raise ValueError(f"`loop_surplus` scores loops by what each row needs: leave out `{name}`, got {value}.")
+
+    @property
+    def row_loops(self) -> RowLoops | None:
+        """The loops of every row; `None` where all run those of their step."""
+        return None if self.loop_surplus is None else RowLoops(self.loop_rate, self.loop_surplus)
+
+
+@dataclass
 class PromptOptimizationArguments(OptimizationArguments):
     """Steps, learning rates and precision, and what is minimised on prompts."""
 
@@ -179,25 +222,21 @@ class Arguments(FieldGroups):
 
     model: PromptModelArguments
     task: TaskArguments
-    loops: LoopArguments
+    loops: PromptLoopArguments
     optimization: PromptOptimizationArguments
     run: RunArguments
 
     def __post_init__(self):
         self._move_loops()
         config, task = self.config, self.stream.task
-        if task.has_queries and order_of(config).n_columns(config) is not None:
+        n_positions = order_of(self.model).n_tokens(task.n_positions(**task.sizes))
+        if config.n_positions < n_positions:
             raise ValueError(
-                f"`example_order` must be 'cells' for {task.name}, whose prompts are tables of any number of columns, "
-                f"got {config.example_order!r}."
-            )
-        n_tokens = self.n_tokens(**task.sizes)
-        if config.max_tokens < n_tokens:
-            raise ValueError(
-                f"`n_positions` must be >= {n_tokens}, the tokens of a prompt of {task.name}, got "
-                f"{config.n_positions}."
+                f"`n_positions` must be >= {n_positions}, those of a prompt of {task.name}, got {config.n_positions}."
             )
         self.loops.check(config)
+        if self.loops.row_loops and task.needed_loops(task.sample(1, make_generator("trial", 0))) is None:
+            raise ValueError(f"`loop_surplus` is nothing for {task.name}, which does not know the loops it needs.")
         if self.optimization.loss_balance and not hasattr(self.objective, "loss_balance"):
             raise ValueError(
                 f"`loss_balance` is nothing for {task.objective}, which {task.name} is: leave it out, got "
@@ -248,7 +287,8 @@ class Arguments(FieldGroups):
             seed=self.optimization.seed,
             n_distinct_prompts=self.task.n_distinct_prompts,
             with_hints=self.optimization.hint_weight > 0,
-            as_sets=order_of(self.model).is_split and not task.has_queries,
+            as_sets=order_of(self.model).is_split,
+            row_loops=self.loops.row_loops,
         )
 
     @property

@@ -13,6 +13,7 @@ from scripts.training.initial_model import initial_weights
 from scripts.training.memory import check_memory
 from scripts.training.objectives import Objective
 from scripts.training.objectives.hints import HintReader, Hints
+from scripts.training.objectives.own_loops import OwnLoops
 from scripts.training.prompt_arguments import Arguments
 from scripts.training.recorded_cost import recorded_cost
 from scripts.training.run_folder import RunError, RunFolder
@@ -64,6 +65,8 @@ class PromptExperiment(Experiment):
     def build_objective(self) -> Objective:
         """That of the task, with the gate of the model and the hints of the task where they are asked for."""
         objective = self.gated(self.arguments.objective)
+        if self.stream.row_loops is not None:
+            return OwnLoops(objective, self.arguments.loops.doubt_weight)
         if not self.stream.with_hints:
             return objective
         reader = HintReader(self.arguments.config.n_embd, self.task.n_hints)

@@ -190,7 +190,7 @@ REFUSED = {
         {"schedules": "{n_points: {start: 1}}"},
         "`schedules` must be of length, n_loops, got",
     ),
-    "positions": ("repeating", {"n_positions": 6}, "`n_positions` must be >= 7, the tokens of a prompt of repeating"),
+    "positions": ("repeating", {"n_positions": 6}, "`n_positions` must be >= 7, those of a prompt of repeating"),
 }
 
 
