@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import PreTrainedModel
 
 from scripts.common.devices import prepare_device
@@ -24,6 +25,7 @@ from scripts.common.records import METRICS_FILE, RecordError
 from scripts.evaluation.evaluated_task import build_task, recipe_of, settings_of, task_for
 from scripts.evaluation.measuring import Sizes, draw_prompts, measure
 from scripts.evaluation.metrics_record import Metrics
+from scripts.evaluation.own_loops import own_loops_of
 from scripts.evaluation.predictions import Answers
 from scripts.evaluation.printed_tables import table_lines
 from scripts.training.objectives import OBJECTIVES
@@ -44,8 +46,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--n_points", type=int, help="Points of a prompt. Default: as many as the model has positions."
     )
-    parser.add_argument("--n_loops", type=int, help="Loops of the model. Default: its trained count.")
-    parser.add_argument("--max_loops", type=int, help="Last loop of the error by loop. Default: 5 times n_loops.")
+    parser.add_argument(
+        "--n_loops", type=int, help="Loops of the model. Default: its trained count, or the most that a prompt needs."
+    )
+    parser.add_argument(
+        "--max_loops",
+        type=int,
+        help="Last loop of the error by loop. Default: 5 times n_loops, or twice the most needed.",
+    )
     parser.add_argument(
         "--n_loop_prompts",
         type=int,
@@ -83,12 +91,17 @@ def say_where_trained(arguments: argparse.Namespace, recipe: dict[str, Any]):
         )
 
 
-def sizes_for(model: PreTrainedModel, arguments: argparse.Namespace) -> Sizes:
-    """Return the sizes that were asked for, else the model's; raises `ValueError` where loops are too few."""
-    n_loops = arguments.n_loops or model.config.n_loops
-    max_loops = arguments.max_loops or 5 * n_loops
-    if max_loops < n_loops:
-        raise ValueError(f"`max_loops` must be >= the loops of the model, {n_loops}, got {max_loops}.")
+def sizes_for(model: PreTrainedModel, arguments: argparse.Namespace, needed: np.ndarray | None) -> Sizes:
+    """
+    Return the sizes that were asked for, else the model's; raises `ValueError` where loops are too few.
+
+    Where prompts have a number of loops that they need, the default is the largest, and twice as many for the last.
+    """
+    n_loops = arguments.n_loops or (model.config.n_loops if needed is None else int(needed.max()))
+    max_loops = arguments.max_loops or (5 if needed is None else 2) * n_loops
+    least = n_loops if needed is None else max(n_loops, int(needed.max()))
+    if max_loops < least:
+        raise ValueError(f"`max_loops` must be >= the loops of the model, {least}, got {max_loops}.")
     asked = {name: getattr(arguments, name) for name in ("n_prompts", "n_loop_prompts", "n_shift_prompts", "seed")}
     return Sizes(**asked, n_loops=n_loops, max_loops=max_loops)
 
@@ -115,10 +128,10 @@ def main():
         objective = OBJECTIVES[build_task(arguments.task, settings).objective]()
         model = load_chosen(arguments, prepare_device(), objective.model_class, objective.auto_class)
         answers = Answers(model, objective, PredictionCache(arguments.cache_dir), arguments.batch_size)
-        sizes = sizes_for(model, arguments)
         task = task_for(arguments.task, settings, model.config, arguments.n_points)
         say_where_trained(arguments, recipe)
-        prompts = draw_prompts(task, sizes.n_prompts, sizes.seed)
+        prompts = draw_prompts(task, arguments.n_prompts, arguments.seed)
+        sizes = sizes_for(model, arguments, own_loops_of(task, prompts, recipe))
         check_beside(arguments.output_dir, answers.weights_sha256)
         make_folder(arguments.cache_dir, "cache_dir")
         make_folder(arguments.output_dir)

@@ -76,7 +76,7 @@ def loops_used(
     objective: Objective, model: PreTrainedModel, prompts: Prompts, max_loops: int, rule: dict[str, float]
 ) -> np.ndarray:
     """The loops `(B,)` that a rule lets each prompt run."""
-    columns = {name: prompts[name].to(model.device) for name in objective.answer_columns}
+    columns = {name: values.to(model.device) for name, values in objective.inputs(prompts).items()}
     if "ys" in columns:  # the last point is asked, by a model of sets too
         columns["ys"] = columns["ys"][:, :-1]
     return model(**columns, n_loops=max_loops, **rule).n_loops_used.cpu().numpy()

@@ -100,9 +100,9 @@ def set_span(axes: Axes, first: int, last: int):
     axes.set_xlim(*((first, last) if last > first else (first - 0.5, first + 0.5)))
 
 
-def place_axis(axes: Axes, n_places: int):
-    """Make the x-axis one of the places 0, 1, ... of a score, with ticks at whole numbers."""
-    set_span(axes, 0, n_places - 1)
+def place_axis(axes: Axes, n_places: int, first: int = 0):
+    """Make the x-axis one of the places of a score, counted from `first`, with ticks at whole numbers."""
+    set_span(axes, first, first + n_places - 1)
     axes.xaxis.get_major_locator().set_params(integer=True)
 
 

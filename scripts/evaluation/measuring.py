@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from scripts.evaluation.metrics_record import Curve, Interval, Metrics, Settings
+from scripts.evaluation.own_loops import measure_own_loops, own_loops_of
 from scripts.evaluation.predictions import Answers, predict_classically
 from tasks import FunctionClass, Task
 from tasks.common import Prompts
@@ -70,6 +71,8 @@ def measure(
         by_loop, by_model = _answers_of_the_model(answers, prompts, sizes)
         is_shifted = bool(task.shifts) and sizes.n_shift_prompts > 0
         errors = task.score(by_model, prompts)
+        needed = own_loops_of(task, prompts, recipe)
+        own = {} if needed is None else measure_own_loops(answers, by_loop, needed, task, prompts)
         return Metrics(
             settings=Settings(
                 model=name,
@@ -88,9 +91,11 @@ def measure(
                 weights_sha256=answers.weights_sha256,
                 score=task.score_name,
                 place=task.place_name,
+                first_place=task.first_place,
                 **({"n_dims": task.n_dims, "normaliser": task.normaliser} if isinstance(task, FunctionClass) else {}),
             ),
             **compare(errors, task, prompts, answers),
+            **own,
             error_by_loop=errors_by_loop(by_loop, task, prompts),
             shifts=measure_shifts(answers, task, sizes) if is_shifted else {},
             published=published_for(task, errors.shape[1]),

@@ -66,6 +66,29 @@ class Curve:
         _check(width is None or _is_number(width), f"{where}.digitisation_error", "be a finite number", width)
 
 
+@dataclass(frozen=True)
+class StoppedErrors:
+    """
+    Errors of prompts that run different numbers of loops.
+
+    Args:
+        errors ([`Curve`]):
+            Errors at the places of a score.
+        mean_loops (`list[float]`):
+            Mean loops of the prompts that have each place.
+    """
+
+    errors: Curve
+    mean_loops: list[float]
+
+    def check(self, where: str, n_points: int):
+        """Raise [`RecordError`] unless there are an error and loops at all of `n_points` places."""
+        self.errors.check(f"{where}.errors", n_points)
+        for name, values in (("errors", self.errors.error), ("mean_loops", self.mean_loops)):
+            is_whole = _are_numbers(values) and len(values) == n_points
+            _check(is_whole, f"{where}.{name}", f"have a finite number at each of {n_points} places", values)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """
@@ -90,8 +113,8 @@ class Settings:
             Name of the best possible predictor.
         n_parameters (`int`), weights_sha256 (`str`, *optional*):
             Number of the model's parameters, and the digest of its weights.
-        score (`str`), place (`str`):
-            What an error is, and what the places of a curve count.
+        score (`str`), place (`str`), first_place (`int`, defaults to 0):
+            What an error is, what the places of a curve count, and from what number.
     """
 
     model: str
@@ -112,6 +135,7 @@ class Settings:
     weights_sha256: str | None = None
     score: str = "normalised squared error"
     place: str = "in-context examples"
+    first_place: int = 0
 
     @property
     def places(self) -> str:
@@ -127,7 +151,7 @@ class Settings:
             if name == "normaliser":
                 _check(_is_number(value) and value > 0, f"settings.{name}", "be a finite number > 0", value)
             elif entry.type in (int, int | None):
-                least = 0 if name in ("seed", "n_shift_prompts") else 1
+                least = 0 if name in ("seed", "n_shift_prompts", "first_place") else 1
                 _check(_is_count(value, least), f"settings.{name}", f"be an integer >= {least}", value)
             else:
                 _check(isinstance(value, str), f"settings.{name}", "be a text", value)
@@ -152,6 +176,9 @@ class Metrics:
         error_by_loop (`dict[str, list[float]]`):
             The model's error after 1, 2, ... loops: at the `"last_point"`, and its means over all places, `"mean"`,
             and over the last fifth of them, `"last_fifth"`, which older records lack.
+        error_by_loop_and_place (`list[list[float]]`), stops (`dict[str, StoppedErrors]`):
+            Of a task that knows the loops that its prompts need: the model's errors at every place after each loop,
+            and by the rule that ends the loops of a prompt.
         shifts (`dict[str, dict[str, Curve]]`):
             By shift, errors of `"model"`, `"limit"` and some baselines.
         published (`dict[str, Curve]`), published_shifts (`dict[str, Curve]`):
@@ -172,6 +199,8 @@ class Metrics:
     excess_of_baselines: dict[str, Curve] = field(default_factory=dict)
     mean_excess: Interval | None = None
     error_by_loop: dict[str, list[float]]
+    error_by_loop_and_place: list[list[float]] = field(default_factory=list)
+    stops: dict[str, StoppedErrors] = field(default_factory=dict)
     shifts: dict[str, dict[str, Curve]] = field(default_factory=dict)
     published: dict[str, Curve] = field(default_factory=dict)
     published_shifts: dict[str, Curve] = field(default_factory=dict)
@@ -202,6 +231,11 @@ class Metrics:
                 curve.check(name, n_points)
         if self.mean_excess:
             self.mean_excess.check("mean_excess")
+        for rule, stopped in self.stops.items():
+            stopped.check(f"stops.{rule}", n_points)
+        rows, rule = self.error_by_loop_and_place, f"be a list of lists of {n_points} finite numbers"
+        are_whole = isinstance(rows, list) and all(_are_numbers(row) and len(row) == n_points for row in rows)
+        _check(are_whole, "error_by_loop_and_place", rule, rows)
         for name in dict.fromkeys(("last_point", "mean", *self.error_by_loop)):
             errors, rule = self.error_by_loop.get(name), f"be a list of at least {n_loops} finite numbers"
             _check(_are_numbers(errors) and len(errors) >= n_loops, f"error_by_loop.{name}", rule, errors)
@@ -218,12 +252,17 @@ class Metrics:
                 parts[name] = cls.from_dict(_mapping(part, f"components.{name}"))
             except RecordError as error:
                 raise RecordError(f"in the component {name}, {error}") from None
+        stops = {
+            rule: _stopped(part, f"stops.{rule}") for rule, part in _mapping(given.get("stops", {}), "stops").items()
+        }
         return cls(
             settings=_part(Settings, given.get("settings"), "settings"),
             **{name: _curves(given.get(name, {}), name) for name in groups},
             **{name: _part(Curve, given[name], name) for name in ("limit", "excess_over_limit") if name in given},
             mean_excess=_part(Interval, given["mean_excess"], "mean_excess") if "mean_excess" in given else None,
             error_by_loop=_mapping(given.get("error_by_loop"), "error_by_loop"),
+            error_by_loop_and_place=given.get("error_by_loop_and_place", []),
+            stops=stops,
             shifts={shift: _curves(curves, f"shifts.{shift}") for shift, curves in shifts.items()},
             components=parts,
             versions=_mapping(given.get("versions", {}), "versions"),
@@ -251,12 +290,17 @@ class Metrics:
 
 def _written(content: dict[str, Any]) -> dict[str, Any]:
     """Return the content of a record without the fields that have no value."""
-    kept = {name: value for name, value in content.items() if value not in (None, {}) or name in ALWAYS_WRITTEN}
+    kept = {name: value for name, value in content.items() if value not in (None, {}, []) or name in ALWAYS_WRITTEN}
     return {name: _written(value) if isinstance(value, dict) else value for name, value in kept.items()}
 
 
 def _curves(content: Any, where: str) -> dict[str, Curve]:
     return {name: _part(Curve, curve, f"{where}.{name}") for name, curve in _mapping(content, where).items()}
+
+
+def _stopped(content: Any, where: str) -> StoppedErrors:
+    part = _part(StoppedErrors, content, where)
+    return StoppedErrors(_part(Curve, part.errors, f"{where}.errors"), part.mean_loops)
 
 
 def _part(kind: type[Part], content: Any, where: str) -> Part:

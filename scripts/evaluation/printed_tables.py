@@ -12,6 +12,12 @@ def table_lines(metrics: Metrics) -> Iterator[str]:
     yield from (_line(name, values) for name, values in error_rows(metrics).items())
     if excess := metrics.mean_excess:
         yield f"\nmean excess over the limit {excess.error:.4g} ({excess.low:.4g} to {excess.high:.4g})"
+    if metrics.stops:
+        yield "\n" + _line("loops of each prompt", ["whole", "longest", "loops"])
+        for rule, stopped in metrics.stops.items():
+            errors = stopped.errors.error
+            numbers = (sum(errors) / len(errors), errors[-1], stopped.mean_loops[-1])
+            yield _line(rule, [f"{number:.3g}" for number in numbers])
     if metrics.shifts:
         shown = ("model", "limit", "zero")
         yield "\n" + _line("shift, last point", shown)
@@ -34,12 +40,12 @@ def error_rows(metrics: Metrics) -> dict[str, list[Any]]:
         curves["excess of the model"] = metrics.excess_over_limit
     curves |= {f"{name}, published": curve for name, curve in metrics.published.items()}
     return {
-        settings.places: examples,
+        settings.places: [settings.first_place + n for n in examples],
         **{
             name: [f"{curve.error[n]:.3g}" for n in examples if n < len(curve.error)] for name, curve in curves.items()
         },
         "loops": loops,
-        f"model, {last} {settings.places}": [f"{by_loop[n - 1]:.3g}" for n in loops],
+        f"model, {settings.first_place + last} {settings.places}": [f"{by_loop[n - 1]:.3g}" for n in loops],
     }
 
 
