@@ -59,8 +59,8 @@ class InContextEstimator(BaseEstimator):
         """Return the columns that X is read as, their numbers `(n, n_columns)`, NaN for missing values, and y."""
         if others:
             raise TypeError(
-                f"`fit` takes X and y alone, got {', '.join(f'`{name}`' for name in others)}: a prompt cannot say "
-                "that an example counts half. Draw the examples by their weights, e.g. with sklearn.utils.resample."
+                f"`fit` takes X and y alone, got {', '.join(f'`{name}`' for name in others)}. A prompt cannot say "
+                "that an example counts half: draw the examples by weight, e.g. with sklearn.utils.resample."
             )
         X, y = unpack_features(X), y if y is None else unpack_target(y, self.takes_text)
         numbers = NUMBERS | {"y_numeric": not self.takes_text}

@@ -185,8 +185,8 @@ class InContextRegressor(RegressorMixin, InContextEstimator):
             `ValueError`: X or a level is not as above, an answer is not finite, or the model has no quantiles.
         """
         check_is_fitted(self)
-        levels = check_array(levels, ensure_2d=False, dtype=np.float64, input_name="levels")
-        if levels.ndim != 1 or ((levels < 0) | (levels > 1)).any():
+        levels = np.asarray(levels)
+        if levels.ndim != 1 or levels.dtype.kind not in "iuf" or not ((levels >= 0) & (levels <= 1)).all():
             raise ValueError(f"`levels` must be a list of numbers in 0 ... 1, got {levels.tolist()}.")
         quantiles = self._quantiles(X, "predict_quantiles")
         n_quantiles = quantiles.shape[1]

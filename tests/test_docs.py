@@ -19,7 +19,11 @@ import pytest
 import torch
 import yaml
 
-from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
+from modeling_looped_gpt2 import (
+    LoopedGPT2Config,
+    LoopedGPT2ForInContextClassification,
+    LoopedGPT2ForInContextRegression,
+)
 from scripts.common.model_loading import weights_digest
 from scripts.training.prompt_arguments import Arguments
 from tasks import TASKS, make_task, task_fields
@@ -42,7 +46,7 @@ LONG = (
 
 @pytest.fixture
 def demo(evaluated, tmp_path, monkeypatch):
-    """The current folder of a reader after `make demo`, with a model of its sizes that learned nothing."""
+    """The current folder of a reader after `make demo`, with models of its sizes and of tables, all untrained."""
     torch.manual_seed(0)
     config = LoopedGPT2Config(n_embd=16, n_head=2, n_dims=5, n_positions=22, n_loops=6)
     model = LoopedGPT2ForInContextRegression(config)
@@ -54,6 +58,10 @@ def demo(evaluated, tmp_path, monkeypatch):
     (evaluated / "recipe.yaml").write_text(yaml.safe_dump(recipe | {"n_dims": 5, "n_loops": 6}))
     (tmp_path / "runs").mkdir()
     evaluated.rename(tmp_path / "runs" / "quickstart")
+    settings = {"n_embd": 16, "n_head": 2, "n_layer": 2, "n_loops": 2, "example_order": "cells", "num_labels": 10}
+    config = LoopedGPT2Config(**settings, position_embedding="none", n_quantiles=5)
+    LoopedGPT2ForInContextClassification(config).save_pretrained(tmp_path / "runs" / "tables_classification")
+    LoopedGPT2ForInContextRegression(config).save_pretrained(tmp_path / "runs" / "tables_regression")
     for name in ("docs", "modeling_looped_gpt2"):
         (tmp_path / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "model_cards", tmp_path / "model_cards", symlinks=True)

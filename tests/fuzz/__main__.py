@@ -23,7 +23,7 @@ from tests.fuzz.configurations import fuzz_configuration
 from tests.fuzz.model_calls import fuzz_model_call
 from tests.fuzz.outcome import Fault
 from tests.fuzz.programs import fuzz_damaged_folder, fuzz_program_flags
-from tests.fuzz.readers import fuzz_estimator, fuzz_pipeline, fuzz_text
+from tests.fuzz.readers import fuzz_estimator, fuzz_pipeline, fuzz_table, fuzz_text
 from tests.fuzz.workspace import build_workspace
 
 
@@ -34,7 +34,8 @@ ENTRANCES = {
     "flags": (0.12, lambda rng, folder: fuzz_flags(rng)),
     "recipe": (0.06, fuzz_recipe),
     "pipeline": (0.08, lambda rng, folder: fuzz_pipeline(rng)),
-    "estimator": (0.08, lambda rng, folder: fuzz_estimator(rng)),
+    "estimator": (0.04, lambda rng, folder: fuzz_estimator(rng)),
+    "table": (0.04, lambda rng, folder: fuzz_table(rng)),
     "text": (0.06, fuzz_text),
     "damaged_folder": (0.09, lambda rng, folder: fuzz_damaged_folder(rng, folder / "workspace", folder)),
     "program_flags": (0.09, lambda rng, folder: fuzz_program_flags(rng, folder / "workspace", folder)),

@@ -10,6 +10,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from modeling_looped_gpt2 import (
+    LoopedGPT2Config,
+    LoopedGPT2ForInContextClassification,
+    LoopedGPT2ForInContextRegression,
+)
 from modeling_looped_gpt2.estimator_looped_gpt2 import InContextClassifier, InContextRegressor
 from modeling_looped_gpt2.pipeline_looped_gpt2 import InContextRegressionPipeline
 from scripts.training.text_file import TextFile
@@ -41,6 +46,15 @@ TEXTS = (
 def pipeline() -> InContextRegressionPipeline:
     """The pipeline around a small model."""
     return InContextRegressionPipeline(model_of(0, 0))
+
+
+@cache
+def table_model(classify: bool) -> torch.nn.Module:
+    """A small model of tables."""
+    torch.manual_seed(0)
+    settings = {"n_embd": 16, "n_head": 2, "n_layer": 2, "n_loops": 2, "num_labels": 3, "initializer_range": 0.2}
+    config = LoopedGPT2Config(**settings, example_order="cells", position_embedding="none")
+    return (LoopedGPT2ForInContextClassification if classify else LoopedGPT2ForInContextRegression)(config).eval()
 
 
 def draw_table(rng: Random, n_rows: int, n_columns: int) -> np.ndarray:
@@ -101,6 +115,55 @@ def fuzz_pipeline(rng: Random) -> str:
         with torch.no_grad():
             alone = model_of(0, 0)(xs[None], torch.as_tensor(table[None, :, -1]).float()).predictions[0, -1].item()
         check(abs(alone - prediction) < 1e-3 * max(1, abs(alone)), f"{prediction} instead of {alone}: {what}")
+    return "answered"
+
+
+def draw_column(rng: Random, n_rows: int) -> Any:
+    """A column of a data frame as people have them: numbers, levels, gaps, and what is refused."""
+    generator = np.random.default_rng(rng.randrange(2**31))
+    levels = generator.choice(["", "a", "b c", "é", *map(str, range(rng.choice((1, 2, 9, 40))))], size=n_rows)
+    numbers = generator.integers(-3, 4, size=n_rows) * 10.0 ** rng.choice((0, 0, 200, -200))
+    makers = {
+        "numbers": lambda: numbers,
+        "truth": lambda: numbers > 0,
+        "text": lambda: levels,
+        "category": lambda: pd.Categorical(levels, ordered=rng.random() < 0.5),
+        "numbers as categories": lambda: pd.Categorical(numbers),
+        "nullable": lambda: pd.array(numbers, dtype="Float64"),
+        "nothing": lambda: [None] * n_rows,
+        "mixed": lambda: [rng.choice((1, "1", True, None, 2.5)) for _ in range(n_rows)],
+    }
+    refused = {
+        "dates": lambda: pd.to_datetime(["2020-01-01"] * n_rows),
+        "infinity": lambda: np.full(n_rows, rng.choice((np.inf, -np.inf))),
+        "lists": lambda: [[1]] * n_rows,
+    }
+    kinds = refused if rng.random() < 0.1 else makers
+    column = pd.Series(kinds[rng.choice(list(kinds))]())
+    return column.where(generator.random(n_rows) > rng.choice((0, 0, 0.3, 1)))
+
+
+def fuzz_table(rng: Random) -> str:
+    """One data frame fitted and asked; `"answered"`, the same whatever the order of its columns, or `"refused"`."""
+    n_rows, n_columns = rng.choice((1, 2, 3, 9, 50)), rng.randint(1, 5)
+    rows = pd.DataFrame({f"c{i}": draw_column(rng, n_rows + 3) for i in range(n_columns)})
+    X, queries = rows.iloc[:n_rows], rows.iloc[n_rows:]
+    classify = rng.random() < 0.5
+    y = np.arange(n_rows) % 3 if classify else np.random.default_rng(rng.randrange(2**31)).normal(size=n_rows)
+    estimator = (InContextClassifier if classify else InContextRegressor)(table_model(classify))
+    what, answers = describe((X.to_dict("list"), queries.to_dict("list"), y)), []
+    for names in (list(rows), list(rows)[::-1]):
+        try:
+            fitted = estimator.fit(X[names], y)
+            answers.append(fitted.predict_proba(queries[names]) if classify else fitted.predict(queries[names]))
+        except REFUSALS as error:
+            check_message(str(error), ("columns",))
+            check(not answers, f"refused in another order of columns alone: {error}: {what}")
+            return "refused"
+        except Exception as error:
+            raise Fault(f"{type(error).__name__}: {error}; {what}") from error
+    check(bool(np.isfinite(answers[0]).all()), f"not finite: {answers[0]}: {what}")
+    check(bool(np.allclose(*answers, rtol=1e-3, atol=1e-3)), f"{answers[1]} in another order, {answers[0]}: {what}")
     return "answered"
 
 
