@@ -19,6 +19,7 @@ from .sequences.sum_of_bits import SumOfBits
 from .sequences.unique_set import UniqueSet
 from .tables.random_tables import RandomTables
 from .tables.real_tables import RealTables
+from .tables.table_prior import TablePrior
 
 
 TASKS.update(
@@ -41,6 +42,7 @@ TASKS.update(
         EditDistance,
         RandomTables,
         RealTables,
+        TablePrior,
         Mixture,
     )
 )

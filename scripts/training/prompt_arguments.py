@@ -232,7 +232,13 @@ class Arguments(FieldGroups):
         n_positions = order_of(self.model).n_tokens(task.n_positions(**task.sizes))
         if config.n_positions < n_positions:
             raise ValueError(
-                f"`n_positions` must be >= {n_positions}, those of a prompt of {task.name}, got {config.n_positions}."
+                f"`n_positions` must be >= {n_tokens}, the tokens of a prompt of {task.name}, got "
+                f"{config.n_positions}."
+            )
+        if task.has_queries and "n_dims" not in task.model_fields and order_of(config).n_columns(config) is not None:
+            raise ValueError(
+                f"`example_order` must be 'cells' for {task.name}, whose prompts are tables of any number of columns, "
+                f"got {config.example_order!r}."
             )
         self.loops.check(config)
         if self.loops.row_loops and task.needed_loops(task.sample(1, make_generator("trial", 0))) is None:

@@ -8,13 +8,14 @@ import torch
 
 from ..common import Prompts, Task, check_at_least_one, draw_normal
 from .columns import lose_values
+from .dependence import order_columns
 from .draws import draw_kinds, draw_uniform, standardise
 from .targets import draw_tables
 
 
 N_SIGNALS = 10  # of a table; a class has one of its own
 LEAST_EXAMPLES = 5
-CLASS_WEIGHTS = (10, 4, 3, 2, 2, 1, 1, 1, 1)  # of 2, 3, ... classes
+CLASS_WEIGHTS = (20, 5, 3, 2, 2, 1, 1, 1, 1)  # of 2, 3, ... classes
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class TablePrior(Task):
             Largest number of columns, >= 1.
         n_points (`int`, defaults to 128):
             Rows P of a table, >= 8.
+        n_dims (`int`, *optional*):
+            Show tables to a model that takes so many columns, >= `n_columns`: those that tell most of the target come
+            first, as [`order_columns`] says, missing values are 0, the mean, and so are columns that a table lacks.
+            Default: columns as they come, as `example_order: cells` takes them.
 
     Source: the idea of a prior over tables is of Hollmann et al. (ICLR 2023).
     """
@@ -41,12 +46,16 @@ class TablePrior(Task):
     name = "table_prior"
     description = "made-up tables"
     place_name = "queries"
+    has_queries = True
 
     kind: Literal["classification", "regression"] = "classification"
     n_columns: int = 30
     n_points: int = 128
+    n_dims: int | None = None
 
     def __post_init__(self):
+        if self.n_dims is not None and self.n_dims < self.n_columns:
+            raise ValueError(f"`n_dims` must be >= `n_columns` = {self.n_columns}, got {self.n_dims}.")
         if self.kind not in ("classification", "regression"):
             raise ValueError(f"`kind` must be classification or regression, got {self.kind!r}.")
         self.check_sizes(n_points=self.n_points, n_columns=self.n_columns)
@@ -65,11 +74,12 @@ class TablePrior(Task):
 
     @property
     def model_fields(self) -> dict[str, int]:
-        return {"num_labels": N_SIGNALS} if self.kind == "classification" else {"n_outputs": 1}
+        fields = {"n_positions": 2 * self.n_points} | ({} if self.n_dims is None else {"n_dims": self.n_dims})
+        return fields | {"num_labels": N_SIGNALS} if self.kind == "classification" else fields
 
     def n_tokens(self, **sizes: int) -> int:
-        """Cells of the largest table, target included."""
-        return sizes["n_points"] * (sizes["n_columns"] + 1)
+        """Two for each row, as for other points."""
+        return 2 * sizes["n_points"] - 1
 
     def check_sizes(self, n_points: int | None = None, n_columns: int | None = None):
         for name, size in {"n_points": n_points, "n_columns": n_columns}.items():
@@ -79,6 +89,10 @@ class TablePrior(Task):
             raise ValueError(f"`n_points` must be >= 8, got {n_points}.")
         if n_columns is not None and n_columns > self.n_columns:
             raise ValueError(f"`n_columns` must be <= that of the task, {self.n_columns}, got {n_columns}.")
+
+    def draw_shape(self, generator: torch.Generator, **sizes: int) -> tuple[int, int]:
+        """As many rows as the size says, and the number of columns that is drawn for a batch."""
+        return sizes["n_points"], 1 + int(sizes["n_columns"] * float(draw_uniform((), generator)) ** 1.5)
 
     def sample(
         self,
@@ -96,16 +110,17 @@ class TablePrior(Task):
             P - C queries, int64 or float32.
         """
         sizes = self.checked_sizes(n_prompts, with_hints, n_points=n_points, n_columns=n_columns)
-        n_rows = sizes["n_points"]
-        width = 1 + int(sizes["n_columns"] * float(draw_uniform((), generator)) ** 1.5)
-        n_columns = min(width, sizes["n_columns"])
+        n_rows, n_columns = self.draw_shape(generator, **sizes)
         n_examples = int(torch.randint(LEAST_EXAMPLES, n_rows - n_rows // 8 + 1, (), generator=generator))
         columns, signals = draw_tables(n_prompts, n_rows, n_columns, N_SIGNALS, generator)
         target = (draw_classes if self.kind == "classification" else draw_values)(signals, generator)
         if self.kind == "regression":
             target = standardise(target.unsqueeze(2), n_examples).squeeze(2)
         xs = standardise(lose_values(columns, generator), n_examples)
-        return {"xs": xs, "ys": target[:, :n_examples], "labels": target[:, n_examples:]}
+        ys, labels = target[:, :n_examples], target[:, n_examples:]
+        if self.n_dims is not None:
+            xs = torch.nn.functional.pad(order_columns(xs.nan_to_num(), ys), (0, self.n_dims - n_columns))
+        return {"xs": xs, "ys": ys, "labels": labels}
 
     def score(self, answers: np.ndarray, prompts: Prompts) -> np.ndarray:
         """1 where the class of a query is wrong and 0 where it is right, or the squared error, `(B, P - C)`."""

@@ -82,13 +82,14 @@ def network_law(n_tables: int, n_rows: int, n_columns: int, n_signals: int, gene
     nodes, layer = [causes], causes
     for _ in range(int(torch.randint(1, 4, (), generator=generator))):
         weights = draw_normal((n_tables, width, width), generator)
-        weights = weights * (draw_uniform(weights.shape, generator) < 0.1 + 0.9 * draw_uniform((n_tables, 1, 1), generator))
+        weights = weights * (
+            draw_uniform(weights.shape, generator) < 0.1 + 0.9 * draw_uniform((n_tables, 1, 1), generator)
+        )
         noise = draw_uniform((n_tables, 1, 1), generator).square() * draw_normal(layer.shape, generator)
         layer = standardise(activate(standardise(layer @ weights), generator)) + noise
         nodes.append(layer)
     nodes = torch.cat(nodes, dim=2)
     order = draw_uniform((n_tables, nodes.shape[2]), generator).argsort(dim=1)
-    # a target from the second half of the layers on half of the time: an effect
     chosen = order[:, : n_columns + n_signals].unsqueeze(1).expand(-1, n_rows, -1)
     picked = standardise(nodes.gather(2, chosen))
     return dress(picked[..., n_signals:], generator), picked[..., :n_signals]
@@ -120,9 +121,9 @@ def activate(values: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 LAWS: dict[Law, float] = {
-    additive_law: 0.35,
-    tree_law: 0.15,
-    interaction_law: 0.15,
+    additive_law: 0.45,
+    tree_law: 0.1,
+    interaction_law: 0.1,
     network_law: 0.2,
     cluster_law: 0.15,
 }
