@@ -146,6 +146,23 @@ def check_mask(attention_mask: torch.Tensor | None, batch_size: int, n_seen: int
         )
 
 
+def check_cells(n_cells: int | None, n_tokens: int, attention_mask: torch.Tensor | None, ends_rows: bool):
+    """Refuse the tokens of anything but a whole table, under a mask of its rows; `ends_rows`: with a cache."""
+    if n_cells is None:
+        return
+    if not _is_integer(n_cells) or n_cells < 1 or n_tokens % n_cells:
+        raise ValueError(f"`n_cells` must be an integer >= 1 that divides the {n_tokens} tokens, got {n_cells!r}.")
+    shape = tuple(getattr(attention_mask, "shape", ()))
+    expected = (1, 1, n_tokens // n_cells)
+    if len(shape) != 4 or shape[:3] != expected:
+        raise ValueError(
+            f"`attention_mask` must have the shape {expected} and then the rows that are seen, for rows of {n_cells} "
+            f"cells, got {shape}."
+        )
+    if ends_rows:
+        raise ValueError("`n_cells` with a cache needs all tables to run as many loops: leave out one of them.")
+
+
 def last_tokens(
     inputs_embeds: torch.Tensor, mask: torch.Tensor | None, n_seen: int | torch.Tensor
 ) -> torch.LongTensor:

@@ -6,7 +6,8 @@ from dataclasses import fields
 
 import torch
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
-from transformers.cache_utils import Cache, DynamicLayer, StaticLayer
+from transformers import PreTrainedConfig
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, StaticLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from .plan_looped_gpt2 import Plan, Step
@@ -161,6 +162,22 @@ def check_cache(cache: Cache | None, plan: Plan, loops_per_slot: int):
         )
 
 
+class TableCache(DynamicCache):
+    """
+    A dynamic cache of the columns of tables.
+
+    Args:
+        config ([`LoopedGPT2Config`]):
+            Of the model, with the loops of the calls.
+        n_columns (`int`):
+            Columns of a table without the target, >= 1.
+    """
+
+    def __init__(self, config: PreTrainedConfig, n_columns: int):
+        super().__init__(config=config)
+        self.n_columns = n_columns
+
+
 class FrozenLayer(DynamicLayer):
     """
     A slot that shows its tokens to new ones and does not keep the new ones.
@@ -197,7 +214,7 @@ def has_plain_layers(cache: Cache) -> bool:
 
 
 def freeze(cache: Cache, repeats: int = 1) -> Cache:
-    """Return a cache that reads the dynamic `cache`, each row `repeats` times, and leaves it as it is."""
+    """Return a cache that reads the slots of the dynamic `cache`, each row `repeats` times, and leaves it as it is."""
     return Cache(layers=[FrozenLayer(layer, repeats) if layer.is_initialized else layer for layer in cache.layers])
 
 

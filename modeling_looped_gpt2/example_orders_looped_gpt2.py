@@ -18,7 +18,9 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import PreTrainedConfig
+from transformers.cache_utils import Cache
 
+from .cache_looped_gpt2 import TableCache
 from .masks_looped_gpt2 import make_mask, see_context
 
 
@@ -35,11 +37,21 @@ class ExampleOrder:
             Whether each point is either an example or a query; else it is a query and then an example.
         counted (`str`):
             How tokens are counted, for messages.
+        judges_together (`bool`):
+            Whether several queries of a split prompt end its loops together, by what holds for all of them.
+        queries_per_row (`int`):
+            Queries to a context in one row, which attend to each other: that costs the square of their number, and
+            its result is masked out.
+        queries_at_a_time (`int`):
+            Queries to all contexts that run together, in such rows: more need more memory and are no faster.
     """
 
     tokens_per_example: int
     is_split: bool
     counted: str
+    judges_together = False
+    queries_per_row = 64
+    queries_at_a_time = 1024
 
     def max_examples(self, n_tokens: int) -> int:
         """Most examples that fit into `n_tokens` (>= 1) before a query."""
@@ -101,6 +113,25 @@ class ExampleOrder:
     ) -> dict[str, Any]:
         """Arguments of the backbone that say what tokens see and where they stand; none: as in any text."""
         raise NotImplementedError(f"{type(self).__name__} must define `sight`.")
+
+    def new_context(self, config: PreTrainedConfig, xs: torch.Tensor) -> Cache | None:
+        """What the keys and values of the examples xs are kept in; `None`: what the backbone makes by itself."""
+        return None
+
+    def embed_queries(self, head: nn.Module, xs: torch.Tensor) -> torch.Tensor:
+        """Tokens `(B, T, E)` of queries xs `(B, Q, D)` to a context."""
+        return head._read_in(xs)
+
+    def query_sight(self, n_tokens: int, n_queries: int) -> dict[str, Any]:
+        """As [`sight`], of Q queries to a context of these tokens, besides their mask and positions."""
+        return {}
+
+    def query_states(self, states: torch.Tensor, n_queries: int) -> torch.Tensor:
+        """Those of the states `(B, T, E)` of these tokens that hold the answers `(B, Q, E)`."""
+        return states
+
+    def check_context(self, context: Cache, xs: torch.Tensor):
+        """Refuse a context of other points than xs `(B, P, D)` are."""
 
     def query_position(self, n_seen: int) -> int:
         """Position of a query behind a context of `n_seen` tokens."""
@@ -213,6 +244,9 @@ class AsTable(AsSet):
     """
 
     counted = "one per row"
+    judges_together = True
+    queries_per_row = 128
+    queries_at_a_time = 128
 
     def check(self, config: PreTrainedConfig):
         """Refuse what gives cells a place, and blocks that leave out a turn."""
@@ -256,8 +290,15 @@ class AsTable(AsSet):
     def embed(self, head: nn.Module, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
         """Row after row, each with the cells of x and then the target cell `(B, P * (D + 1), E)`."""
         asked = head.query_cell.expand(len(xs), xs.shape[1] - ys.shape[1], -1)
-        targets = torch.cat((head._embed_ys(ys), asked), dim=1)  # (B, P, E)
-        return torch.cat((head._read_in(xs), targets.unsqueeze(2)), dim=2).flatten(1, 2)
+        return self._join(head._read_in(xs), torch.cat((head._embed_ys(ys), asked), dim=1))
+
+    def embed_queries(self, head: nn.Module, xs: torch.Tensor) -> torch.Tensor:
+        """Row after row, as in a prompt."""
+        return self._join(head._read_in(xs), head.query_cell.expand(*xs.shape[:2], -1))
+
+    def _join(self, cells: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Tokens `(B, P * (D + 1), E)` of cells `(B, P, D, E)` and target cells `(B, P, E)`."""
+        return torch.cat((cells, targets.unsqueeze(2)), dim=2).flatten(1, 2)
 
     def answering(self, states: torch.Tensor, n_points: int, n_ys: int) -> torch.Tensor:
         """Those at the target cells of the queries."""
@@ -266,11 +307,32 @@ class AsTable(AsSet):
     def sight(
         self, config: PreTrainedConfig, inputs_embeds: torch.Tensor, n_points: int, n_examples: int
     ) -> dict[str, Any]:
-        """What a cell sees of its column."""
-        n_cells = inputs_embeds.shape[1] // n_points
+        """What a cell sees of its column, and the target cells of the queries, which tell when a table is done."""
+        n_tokens = inputs_embeds.shape[1]
+        n_cells = n_tokens // n_points
         column = inputs_embeds[:1, ::n_cells]  # the same for all
         mask = make_mask(config, column, rule=see_context(n_examples), looks_ahead=True)
-        return {"attention_mask": mask, "n_cells": n_cells}
+        targets = torch.arange(n_cells - 1, n_tokens, n_cells, device=mask.device)
+        return {"attention_mask": mask, "n_cells": n_cells, "judged_tokens": targets[n_examples:]}
+
+    def new_context(self, config: PreTrainedConfig, xs: torch.Tensor) -> Cache | None:
+        """One that knows how many columns its tables have."""
+        return TableCache(config, xs.shape[2])
+
+    def query_sight(self, n_tokens: int, n_queries: int) -> dict[str, Any]:
+        """The cells of a row."""
+        return {"n_cells": n_tokens // n_queries}
+
+    def query_states(self, states: torch.Tensor, n_queries: int) -> torch.Tensor:
+        """Those at the target cells."""
+        return self.answering(states, n_queries, 0)
+
+    def check_context(self, context: Cache, xs: torch.Tensor):
+        """Refuse tables of another number of columns."""
+        if not isinstance(context, TableCache):
+            raise ValueError(f"`context` must be what `encode_context` returned, got {context!r:.80}.")
+        if context.n_columns != xs.shape[2]:
+            raise ValueError(f"`context` is of tables of {context.n_columns} columns, got queries of {xs.shape[2]}.")
 
 
 EXAMPLE_ORDERS = {"causal": InTurn(), "set": AsSet(), "cells": AsTable()}

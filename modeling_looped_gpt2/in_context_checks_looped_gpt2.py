@@ -1,5 +1,6 @@
 """Checks of the input and the numbers of an in-context head."""
 
+import math
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -90,7 +91,8 @@ class InContextChecks:
         given = [name for name, value in exits.items() if value is not None]
         if looking:
             check_no_exits(exits, looking)
-        if given and n_queries > 1 and order_of(self.config).is_split:
+        order = order_of(self.config)
+        if given and n_queries > 1 and order.is_split and not order.judges_together:
             raise ValueError(
                 f"`{given[0]}` judges a prompt by its query: with `example_order={self.config.example_order!r}` "
                 f"give prompts of one query each, got {n_queries}."
@@ -143,11 +145,19 @@ class InContextChecks:
         """Whether values are checked: not while training or compiling, where it costs a synchronisation."""
         return not self.training and not torch.compiler.is_compiling()
 
+    def _check_query(self, xs_query: torch.Tensor, context: Cache):
+        """Refuse queries that cannot be asked of this context."""
+        self._check_values("xs_query", xs_query)
+        self._check_context(context, xs_query)
+
     def _check_context(self, context: Cache, xs: torch.Tensor):
         plan = self.config.plan(1)
         n_once, n_steps = len(plan.prelude) + len(plan.coda), len(plan.loops[0])
         if not isinstance(context, Cache) or not context.get_seq_length() or (len(context) - n_once) % n_steps:
             raise ValueError(f"`context` must be what `encode_context` returned, got {context!r:.80}.")
-        batch_size = len(context.layers[0].keys)
+        order = order_of(self.config)
+        order.check_context(context, xs)
+        # the columns of a table have a row of the cache each
+        batch_size = len(context.layers[0].keys) // math.prod(order.lengths(1, xs.shape[2]))
         if batch_size != len(xs):
             raise ValueError(f"The batch size of `context` is {batch_size}, got queries or examples for {len(xs)}.")

@@ -8,6 +8,7 @@ from transformers.cache_utils import Cache
 from transformers.utils import ModelOutput
 from transformers.utils.generic import maybe_autocast
 
+from .arguments_looped_gpt2 import check_loops
 from .cache_looped_gpt2 import freeze
 from .example_orders_looped_gpt2 import EXAMPLE_ORDERS, order_of, whole_prompts
 from .implicit_solvers_looped_gpt2 import solver_of
@@ -15,12 +16,6 @@ from .in_context_checks_looped_gpt2 import InContextChecks
 from .masks_looped_gpt2 import make_mask, place_in_prompt, see_context, see_examples_before
 from .modeling_looped_gpt2 import LoopedGPT2PreTrainedModel
 from .stop_rules_looped_gpt2 import MakeRule
-
-
-# queries of one row, which attend to each other: that costs the square of their number, and its result is masked out
-QUERIES_PER_ROW = 64
-# queries to all contexts that run together, in such rows: more need more memory and are no faster
-QUERIES_AT_A_TIME = 1024
 
 
 class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedModel):
@@ -190,6 +185,9 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
             self._check_context(context, xs)
             n_loops = self.config.loops_of(len(context)) if n_loops is None else n_loops
         order = order_of(self.config)
+        if context is None:
+            n_loops, _ = check_loops(self.config.n_loops if n_loops is None else n_loops)
+            context = order.new_context(self.config.with_loops(n_loops), xs)
         examples = order.embed(self, xs, ys)
         outputs = self.transformer(
             inputs_embeds=examples,
@@ -201,7 +199,7 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
         try:
             self._check_finite(outputs.last_hidden_state)
         except ValueError:
-            outputs.cache.crop(-examples.shape[1])  # a context that was given stays as it was
+            outputs.cache.crop(-order.tokens_per_example * xs.shape[1])  # a context that was given stays as it was
             raise
         return outputs.cache
 
@@ -229,37 +227,43 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
         Raises:
             `ValueError`: a shape, dtype or value is not as above.
         """
-        self._check_values("xs_query", xs_query)
-        self._check_context(context, xs_query)
+        self._check_query(xs_query, context)
         if output_loop_predictions and self.config.n_coda:
             raise ValueError(
                 f"`output_loop_predictions` needs a model without a coda, got `n_coda` = {self.config.n_coda}: a "
                 "context holds what the coda saw after the last loop alone. Ask `forward`, or a context per depth."
             )
-        parts = xs_query.split(max(QUERIES_PER_ROW, QUERIES_AT_A_TIME // len(xs_query)), dim=1)
-        predictions = [self._predict_part(part, context, output_loop_predictions) for part in parts]
-        return self._check_finite(torch.cat(predictions, dim=2 if output_loop_predictions else 1))
+        return self._answer(self._ask(xs_query, context, output_loop_predictions))
 
-    def _predict_part(self, xs_query: torch.Tensor, context: Cache, every_loop: bool) -> torch.Tensor:
-        n_queries, n_seen = xs_query.shape[1], context.get_seq_length()
-        n_rows = -(-n_queries // QUERIES_PER_ROW)  # R, of each context
-        queries = self._read_in(xs_query)  # (B, Q, E)
+    def _ask(self, xs_query: torch.Tensor, context: Cache, every_loop: bool) -> torch.Tensor:
+        """What is read for the answers of [`predict`]."""
+        order = order_of(self.config)
+        parts = xs_query.split(max(order.queries_per_row, order.queries_at_a_time // len(xs_query)), dim=1)
+        read = [self._ask_part(part, context, every_loop) for part in parts]
+        return self._check_finite(torch.cat(read, dim=2 if every_loop else 1))
+
+    def _ask_part(self, xs_query: torch.Tensor, context: Cache, every_loop: bool) -> torch.Tensor:
+        order, n_queries, n_seen = order_of(self.config), xs_query.shape[1], context.get_seq_length()
+        n_rows = -(-n_queries // order.queries_per_row)  # R, of each context
+        queries = order.embed_queries(self, xs_query)  # (B, Q, E), of a table (B, Q * (D + 1), E)
         queries = nn.functional.pad(queries, (0, 0, 0, -n_queries % n_rows))
         queries = queries.unflatten(1, (n_rows, -1)).flatten(0, 1)  # (B * R, ceil(Q / R), E)
-        position = order_of(self.config).query_position(n_seen)
-        context = freeze(context, n_rows)
+        in_row = -(-n_queries // n_rows)
+        context, column = freeze(context, n_rows), queries[:1, :: queries.shape[1] // in_row]
         # one row for all
-        mask = make_mask(self.config, queries[:1], cache=context, rule=see_context(n_seen), place=lambda query: n_seen)
+        mask = make_mask(self.config, column, cache=context, rule=see_context(n_seen), place=lambda query: n_seen)
         outputs = self.transformer(
             inputs_embeds=queries,
             cache=context,
             attention_mask=mask,
-            position_ids=torch.full((1, queries.shape[1]), position, device=xs_query.device),
+            position_ids=torch.full((1, queries.shape[1]), order.query_position(n_seen), device=xs_query.device),
             use_cache=True,
             n_loops=self.config.loops_of(len(context)),
             output_loop_hidden_states=every_loop,
+            **order.query_sight(queries.shape[1], in_row),
         )
         states = outputs.loop_hidden_states if every_loop else (outputs.last_hidden_state,)
+        states = [order.query_states(state, in_row) for state in states]
         states = [state.unflatten(0, (-1, n_rows)).flatten(1, 2)[:, :n_queries] for state in states]
         answers = torch.stack([self._read_out(state) for state in states], dim=1)  # (B, L, Q, ...)
         return answers if every_loop else answers[:, 0]
@@ -315,7 +319,7 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
             use_cache=False,
             n_loops=n_loops,
         )
-        return self._check_finite(self._read_out(outputs.last_hidden_state[:, n_tokens:]))
+        return self._answer(self._check_finite(self._read_out(outputs.last_hidden_state[:, n_tokens:])))
 
 
 def interleave(x_tokens: torch.Tensor, y_tokens: torch.Tensor) -> torch.Tensor:

@@ -27,6 +27,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .arguments_looped_gpt2 import (
     BLOCK_OUTPUTS,
+    check_cells,
     check_indices,
     check_looks_at_loops,
     check_loops,
@@ -180,6 +181,7 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         exit_rules: Mapping[str, MakeRule] | None = None,
         loops_per_slot: int = 1,
         n_cells: int | None = None,
+        judged_tokens: torch.LongTensor | None = None,
         output_loop_hidden_states: bool = False,
         past_key_values: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
@@ -222,8 +224,9 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
                 End the loops of a row once the gate of `config.exit_gate` has stopped it with this probability, in
                 (0, 1), judged by its last token too. Of several `exit_...` the first to come ends a row.
             exit_rules (`Mapping[str, Callable]`, *optional*):
-                Further rules by the name that errors give them. Each is called with the place `(B,)` of every row's
-                last token and returns a rule (see `stop_rules_looped_gpt2.py`). Heads use it for what they read out.
+                Further rules by the name that errors give them. Each is called with the places `(B, A)` of the tokens
+                that rows are judged by and returns a rule (see `stop_rules_looped_gpt2.py`). Heads use it for what
+                they read out.
             loops_per_slot (`int`, defaults to 1):
                 Loops that share a slot of the cache, >= 1, which divides its memory. Such a group of loops reads, of
                 tokens from earlier calls, what the group's last loop left; tokens of one call see each other as
@@ -231,7 +234,9 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
             n_cells (`int`, *optional*):
                 The tokens are the cells of a table, row after row with so many in each, >= 1. Blocks see in turns the
                 columns, under an `attention_mask` `(1, 1, P, rows of the cache + P)` of the P rows, and the rows, all
-                of them. A cache keeps the columns alone, N of them for each row of the batch.
+                of each. A cache keeps the columns alone, `n_cells` of them for each row of the batch.
+            judged_tokens (`torch.LongTensor` of shape `(A,)`, *optional*):
+                Tokens that an `exit_...` judges a row by, in the place of the last one.
             output_loop_hidden_states (`bool`, defaults to `False`):
                 Also return the state after each loop of the window, which must be given where rows run different
                 numbers of loops: each row shows its own last loops.
@@ -263,12 +268,13 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         n_seen = 0 if cache is None else cache.get_seq_length()
         check_positions(position_ids, batch_size, n_tokens, self.config.max_tokens)
         check_mask(attention_mask, batch_size, n_seen, n_tokens)
+        rows_end = bool(exits) or isinstance(n_loops, torch.Tensor)
+        check_cells(n_cells, n_tokens, attention_mask, rows_end and cache is not None)
         # transformers looks for packed sequences in positions, and a GPU has to wait for that: only in given ones
         causal_mask = make_mask(self.config, inputs_embeds, attention_mask, cache, position_ids)
         if position_ids is None:
             position_ids = next_positions(inputs_embeds, n_seen, self.config.max_tokens)
-        padding = attention_mask if n_cells is None else None  # a table has none
-        n_loops, rules = make_rules(n_loops, exits, inputs_embeds, padding, n_seen)
+        n_loops, rules = make_rules(n_loops, exits, inputs_embeds, attention_mask, n_seen, judged_tokens)
         # a checkpointed block runs twice and would add its keys twice
         filled_cache = None if self.gradient_checkpointing and self.training else cache
         body = run_body if cache is not None or any(captured) else self._body

@@ -54,7 +54,8 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2InContextPreTrainedModel):
     Looped GPT-2 that classifies from the examples in its prompt.
 
     A prompt x_1 y_1 x_2 y_2 ... is read in as one token per value, x linearly and the class y by an embedding, and the
-    scores of y_i are read out at the token of x_i.
+    scores of y_i are read out at the token of x_i. With `config.example_order` "cells" a prompt is a table, as in
+    [`LoopedGPT2ForInContextRegression`].
 
     Args:
         config ([`LoopedGPT2Config`]):
@@ -106,7 +107,8 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2InContextPreTrainedModel):
         Score the classes at every x from the examples before it. B batch, P points, D `config.n_dims`.
 
         With `config.example_order` "set" the first points, as many as there are ys, are examples and the others
-        queries, as in [`LoopedGPT2ForInContextRegression`]; logits and labels are those of the queries.
+        queries, as in [`LoopedGPT2ForInContextRegression`]; logits and labels are those of the queries. With "cells" D
+        is any number, and NaN in xs is a missing value.
 
         Args:
             xs (`torch.FloatTensor` of shape `(B, P, D)`):
@@ -124,7 +126,8 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2InContextPreTrainedModel):
                 [`LoopedGPT2ForInContextRegression`]. Not with `labels`, `output_loop_logits` or
                 `output_loop_hidden_states`, which look at all loops.
             exit_confidence (`float`, *optional*):
-                End them once the likeliest class at the last x has this probability, in (0, 1). Not with a coda.
+                End them once the likeliest class at the last x has this probability, in (0, 1), in a table in the mean
+                over its queries. Not with a coda.
             exit_probability (`float`, *optional*):
                 End them once the gate of `config.exit_gate` has stopped the prompt with this probability, in (0, 1),
                 judged at its last x. Of several `exit_...` the first to come ends a prompt.

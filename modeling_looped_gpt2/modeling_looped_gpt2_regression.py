@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from transformers import initialization as init
+from transformers.cache_utils import Cache
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 from transformers.utils.generic import maybe_autocast
@@ -70,6 +71,10 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
     prediction of y_i is read out at the token of x_i, so one pass predicts after every number of examples. A y is a
     number, or a vector of `config.n_outputs` numbers where that is > 1.
 
+    With `config.n_quantiles` it answers with quantiles of y, sorted so that none cross, and predicts their mean.
+    With `config.example_order` "cells" a token is a cell of the table of points, read in from its value, or 0, and
+    whether it is missing; the target cell of an example is read in from its y, that of a query is a learned vector.
+
     Source: Garg et al., "What Can Transformers Learn In-Context?" (NeurIPS 2022); Yang et al. (ICLR 2024).
     """
 
@@ -116,7 +121,8 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
 
         With `config.example_order` "set" the first C points are the examples and have ys `(B, C)`, C in 0 ... P - 1.
         The others are queries, each of which sees all examples and itself; predictions and labels are theirs, `(B,
-        P - C)`. Prompts with other numbers of examples are other calls.
+        P - C)`. Prompts with other numbers of examples are other calls. With "cells" D is any number, of one call, and
+        NaN in xs is a missing value.
 
         Args:
             xs (`torch.FloatTensor` of shape `(B, P, D)`):
@@ -133,7 +139,8 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
             exit_tolerance (`float`, *optional*):
                 End the loops of a prompt once its last prediction has settled, that is once a loop changes the state
                 at its last x by less than this share of its norm (> 0); at most `n_loops`. Prompts that have ended
-                are no longer computed; no prompt depends on another. A set must have one query. Not with `labels`,
+                are no longer computed; no prompt depends on another. A set must have one query; those of a table are
+                judged together, by the states of all their target cells. Not with `labels`,
                 `output_loop_predictions` or `output_loop_hidden_states`, which look at all loops.
             exit_probability (`float`, *optional*):
                 End them once the gate of `config.exit_gate` has stopped the prompt with this probability, in (0, 1),
@@ -161,6 +168,25 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
             exit_probability,
             **kwargs,
         )
+
+    def predict_quantiles(self, xs_query: torch.FloatTensor, context: Cache) -> torch.FloatTensor:
+        r"""
+        Answer queries with the quantiles of y whose mean `predict` answers with. B batch, Q queries, D as there.
+
+        Args:
+            xs_query (`torch.FloatTensor` of shape `(B, Q, D)`), context ([`~transformers.Cache`]):
+                As in `predict`.
+
+        Returns:
+            `torch.FloatTensor` of shape `(B, Q, K)`: the `quantiles` of [`LoopedGPT2InContextRegressionOutput`].
+
+        Raises:
+            `ValueError`: as in `predict`, or `config.n_quantiles` is 0.
+        """
+        if not self.config.n_quantiles:
+            raise ValueError("`predict_quantiles` needs a model of quantiles, got `n_quantiles` = 0: use `predict`.")
+        self._check_query(xs_query, context)
+        return self._ask(xs_query, context, every_loop=False)
 
     @property
     def _y_shape(self) -> tuple[int, ...]:

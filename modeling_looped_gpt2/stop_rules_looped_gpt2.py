@@ -5,8 +5,8 @@ When the loops of a row end. A rule looks at the rows that still run and tells w
 
 `rows` (R,) are the running rows of the batch; states are `(R, T, E)`, those after a loop layer-normalised. A rule may
 remember what it saw in earlier loops, so each call of a model makes rules of its own. Of several rules the first that
-says so ends a row. What ends rows by their states sees the last token of each alone, which makes a row independent of
-its batch mates and of padding.
+says so ends a row. What ends rows by their states sees some tokens of each alone, the last one unless a call says
+otherwise, which makes a row independent of its batch mates and of padding.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ from .arguments_looped_gpt2 import check_share, check_tolerance, last_tokens
 
 
 StopRule = Callable[[torch.Tensor, torch.Tensor, int, torch.LongTensor], torch.BoolTensor]
-# makes the rule of a call from the place `(B,)` of each row's last token
+# makes the rule of a call from the places `(B, A)` of the tokens that each row is judged by
 MakeRule = Callable[[torch.LongTensor], StopRule]
 
 
@@ -43,82 +43,80 @@ class PerRow:
         return self.n_loops[rows] <= number + 1
 
 
-class AtLastToken:
+class AtTokens:
     """
-    A stop rule that sees the state of each row's last token alone; a subclass defines `is_done`.
+    A stop rule that sees the states of some tokens of each row alone; a subclass defines `is_done`.
 
     Args:
-        last_tokens (`torch.LongTensor` of shape `(B,)`):
-            The place of each row's last token.
+        places (`torch.LongTensor` of shape `(B, A)`):
+            Those of the tokens, A of each row.
     """
 
-    def __init__(self, last_tokens: torch.LongTensor):
-        self.last_tokens = last_tokens
+    def __init__(self, places: torch.LongTensor):
+        self.places = places
 
     @torch.no_grad()
     def __call__(
         self, before: torch.Tensor, after: torch.Tensor, number: int, rows: torch.LongTensor
     ) -> torch.BoolTensor:
         """Return whether each of `rows` is done, from states `(R, T, E)`."""
-        tokens = torch.arange(len(rows), device=rows.device), self.last_tokens[rows]
+        tokens = torch.arange(len(rows), device=rows.device).unsqueeze(1), self.places[rows]
         return self.is_done(before[tokens], after[tokens], rows)
 
     def is_done(self, before: torch.Tensor, after: torch.Tensor, rows: torch.LongTensor) -> torch.BoolTensor:
-        """Return whether each of `rows` `(R,)` is done, from states `(R, E)`."""
+        """Return whether each of `rows` `(R,)` is done, from states `(R, A, E)`."""
         raise NotImplementedError(f"{type(self).__name__} must define `is_done`.")
 
 
-class Settled(AtLastToken):
+class Settled(AtTokens):
     """
-    The stop rule of rows that go on until a loop hardly changes the state of their last token.
+    The stop rule of rows that go on until a loop hardly changes the states of the tokens that they are judged by.
 
     Args:
         tolerance (`float`):
-            The change, as a share of the norm of that state, below which a row is done, > 0.
-        last_tokens (`torch.LongTensor` of shape `(B,)`):
-            The place of each row's last token.
+            The change, as a share of the norm of these states, below which a row is done, > 0.
+        places (`torch.LongTensor` of shape `(B, A)`):
+            Those of the tokens.
     """
 
-    def __init__(self, tolerance: float, last_tokens: torch.LongTensor):
-        super().__init__(last_tokens)
+    def __init__(self, tolerance: float, places: torch.LongTensor):
+        super().__init__(places)
         self.tolerance = tolerance
 
     def is_done(self, before: torch.Tensor, after: torch.Tensor, rows: torch.LongTensor) -> torch.BoolTensor:
         """Return whether each row has settled."""
-        return (after - before).norm(dim=-1) < self.tolerance * after.norm(dim=-1)
+        return (after - before).flatten(1).norm(dim=-1) < self.tolerance * after.flatten(1).norm(dim=-1)
 
 
-class Confident(AtLastToken):
+class Confident(AtTokens):
     """
-    The stop rule of rows that go on until one answer at their last token is likely enough.
+    The stop rule of rows that go on until one answer is likely enough, in the mean over the tokens that are judged.
 
     Args:
         confidence (`float`):
             The largest probability at which a row is done, in (0, 1).
         read_out (`Callable`):
-            Turns states `(R, E)` into the logits `(R, C)` of C answers.
-        last_tokens (`torch.LongTensor` of shape `(B,)`):
-            The place of each row's last token.
+            Turns states `(R, A, E)` into the logits `(R, A, C)` of C answers.
+        places (`torch.LongTensor` of shape `(B, A)`):
+            Those of the tokens.
     """
 
-    def __init__(
-        self, confidence: float, read_out: Callable[[torch.Tensor], torch.Tensor], last_tokens: torch.LongTensor
-    ):
-        super().__init__(last_tokens)
+    def __init__(self, confidence: float, read_out: Callable[[torch.Tensor], torch.Tensor], places: torch.LongTensor):
+        super().__init__(places)
         self.confidence = confidence
         self.read_out = read_out
 
     def is_done(self, before: torch.Tensor, after: torch.Tensor, rows: torch.LongTensor) -> torch.BoolTensor:
         """Return whether each row is confident."""
-        return self.read_out(after).float().softmax(dim=-1).amax(dim=-1) >= self.confidence
+        return self.read_out(after).float().softmax(dim=-1).amax(dim=-1).mean(dim=-1) >= self.confidence
 
 
-class Gated(AtLastToken):
+class Gated(AtTokens):
     """
     The stop rule of rows that go on until a learned gate has probably stopped them.
 
-    After loop t the gate stops a row with probability lambda_t = sigmoid(gate(state of the last token)), so it has
-    stopped by then with probability 1 - (1 - lambda_1) ... (1 - lambda_t).
+    After loop t the gate stops a token with probability lambda_t = sigmoid(gate(its state)), so it has stopped by then
+    with probability 1 - (1 - lambda_1) ... (1 - lambda_t); of several tokens the mean counts.
 
     Source: the exit gate of Zhu et al., "Scaling Latent Reasoning via Looped Language Models" (2025), which ends by
     that probability; Banino et al., "PonderNet: Learning to Ponder" (2021), which draws from it.
@@ -127,21 +125,21 @@ class Gated(AtLastToken):
         probability (`float`):
             The probability of having stopped at which a row is done, in (0, 1).
         gate (`Callable`):
-            Turns states `(R, E)` into the logits `(R, 1)` of lambda.
-        last_tokens (`torch.LongTensor` of shape `(B,)`):
-            The place of each row's last token.
+            Turns states `(R, A, E)` into the logits `(R, A, 1)` of lambda.
+        places (`torch.LongTensor` of shape `(B, A)`):
+            Those of the tokens.
     """
 
-    def __init__(self, probability: float, gate: Callable[[torch.Tensor], torch.Tensor], last_tokens: torch.Tensor):
-        super().__init__(last_tokens)
+    def __init__(self, probability: float, gate: Callable[[torch.Tensor], torch.Tensor], places: torch.Tensor):
+        super().__init__(places)
         self.probability = probability
         self.gate = gate
-        self.has_gone_on = torch.ones(last_tokens.shape, device=last_tokens.device)  # its probability
+        self.has_gone_on = torch.ones(places.shape, device=places.device)  # its probability
 
     def is_done(self, before: torch.Tensor, after: torch.Tensor, rows: torch.LongTensor) -> torch.BoolTensor:
         """Return whether the gate has stopped each row."""
         self.has_gone_on[rows] *= torch.sigmoid(-self.gate(after).squeeze(-1).float())
-        return 1 - self.has_gone_on[rows] >= self.probability
+        return 1 - self.has_gone_on[rows].mean(dim=-1) >= self.probability
 
 
 def normed(rule: StopRule, norm: nn.Module) -> StopRule:
@@ -194,14 +192,20 @@ def make_rules(
     prompt: torch.Tensor,
     attention_mask: torch.Tensor | None,
     n_seen: int | torch.Tensor,
+    judged_tokens: torch.LongTensor | None = None,
 ) -> tuple[Any, list[StopRule]]:
     """
     Return the loops of each row `(B,)`, and the rules of a call; `n_loops` and no rules where all rows run them.
 
-    `exits` are the rules that end rows before; `prompt` `(B, T, E)` comes after the `n_seen` tokens of a cache.
+    `exits` are the rules that end rows before; `prompt` `(B, T, E)` comes after the `n_seen` tokens of a cache. They
+    judge by `judged_tokens` `(A,)`, or else by the last token that the mask shows.
     """
     if not exits and not isinstance(n_loops, torch.Tensor):
         return n_loops, []
     n_loops = torch.as_tensor(n_loops, device=prompt.device).expand(len(prompt))
-    places = last_tokens(prompt, attention_mask, n_seen) if exits else None
-    return n_loops, [PerRow(n_loops), *(make(places) for make in exits.values())]
+    rules = [PerRow(n_loops)]
+    if exits and judged_tokens is None:
+        places = last_tokens(prompt, attention_mask, n_seen).unsqueeze(1)
+    elif exits:
+        places = judged_tokens.expand(len(prompt), -1)
+    return n_loops, rules + [make(places) for make in exits.values()]

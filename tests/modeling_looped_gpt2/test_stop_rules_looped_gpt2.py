@@ -9,7 +9,7 @@ from torch import nn
 from transformers import DynamicCache, StaticCache
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextClassification, LoopedGPT2Model
-from modeling_looped_gpt2.stop_rules_looped_gpt2 import AtLastToken, Confident, Gated, PerRow, Settled
+from modeling_looped_gpt2.stop_rules_looped_gpt2 import AtTokens, Confident, Gated, PerRow, Settled
 
 
 MAX_LOOPS = 12
@@ -171,8 +171,8 @@ def test_rules_look_at_the_last_token_alone():
     stops = [rule(states, states, number, rows).tolist() for number in range(3)]
     assert stops == [[False] * 2, [False] * 2, [True] * 2]  # 1/2, 3/4, 7/8
     assert not rule(states[:1], states[:1], 3, torch.tensor([1])).any()  # a row that it has not seen
-    with pytest.raises(NotImplementedError, match="AtLastToken must define `is_done`"):
-        AtLastToken(last)(states, states, 0, rows)
+    with pytest.raises(NotImplementedError, match="AtTokens must define `is_done`"):
+        AtTokens(last)(states, states, 0, rows)
 
 
 def test_a_rule_of_ones_own_ends_rows(lm, texts):
