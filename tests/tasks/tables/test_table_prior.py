@@ -1,0 +1,161 @@
+import numpy as np
+import pytest
+import torch
+
+from tasks import make_task
+from tasks.streams import Stream, make_generator
+from tasks.tables.columns import dress, lose_values
+from tasks.tables.dependence import order_columns
+from tasks.tables.draws import standardise
+from tasks.tables.targets import LAWS
+
+
+KINDS = ("classification", "regression")
+
+
+def draw(kind, seed=0, n_prompts=16, n_dims=None, **sizes):
+    task = make_task("table_prior", kind=kind, n_columns=6, n_points=40, n_dims=n_dims)
+    return task.sample(n_prompts, make_generator("test", seed), **sizes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_is_tables_of_one_size_with_examples_and_queries(kind):
+    widths, counts = set(), set()
+    for seed in range(40):
+        batch = draw(kind, seed)
+        n_columns, n_examples = batch["xs"].shape[2], batch["ys"].shape[1]
+        assert batch["xs"].shape == (16, 40, n_columns)
+        assert batch["labels"].shape == (16, 40 - n_examples)
+        assert batch["ys"].dtype == batch["labels"].dtype == (torch.int64 if kind == "classification" else torch.float)
+        assert not batch["xs"].isinf().any()
+        assert batch["ys"].isfinite().all()
+        assert batch["labels"].isfinite().all()
+        widths.add(n_columns)
+        counts.add(n_examples)
+    assert widths == set(range(1, 7))
+    assert min(counts) >= 5
+    assert max(counts) <= 35
+    assert len(counts) > 15
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_examples_alone_decide_the_scale(kind):
+    batch = draw(kind, n_prompts=64)
+    examples = batch["xs"][:, : batch["ys"].shape[1]].double()
+    mean, square = examples.nanmean(dim=1), examples.square().nanmean(dim=1)
+    constant = (examples.nan_to_num() == 0).all(dim=1)
+    clipped = (examples.nan_to_num().abs() == 10).any(dim=1)
+    plain = ~constant & ~clipped & ~mean.isnan()
+    assert plain.float().mean() > 0.8
+    torch.testing.assert_close(mean[plain], torch.zeros_like(mean[plain]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(square[plain], torch.ones_like(square[plain]), atol=1e-3, rtol=0)
+
+
+def test_tables_are_a_function_of_the_generator_alone():
+    stream = Stream(make_task("table_prior", n_columns=4, n_points=20), 8, {}, seed=3)
+    first, again, other = stream.batch(5), stream.batch(5), stream.batch(6)
+    assert all(torch.equal(first[name].nan_to_num(99), again[name].nan_to_num(99)) for name in first)
+    assert first["ys"].shape != other["ys"].shape or not torch.equal(first["ys"], other["ys"])
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+def test_columns_tell_of_the_signals_of_a_law(law):
+    columns, signals = law(64, 200, 3, 10, torch.Generator().manual_seed(0))
+    assert columns.shape == (64, 200, 3)
+    assert signals.shape == (64, 200, 10)
+    assert signals.isfinite().all()
+    varies = signals.std(dim=1) > 0.1
+    assert varies.float().mean() > 0.8
+    assert signals.mean(dim=1).abs().max() < 1e-2
+    # the nearest other row, judged by the columns, has a signal nearer to one's own than any other has
+    distances = torch.cdist(columns, columns) + 1e9 * torch.eye(200)
+    nearest = signals.gather(1, distances.argmin(dim=2, keepdim=True).expand_as(signals))
+    assert (nearest - signals).square().mean() < 0.9 * (signals.roll(1, dims=1) - signals).square().mean()
+
+
+def test_classes_are_many_or_few_and_have_numbers_of_no_meaning():
+    batches = [draw("classification", seed, n_prompts=64) for seed in range(10)]
+    counts = [len(row.unique()) for batch in batches for row in batch["ys"]]
+    assert set(counts) >= {1, 2, 3, 5}
+    assert np.mean(np.array(counts) <= 2) > 0.35
+    labels = torch.cat([batch["labels"].flatten() for batch in batches])
+    assert labels.min() == 0
+    assert labels.max() == 9
+    # every table has the first two
+    lean = [(row == 0).float().mean() - (row == 1).float().mean() for batch in batches for row in batch["labels"]]
+    assert abs(np.mean(lean)) < 0.06
+
+
+def test_values_are_lost_in_some_tables_only():
+    columns = torch.randn(400, 50, 6, generator=torch.Generator().manual_seed(0))
+    lost = lose_values(columns, torch.Generator().manual_seed(1)).isnan()
+    has_gaps = lost.any(dim=2).any(dim=1).float().mean()
+    assert 0.15 < has_gaps < 0.3
+    assert torch.equal(lose_values(columns, torch.Generator().manual_seed(1))[~lost], columns[~lost])
+    assert 0.005 < lost.float().mean() < 0.05
+
+
+def test_columns_are_dressed_as_numbers_levels_and_categories():
+    columns = dress(
+        torch.randn(200, 100, 5, generator=torch.Generator().manual_seed(0)), torch.Generator().manual_seed(1)
+    )
+    n_levels = torch.tensor([[len(column.unique()) for column in table.T] for table in columns])
+    assert 0.2 < (n_levels <= 10).float().mean() < 0.5
+    assert (n_levels == 2).any()
+    assert 0.5 < (n_levels > 50).float().mean() < 0.8
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_order_of_columns_does_not_matter_to_a_model_of_so_many(kind):
+    xs, ys = torch.randn(3, 20, 5), torch.randn(3, 12)
+    if kind == "classification":
+        ys = (ys > 0).long()
+    ordered = order_columns(xs, ys)
+    torch.testing.assert_close(order_columns(xs[..., torch.tensor([3, 0, 4, 1, 2])], ys), ordered)
+    assert torch.equal(ordered.sort(dim=2).values, xs.sort(dim=2).values)
+
+
+def test_columns_that_tell_most_come_first():
+    generator = torch.Generator().manual_seed(0)
+    xs = standardise(torch.randn(1, 500, 4, generator=generator))
+    order = torch.tensor([2, 0, 3, 1])
+    values = xs @ torch.tensor([2.0, 0.1, 4.0, 1.0]) + 0.01 * torch.randn(1, 500, generator=generator)
+    assert torch.equal(order_columns(xs, values), xs[..., order])
+    assert torch.equal(order_columns(xs, (values > 0).long()), xs[..., order])
+
+
+def test_tables_for_a_model_of_so_many_columns_are_filled_up():
+    plain, shown = draw("classification", 2), draw("classification", 2, n_dims=9)
+    n_columns = plain["xs"].shape[2]
+    assert shown["xs"].shape == (16, 40, 9)
+    assert (shown["xs"][..., n_columns:] == 0).all()
+    torch.testing.assert_close(shown["xs"].sum(dim=2), plain["xs"].nan_to_num().sum(dim=2), atol=1e-4, rtol=1e-4)
+    assert torch.equal(shown["ys"], plain["ys"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scores(kind):
+    task, batch = make_task("table_prior", kind=kind), draw(kind)
+    right = batch["labels"].numpy()
+    assert (task.score(right, batch) == 0).all()
+    assert (task.score(right + 1, batch) == 1).all() if kind == "classification" else True
+    np.testing.assert_allclose(task.score(right + 2, batch), 1 if kind == "classification" else 4, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "ranking"}, "`kind` must be classification or regression, got 'ranking'"),
+        ({"n_columns": 0}, "`n_columns` must be an integer >= 1, got 0"),
+        ({"n_points": 7}, "`n_points` must be >= 8, got 7"),
+        ({"n_columns": 10, "n_dims": 9}, "`n_dims` must be >= `n_columns` = 10, got 9"),
+    ],
+)
+def test_settings_that_cannot_be(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_task("table_prior", **settings)
+
+
+def test_sizes_that_cannot_be():
+    with pytest.raises(ValueError, match="`n_columns` must be <= that of the task, 6, got 7"):
+        draw("regression", n_columns=7)
