@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -118,8 +118,12 @@ class InContextEstimator(BaseEstimator):
         outputs = self.model_(xs, ys, n_loops=self.n_loops, exit_tolerance=self.exit_tolerance)
         return int(outputs.n_loops_used.max())
 
-    def _ask(self, X: np.ndarray, **options) -> Iterator[torch.Tensor]:
-        """Yield the answers of every context `(n_contexts, n_rows, ...)` in float64, for some rows of X at a time."""
+    def _ask(self, X: np.ndarray, predict: Callable[..., torch.Tensor]) -> Iterator[torch.Tensor]:
+        """
+        Yield what `predict` of the model answers from every context, for some rows of X at a time.
+
+        It is `(n_contexts, n_rows, ...)`, float64.
+        """
         n_rows = max(1, ANSWERS_AT_A_TIME // self.n_contexts_)
         takes_long = self.n_contexts_ * len(X) > MANY_ANSWERS
         hidden = None if self.verbose and takes_long else True  # None: where stderr is no terminal
@@ -128,7 +132,7 @@ class InContextEstimator(BaseEstimator):
                 deviations = self.x_standardizer_.transform(X[start : start + n_rows])
                 queries = self._input.show(deviations).to(self.model_.device)
                 with torch.inference_mode():
-                    answers = self.model_.predict(queries.expand(self.n_contexts_, -1, -1), self.context_, **options)
+                    answers = predict(queries.expand(self.n_contexts_, -1, -1), self.context_)
                 yield answers.cpu().double()
                 progress.update(len(queries))
 

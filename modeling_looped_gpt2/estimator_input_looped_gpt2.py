@@ -1,11 +1,14 @@
 """How the estimators check and standardise numbers, in any container, before a model sees them."""
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedConfig
 
+from .estimator_columns_looped_gpt2 import is_frame
 from .example_orders_looped_gpt2 import order_of
 from .in_context_looped_gpt2 import LoopedGPT2InContextPreTrainedModel
 
@@ -146,11 +149,24 @@ def unpack(name: str, values: Any) -> Any:
 
 
 def unpack_features(X: Any) -> Any:
-    """As `unpack`; refuses an array of dates."""
+    """As `unpack`; refuses an array of dates, and tells columns of one name apart: "a", "a.1"."""
     X = unpack("X", X)
+    if is_frame(X) and not X.columns.is_unique:
+        X = X.set_axis(_told_apart(map(str, X.columns)), axis=1)
     if getattr(getattr(X, "dtype", None), "kind", None) in ("m", "M"):
         raise ValueError(f"X must be numbers, got {X.dtype}: count days or seconds.")
     return X
+
+
+def _told_apart(names: Iterable[str]) -> list[str]:
+    unique, counts = {}, Counter()
+    for name in names:
+        told = name
+        while told in unique:
+            counts[name] += 1
+            told = f"{name}.{counts[name]}"
+        unique[told] = None
+    return list(unique)
 
 
 def unpack_target(y: Any, takes_text: bool) -> Any:

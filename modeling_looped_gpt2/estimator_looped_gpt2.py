@@ -162,8 +162,8 @@ class InContextRegressor(RegressorMixin, InContextEstimator):
             quantiles = self._quantiles(X, "return_std")
             deviations = quantiles.std(axis=1)
             return self._in_units_of_y(quantiles.mean(axis=1)), self.y_standardizer_.inverse_scale(deviations)
-        X = self._read_queries(X)
-        return self._in_units_of_y(torch.cat([part.mean(dim=0) for part in self._ask(X)]).numpy() / self.y_std_)
+        answers = self._ask(self._read_queries(X), self.model_.predict)
+        return self._in_units_of_y(torch.cat([part.mean(dim=0) for part in answers]).numpy() / self.y_std_)
 
     def predict_quantiles(self, X, levels=(0.05, 0.5, 0.95)) -> np.ndarray:
         """
@@ -202,7 +202,7 @@ class InContextRegressor(RegressorMixin, InContextEstimator):
             raise ValueError(
                 f"`{asked}` needs a model with quantiles, got one of `n_quantiles` = 0: `predict` gives its answers."
             )
-        answers = self._ask(self._read_queries(X), output_quantiles=True)
+        answers = self._ask(self._read_queries(X), self.model_.predict_quantiles)
         return torch.cat([part.mean(dim=0) for part in answers]).numpy() / self.y_std_
 
     def _in_units_of_y(self, deviations: np.ndarray) -> np.ndarray:
@@ -286,7 +286,8 @@ class InContextClassifier(ClassifierMixin, InContextEstimator):
         X, n_classes = self._read_queries(X), len(self.classes_)
         if n_classes == 1:
             return np.ones((len(X), 1))
-        return torch.cat([part[..., :n_classes].softmax(dim=-1).mean(dim=0) for part in self._ask(X)]).numpy()
+        logits = (part[..., :n_classes] for part in self._ask(X, self.model_.predict))
+        return torch.cat([part.softmax(dim=-1).mean(dim=0) for part in logits]).numpy()
 
     def predict(self, X) -> np.ndarray:
         """Return the most probable label, `(n_queries,)`, at every row of X `(n_queries, n_features)`."""

@@ -255,7 +255,7 @@ def test_a_single_class_is_certain(order, make, patients):
 
 def test_more_classes_than_the_model_has_are_for_one_against_the_rest(make):
     X, y = np.random.default_rng(0).normal(size=(15, 2)), np.arange(15) % 5
-    with pytest.raises(ValueError, match=r"`num_labels` = 4 classes .* got 5 classes: merge .* OneVsRestClassifier"):
+    with pytest.raises(ValueError, match=r"`num_labels` = 4 classes .* got 5 classes: merge .*OneVsRestClassifier"):
         make(InContextClassifier, "cells").fit(X, y)
     probabilities = OneVsRestClassifier(make(InContextClassifier, "cells")).fit(X, y).predict_proba(X)
     assert probabilities.shape == (15, 5)
@@ -276,9 +276,12 @@ def test_columns_are_told_by_their_names(make, patients):
     with pytest.raises(ValueError, match=message), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn's, of names that are not there
         regressor.predict(numbers[:, :4])
-    twins = pd.DataFrame(numbers, columns=["a"] * 6)
     expected = make(InContextRegressor, "cells").fit(numbers, y).predict(numbers)
-    np.testing.assert_array_equal(make(InContextRegressor, "cells").fit(twins, y).predict(twins), expected)
+    for names in (["a", "b", "a", "a.1", "a", "a"], [0, 1, 0, "0", 2, 3]):
+        twins = pd.DataFrame(numbers, columns=names)
+        fitted = make(InContextRegressor, "cells").fit(twins, y)
+        np.testing.assert_array_equal(fitted.predict(twins), expected)
+        assert len(set(fitted.columns_)) == 6
 
 
 class OfPolars:
