@@ -126,13 +126,12 @@ def naive_loss(kind, read, labels):
 
 
 @kinds
-@pytest.mark.parametrize("n_loops", [1, 2, 3, 5])
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(("n_loops", "checkpointing"), [(1, False), (2, True), (3, False), (5, False)])
 def test_losses_and_gradients_are_those_of_the_twin(make_table_model, kind, n_loops, checkpointing):
-    model, batch = make_table_model(kind, initializer_range=0.2).train(), tables(kind, n_examples=n_loops)
-    if checkpointing:
-        model.gradient_checkpointing_enable()
+    model, batch = make_table_model(kind, initializer_range=0.2).train(), tables(kind, n_loops - 1, n_rows=6)
     twin = Twin(model, n_loops)
+    if checkpointing:  # renamed in transformers 5.23
+        getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
     flag = "output_loop_logits" if kind == "classification" else "output_loop_predictions"
     outputs = model(**batch, n_loops=n_loops, **{flag: True})
     expected = twin(batch["xs"], batch["ys"])
@@ -246,25 +245,51 @@ def test_states_are_those_of_all_cells(make_table_model):
 
 
 def test_an_implicit_gradient_flows_through_both_views(make_table_model):
-    batch = tables("regression")
-    gradients = []
-    for solver in ({"solver": "implicit", "solver_steps": 60}, {}):
-        model = make_table_model(n_loops=60, initializer_range=0.02, **solver).train()
-        model(**batch, **({} if solver else {"loop_window": 60})).predictions if solver else None
-        outputs = model(batch["xs"], batch["ys"])
-        (outputs.predictions - batch["labels"]).square().mean().backward()
+    batch, gradients = tables("regression"), []
+    for solver in ("unrolled", "implicit"):
+        model = make_table_model(solver=solver).double().train()
+        with torch.no_grad():  # quiet blocks and loud cells, or the loops would not settle
+            for parameter in model.transformer.h.parameters():
+                parameter /= 2
+            model.read_in.weight *= 5
+        predictions = model(batch["xs"].double(), batch["ys"].double(), n_loops=25).predictions
+        (predictions - batch["labels"]).square().mean().backward()
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
-    torch.testing.assert_close(*gradients, rtol=0.02, atol=1e-4)
+    assert (gradients[1] - gradients[0]).norm() < 1e-3 * gradients[0].norm()
 
 
-def test_graphs_serve_tables_of_all_sizes(make_table_model, graphs):
-    model = make_table_model().train()
+@pytest.mark.filterwarnings("ignore")  # of the compiler itself
+def test_tables_of_all_sizes_are_compiled_once(make_table_model, graphs):
+    model, plain = make_table_model().train(), make_table_model().train()
     model.transformer.compile_loops()
-    plain = make_table_model().train()
-    for n_rows, n_columns in ((8, 3), (9, 5), (12, 2), (7, 6), (10, 4)):
+    n_graphs = []
+    for n_rows, n_columns, n_loops in ((8, 3, 3), (9, 5, 2), (12, 2, 4)):
         batch = tables("regression", n_rows=n_rows, n_columns=n_columns)
-        torch.testing.assert_close(model(**batch).loss, plain(**batch).loss, **CLOSE)
-    assert len(graphs) <= 2
+        for each in (model, plain):
+            each.zero_grad()
+            each(**batch, n_loops=n_loops, loop_window=2).loss.backward()
+        for parameter, expected in zip(model.parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(parameter.grad, expected.grad, rtol=1e-3, atol=1e-5)
+        n_graphs.append(len(graphs))
+    assert n_graphs[0] > 0
+    assert set(n_graphs) == {n_graphs[0]}
+
+
+@kinds
+def test_a_saved_model_reads_tables_where_the_project_is_unknown(make_table_model, kind, tmp_path, run_isolated):
+    model, batch = make_table_model(kind), tables(kind)
+    model.save_pretrained(tmp_path / "saved")
+    torch.save((batch["xs"], batch["ys"], answers_of(model, kind, batch["xs"], batch["ys"])), tmp_path / "tables.pt")
+    run_isolated(f"""
+import torch
+from transformers import AutoModel
+xs, ys, expected = torch.load({str(tmp_path / "tables.pt")!r})
+model = AutoModel.from_pretrained({str(tmp_path / "saved")!r}, trust_remote_code=True)
+torch.testing.assert_close(model(xs, ys)[{HEADS[kind][1]!r}], expected)
+context = model.encode_context(xs[:, :{N_EXAMPLES}], ys)
+found = model.{"predict_quantiles" if kind == "quantiles" else "predict"}(xs[:, {N_EXAMPLES}:], context)
+torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+""")
 
 
 REFUSED = {
