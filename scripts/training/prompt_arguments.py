@@ -229,8 +229,13 @@ class Arguments(FieldGroups):
     def __post_init__(self):
         self._move_loops()
         config, task = self.config, self.stream.task
-        n_positions = order_of(self.model).n_tokens(task.n_positions(**task.sizes))
-        if config.n_positions < n_positions:
+        if task.has_queries and "n_dims" not in task.model_fields and order_of(config).n_columns(config) is not None:
+            raise ValueError(
+                f"`example_order` must be 'cells' for {task.name}, whose prompts are tables of any number of columns, "
+                f"got {config.example_order!r}."
+            )
+        n_tokens = self.n_tokens(**task.sizes)
+        if config.max_tokens < n_tokens:
             raise ValueError(
                 f"`n_positions` must be >= {n_tokens}, the tokens of a prompt of {task.name}, got "
                 f"{config.n_positions}."
