@@ -80,14 +80,14 @@ def run_command(line, monkeypatch):
         subprocess.run(shlex.split(line), check=True)
         return
     assert python == "python"
-    if "train" in flags:
+    if "train" in flags or program.endswith("train.py"):
         small = "--n_embd 16 --n_head 2 --max_steps 2 --warmup_steps 0 --decay_steps 0 --eval_every 0"
         environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
         command = [sys.executable, program, *flags, *small.split()]
         result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
         assert result.returncode == 0, result.stderr
         return
-    small = ["--n_prompts", "20"] if "evaluate" in flags else []
+    small = ["--n_prompts", "20"] if "evaluate" in flags or program.endswith("evaluate.py") else []
     monkeypatch.setattr(sys, "argv", [program, *flags, *small])
     runpy.run_path(str(ROOT / program), run_name="__main__")
 

@@ -10,7 +10,7 @@ from scripts.common.records import METRICS_FILE, RECIPE_FILE, STAGES_FILE, Recor
 
 
 # files about a model: those that plot.py and report.py make from its metrics.json, and those of other programs
-PICTURES = ("error", "shifts", "components")
+PICTURES = ("error", "shifts", "components", "lengths")
 DRAWN_FROM_METRICS = (*(f"{name}.{suffix}" for name in PICTURES for suffix in ("png", "svg")), "report.html")
 ABOUT_A_MODEL = {METRICS_FILE, STAGES_FILE, *DRAWN_FROM_METRICS, "probe.json", "probe.png", "probe.svg"}
 

@@ -20,6 +20,7 @@ from scripts.evaluation.axes import (
     set_legend,
     shade_limit,
 )
+from scripts.evaluation.length_map import length_figure
 from scripts.evaluation.metrics_record import Metrics
 
 
@@ -150,12 +151,17 @@ def shift_figure(metrics: Metrics) -> Figure:
     return figure
 
 
-DRAWN = {"error": error_figure, "shifts": shift_figure, "components": component_figure}
+DRAWN = {
+    "error": error_figure,
+    "shifts": shift_figure,
+    "components": component_figure,
+    "lengths": length_figure,
+}
 
 
 def figures(metrics: Metrics) -> dict[str, Figure]:
     """Every picture of the metrics, by the name of its file."""
-    has = {"error": True, "shifts": metrics.shifts, "components": metrics.components}
+    has = {"error": True, "shifts": metrics.shifts, "components": metrics.components, "lengths": metrics.stops}
     return {name: figure(metrics) for name, figure in DRAWN.items() if has[name]}
 
 

@@ -15,6 +15,7 @@ from scripts.common.records import RecordError, read_json, write_atomically
 
 
 Part = TypeVar("Part")
+NEEDED_LOOPS = "needed loops"  # the rule of `stops` that knows how many loops a prompt needs
 ALWAYS_WRITTEN = ("shifts", "published", "published_shifts")  # also where they are empty, as in older records
 
 
@@ -233,9 +234,10 @@ class Metrics:
             self.mean_excess.check("mean_excess")
         for rule, stopped in self.stops.items():
             stopped.check(f"stops.{rule}", n_points)
-        rows, rule = self.error_by_loop_and_place, f"be a list of lists of {n_points} finite numbers"
+        _check(not self.stops or NEEDED_LOOPS in self.stops, "stops", f"have {NEEDED_LOOPS!r}", list(self.stops))
+        rows, rule = self.error_by_loop_and_place, f"be lists of {n_points} finite numbers where there are `stops`"
         are_whole = isinstance(rows, list) and all(_are_numbers(row) and len(row) == n_points for row in rows)
-        _check(are_whole, "error_by_loop_and_place", rule, rows)
+        _check(are_whole and bool(rows) == bool(self.stops), "error_by_loop_and_place", rule, rows)
         for name in dict.fromkeys(("last_point", "mean", *self.error_by_loop)):
             errors, rule = self.error_by_loop.get(name), f"be a list of at least {n_loops} finite numbers"
             _check(_are_numbers(errors) and len(errors) >= n_loops, f"error_by_loop.{name}", rule, errors)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from scripts.benchmarks.stop_rules import loops_used, rules_of
-from scripts.evaluation.metrics_record import Curve, StoppedErrors
+from scripts.evaluation.metrics_record import NEEDED_LOOPS, Curve, StoppedErrors
 from scripts.evaluation.predictions import Answers
 from tasks import Task
 from tasks.common import Prompts
@@ -15,7 +15,7 @@ from tasks.streams import RowLoops
 
 # of the rules that a model offers, the threshold that is measured
 THRESHOLDS = {"exit_confidence": 0.9, "exit_tolerance": 0.05, "exit_probability": 0.5}
-KNOWN, TWICE = "needed loops", "twice the needed loops"
+TWICE = "twice the needed loops"
 
 
 def own_loops_of(task: Task, prompts: Prompts, recipe: dict[str, Any]) -> np.ndarray | None:
@@ -42,7 +42,7 @@ def measure_own_loops(
     """
     n_prompts, max_loops = by_loop.shape[:2]
     some = {name: values[:n_prompts] for name, values in prompts.items()}
-    loops = {KNOWN: needed[:n_prompts], TWICE: 2 * needed[:n_prompts]}
+    loops = {NEEDED_LOOPS: needed[:n_prompts], TWICE: 2 * needed[:n_prompts]}
     for name in rules_of(answers.model):
         loops[f"{name} {THRESHOLDS[name]}"] = stopped(answers, some, max_loops, {name: THRESHOLDS[name]})
     stops = {}

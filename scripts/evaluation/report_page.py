@@ -118,6 +118,8 @@ def render_page(metrics: Metrics) -> str:
         f"<h2>Error by number of {escape(settings.places)}</h2>",
         error_table(metrics),
     ]
+    if metrics.stops:
+        parts += ["<h2>Loops that each prompt needs</h2>", drawn["lengths"]]
     if metrics.shifts:
         parts += ["<h2>Shifted prompts</h2>", drawn["shifts"], shift_table(metrics)]
     if metrics.components:

@@ -146,14 +146,14 @@ class SequenceTask(Task):
     def prompts(self, questions: torch.Tensor, offsets: torch.Tensor | int = 0) -> Prompts:
         """The columns of `sample` for questions `(B, Q)`, with the offsets `(B, 1)` of their positions."""
         answers = self.answer(questions)
-        is_answer = torch.cat((questions == ABSENT, answers != ABSENT), dim=1)
+        is_slot = torch.cat((questions == ABSENT, torch.ones_like(answers, dtype=torch.bool)), dim=1)
         tokens = torch.cat((questions, answers), dim=1)
-        is_answer = moved_left(is_answer.long(), tokens != ABSENT) == 1
+        is_slot = moved_left(is_slot, tokens != ABSENT)
         tokens = moved_left(tokens, tokens != ABSENT)
         columns = {
-            "input_ids": torch.where(is_answer, self.slot, tokens),
+            "input_ids": torch.where(is_slot, self.slot, tokens),
             "attention_mask": (tokens != ABSENT).long(),
-            "labels": torch.where(is_answer, tokens, ABSENT),
+            "labels": torch.where(is_slot, tokens, ABSENT),
         }
         return columns | self.position_ids(**columns, offsets=offsets)
 

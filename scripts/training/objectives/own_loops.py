@@ -14,9 +14,9 @@ class OwnLoops(Objective):
 
     A row is scored after every loop from the one that it needs to the last that it runs, so that an answer stays when
     loops go on; a row counts as much as another, whatever its loops. Before, it cannot know its answer: with a
-    `doubt_weight` it is asked to hold all answers alike until then, so that its confidence tells when it is done.
-    `doubt` is how far it is from that, the divergence from equal probabilities in nats, `error_rate` is of the last
-    loop of the batch.
+    `doubt_weight` its last place is asked to hold all answers alike until then, so that its confidence, by which
+    `exit_confidence` stops, tells when a row is done. `doubt` is how far it is from that, the divergence from equal
+    probabilities in nats; `error_rate` is of the last loop of the batch.
 
     Source: Fan et al., "Looped Transformers for Length Generalization" (ICLR 2025), who score the needed loop alone.
 
@@ -47,7 +47,8 @@ class OwnLoops(Objective):
             return loss, means
         logits = torch.stack(outputs.loop_logits, dim=1).float()
         doubt = -logits.log_softmax(dim=-1).mean(dim=-1) - torch.tensor(logits.shape[-1]).log()
-        doubt = mean_by_row(doubt, numbers < needed[:, None], is_scored)
+        is_last = is_scored & (is_scored.flip(1).cumsum(dim=1).flip(1) == 1)
+        doubt = mean_by_row(doubt, numbers < needed[:, None], is_last)
         return loss + self.doubt_weight * doubt, means | {"doubt": doubt.detach()}
 
 

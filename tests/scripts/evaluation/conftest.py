@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from scripts.evaluation.metrics_record import Curve, Interval, Metrics, Settings
+from scripts.evaluation.metrics_record import Curve, Interval, Metrics, Settings, StoppedErrors
 
 
 CURVE = Curve([1.0, 0.5, 0.1], [0.9, 0.4, 0.05], [1.1, 0.6, 0.2])
@@ -34,6 +34,11 @@ def full_metrics(metrics):
         excess_of_baselines={"zero": CURVE, "least squares": CURVE},
         mean_excess=Interval(0.01, 0.0, 0.02),
         error_by_loop=metrics.error_by_loop | {"last_fifth": [0.9, 0.1, 0.1, 0.2]},
+        error_by_loop_and_place=[[0.9, 0.9, 0.9], [0.1, 0.9, 0.9], [0.1, 0.2, 0.9], [0.1, 0.2, 0.3]],
+        stops={
+            "needed loops": StoppedErrors(CURVE, [1, 2, 2.5]),
+            "exit_confidence 0.9": StoppedErrors(CURVE, [2, 2, 3]),
+        },
         shifts={"skewed": shift, "scale_x_1/3": shift},
         published={"looped transformer": CURVE, "standard transformer": Curve([1.0, 0.5])},
         published_shifts={"skewed": Curve([None, 0.5, 0.2], digitisation_error=0.01)},

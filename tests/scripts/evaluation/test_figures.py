@@ -20,6 +20,7 @@ from scripts.evaluation.figures import (
     plot_metrics,
     shift_figure,
 )
+from scripts.evaluation.length_map import length_figure
 from scripts.evaluation.metrics_record import Curve
 
 
@@ -48,6 +49,17 @@ def test_a_picture_is_drawn_of_what_there_is(metrics, full_metrics, tmp_path):
     assert names == [f"{name}.{suffix}" for name in PICTURES for suffix in ("png", "svg")]
     plot_metrics(metrics, tmp_path)  # those of shifts and components that are no more are removed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["error.png", "error.svg"]
+
+
+def test_right_answers_are_drawn_by_length_and_loops_beside_the_loops_that_are_needed(full_metrics):
+    settings = replace(full_metrics.settings, first_place=5, place="bits")
+    axes = length_figure(replace(full_metrics, settings=settings)).axes[0]
+    (image,) = axes.get_images()
+    np.testing.assert_allclose(image.get_array(), 1 - np.array(full_metrics.error_by_loop_and_place))
+    assert image.get_extent() == [4.5, 7.5, 0.5, 4.5]
+    (line,) = axes.get_lines()
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([5, 6, 7], [1, 2, 2.5])
+    assert texts_of(axes)[:2] == ("bits", "loops")
 
 
 def test_every_shift_is_drawn(full_metrics):

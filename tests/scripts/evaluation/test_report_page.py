@@ -18,7 +18,7 @@ from scripts.evaluation.report_page import cell_text, render_page
 
 def test_the_page_holds_everything_in_one_file(full_metrics):
     text = render_page(full_metrics)
-    assert text.count("<svg") == 3
+    assert text.count("<svg") == 4
     for part in (
         *("limit: least squares", "looped transformer, published", "scale x 1/3", "&lt;2&gt;", "0.01", "skewed"),
         *("<h3>sparse</h3>", "in-context examples", "Squared errors divided by that of predicting 0."),

@@ -111,6 +111,8 @@ def test_answers_are_those_of_a_solution_by_hand(name, settings):
     prompts = task.sample(60, make_generator())
     n_tokens = task.n_tokens(**task.sizes)
     assert all(column.shape == (60, n_tokens) and column.dtype == torch.long for column in prompts.values())
+    assert prompts["input_ids"].min() >= 0
+    assert prompts["input_ids"].max() == task.slot == task.model_fields["vocab_size"] - 1
     for question, answer in rows_of(task, prompts):
         assert answer == SOLVED[name](question)
     questions = {tuple(question) for question, _ in rows_of(task, prompts)}

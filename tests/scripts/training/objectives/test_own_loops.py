@@ -42,7 +42,7 @@ def naive(model, batch, doubt_weight):
                 logs = logits[place].log_softmax(dim=0)
                 if loop >= NEEDED[row]:
                     late.append(-logs[batch["labels"][row, place]])
-                else:
+                elif place == places[-1]:
                     uniform = torch.full((7,), 1 / 7)
                     early.append((uniform * (uniform.log() - logs)).sum())
         answered.append(sum(late) / len(late))
