@@ -87,10 +87,10 @@ def test_any_of_several_rules_ends_a_row():
     def loop(state, number, rows):
         return state, state * 0.5 + 1.0  # towards 2
 
-    last_tokens = torch.zeros(3, dtype=torch.long)
-    rules = [PerRow(torch.tensor([2, 50, 50])), Settled(0.01, last_tokens)]
+    places = torch.zeros(3, 1, dtype=torch.long)
+    rules = [PerRow(torch.tensor([2, 50, 50])), Settled(0.01, places)]
     used = run_until(loop, state, rules)[1].tolist()
     assert used[0] == 2
-    alone = [run_until(loop, state[[row]], [Settled(0.01, last_tokens[:1])])[1].item() for row in (1, 2)]
+    alone = [run_until(loop, state[[row]], [Settled(0.01, places[:1])])[1].item() for row in (1, 2)]
     assert used[1:] == alone
     assert 2 < used[1] < used[2] < 50

@@ -160,7 +160,7 @@ def test_a_prompt_ends_by_the_classes_at_its_last_x(classifier, prompts, rule):
 def test_rules_look_at_the_last_token_alone():
     states = torch.full((2, 3, 4), float("nan"))
     states[0, 1], states[1, 2] = 1.0, 2.0
-    last, rows = torch.tensor([1, 0, 2]), torch.tensor([0, 2])
+    last, rows = torch.tensor([[1], [0], [2]]), torch.tensor([0, 2])
     assert Settled(0.1, last)(states, states, 0, rows).tolist() == [True, True]
     read_out = nn.Linear(4, 3)
     assert Confident(0.01, read_out, last)(states, states, 0, rows).tolist() == [True, True]
@@ -180,13 +180,13 @@ def test_a_rule_of_ones_own_ends_rows(lm, texts):
     batch = padded("right")
     seen = []
 
-    def make(last_tokens):
-        seen.append(last_tokens)
+    def make(places):
+        seen.append(places)
         return PerRow(torch.tensor([1, 2, 3, 4, 5, 6]))
 
     outputs = lm.transformer(**batch, exit_rules={"exit_mine": make})
     assert outputs.n_loops_used.tolist() == [1, 2, 3, 4, 5, 6]
-    assert torch.equal(seen[0], batch["attention_mask"].sum(1) - 1)
+    assert torch.equal(seen[0], batch["attention_mask"].sum(1, keepdim=True) - 1)
     with pytest.raises(ValueError, match="`loop_window` cannot be used with `exit_mine`"):
         lm.transformer(**batch, loop_window=2, exit_rules={"exit_mine": make})
 
