@@ -4,9 +4,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from scripts.training.cost import training_flops
-from scripts.training.prompt_arguments import Arguments, TaskArguments, parse_arguments
-from tasks import TASKS
-from tests.scripts.toy_tasks import Tables
+from scripts.training.objectives.own_loops import OwnLoops
+from scripts.training.prompt_arguments import Arguments, parse_arguments
 
 
 FLAGS = [
@@ -58,6 +57,18 @@ def test_a_solver_pulls_the_gradient_through_the_last_loop(recipe, solver):
     model.set_attn_implementation("eager")
     with FlopCounterMode(display=False) as counter:
         model(**next(iter(arguments.stream.iterable())), n_loops=4).loss.backward()
+    assert training_flops(arguments) == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+def test_rows_with_loops_of_their_own_run_those_of_the_row_with_the_most():
+    flags = "--task parity --output_dir x --max_steps 1 --n_embd 64 --n_head 2 --loop_surplus 3 --batch_size 8"
+    arguments = parse_arguments(flags.split())
+    model = arguments.objective.model_class(arguments.config)
+    model.set_attn_implementation("eager")
+    batch = arguments.stream.batch(0)
+    assert len(set(batch["n_loops"].tolist())) > 1
+    with FlopCounterMode(display=False) as counter:
+        OwnLoops(arguments.objective, 0.0)(model, batch, {})[0].backward()
     assert training_flops(arguments) == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 

@@ -90,6 +90,7 @@ def test_components_of_a_mixture_are_settings_of_a_task():
 
 RUN = ("--max_steps=10", "--output_dir=out")
 TREE = {"task": "decision_tree"}
+ROWS = {"task": "parity", "n_dims": None, "n_points": None, "loop_surplus": 2}
 BAD_MAPPINGS = {
     "misspelt setting": (TREE | {"task_settings": {"dept": 3}}, "got `dept`, did you mean `depth`?"),
     "setting of another task": ({"task_settings": {"depth": 3}}, "`task_settings`: the settings of linear_regression"),
@@ -126,6 +127,24 @@ BAD_MAPPINGS = {
     "number as a schedule": ({"schedules": {"n_points": 3}}, "`n_points` must be a mapping with a `start`, got 3"),
     "part of another type": ({"schedules": {"n_points": {"start": 2.5}}}, "`start` of `n_points` must be an integer"),
     "start above the end": ({"schedules": {"n_points": {"start": 12}}}, "`schedules`: `n_points`: "),
+    "loops of rows of a task without": (
+        {"loop_surplus": 3},
+        "`loop_surplus` is nothing for linear_regression, which does not know the loops it needs",
+    ),
+    "negative surplus": (ROWS | {"loop_surplus": -1}, "`loop_surplus` must be >= 0, got -1"),
+    "rate": (ROWS | {"loop_rate": 0}, "`loop_rate` must be a finite number > 0, got 0.0"),
+    "doubt": (ROWS | {"doubt_weight": -0.5}, "`doubt_weight` must be a finite number >= 0, got -0.5"),
+    "rate of nothing": ({"loop_rate": 2.0}, "`loop_rate` is of rows with loops of their own: leave it out, or give"),
+    "window of rows": (ROWS | {"loop_window": 2}, "`loop_window` is of all rows of a step, whose loops are their own"),
+    "loops of rows that grow": (ROWS | {"n_loops_start": 2}, "`n_loops_start` is of all rows of a step"),
+    "gate of rows": (ROWS | {"exit_gate": True}, "leave out `exit_gate`, got True"),
+    "solver of rows": (ROWS | {"solver": "damped"}, "leave out `solver`, got damped"),
+    "no length": (ROWS | {"task_settings": {"max_length": 0}}, "`max_length` must be an integer >= 1, got 0"),
+    "length beyond positions": (
+        ROWS | {"n_positions": 20},
+        "`n_positions` must be >= 21, those of a prompt of parity",
+    ),
+    "positions": (ROWS | {"task_settings": {"positions": "sine"}}, "`positions` must be one of order, alternate"),
     "loops above the end": ({"schedules": {"n_loops": {"start": 30}}}, "`schedules`: `n_loops`: "),
 }
 BAD_FIELDS = {
@@ -148,7 +167,7 @@ BAD_FIELDS = {
     "points": ({"n_points_start": 12}, "`n_points_start` to `n_points`"),
     "positions": (
         {"n_positions": 20},
-        "`n_positions` must be >= 21, the tokens of a prompt",
+        "`n_positions` must be >= 21, those of a prompt",
     ),
     "steps": ({"max_steps": 0}, "`max_steps` must be >= 1, got 0"),
     "rate": ({"learning_rate": -1}, "`learning_rate` must be a finite number >= 0"),
