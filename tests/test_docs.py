@@ -58,11 +58,7 @@ def demo(evaluated, tmp_path, monkeypatch):
     (evaluated / "recipe.yaml").write_text(yaml.safe_dump(recipe | {"n_dims": 5, "n_loops": 6}))
     (tmp_path / "runs").mkdir()
     evaluated.rename(tmp_path / "runs" / "quickstart")
-    settings = {"n_embd": 16, "n_head": 2, "n_layer": 2, "n_loops": 2, "example_order": "cells", "num_labels": 10}
-    config = LoopedGPT2Config(**settings, position_embedding="none", n_quantiles=5)
-    LoopedGPT2ForInContextClassification(config).save_pretrained(tmp_path / "runs" / "tables_classification")
-    LoopedGPT2ForInContextRegression(config).save_pretrained(tmp_path / "runs" / "tables_regression")
-    for name in ("docs", "modeling_looped_gpt2"):
+    for name in ("docs", "modeling_looped_gpt2", "scripts"):
         (tmp_path / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "model_cards", tmp_path / "model_cards", symlinks=True)
     monkeypatch.chdir(tmp_path)
@@ -83,7 +79,7 @@ def run_command(line, monkeypatch):
     if "train" in flags or program.endswith("train.py"):
         small = "--n_embd 16 --n_head 2 --max_steps 2 --warmup_steps 0 --decay_steps 0 --eval_every 0"
         environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
-        command = [sys.executable, program, *flags, *small.split()]
+        command = [sys.executable, str(ROOT / program), *flags, *small.split()]
         result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
         assert result.returncode == 0, result.stderr
         return
