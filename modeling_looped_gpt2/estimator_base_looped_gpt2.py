@@ -91,7 +91,7 @@ class InContextEstimator(BaseEstimator):
     def _choose(self, columns: list[Column], X: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Choose columns for the model, whose targets say what is near to y; returns their numbers."""
         self._input = input_of(self.model_.config)
-        kept = choose_columns(X, targets, self._input.max_columns)
+        kept = choose_columns(X, targets, self._input.max_columns, self._input.nearest_first)
         self._columns = [columns[i] for i in kept]
         self.columns_ = [column.name for column in self._columns]
         return X[:, kept]

@@ -129,7 +129,7 @@ def read_columns(X: Any, columns: list[Column]) -> np.ndarray:
     return numbers
 
 
-def choose_columns(numbers: np.ndarray, targets: np.ndarray, limit: int) -> np.ndarray:
+def choose_columns(numbers: np.ndarray, targets: np.ndarray, limit: int, nearest_first: bool = False) -> np.ndarray:
     """
     Choose the columns that a model is to see: those that vary, and of more than `limit` those nearest to y.
 
@@ -144,9 +144,11 @@ def choose_columns(numbers: np.ndarray, targets: np.ndarray, limit: int) -> np.n
             Orthonormal vectors that y is a sum of, besides a constant.
         limit (`int`):
             Most columns, >= 1.
+        nearest_first (`bool`, defaults to `False`):
+            Whether columns come in this order.
 
     Returns:
-        `np.ndarray`: indices of columns, ascending.
+        `np.ndarray`: indices of columns, ascending or the nearest first.
     """
     n_missing = np.isnan(numbers).sum(axis=0)
     known = np.where(n_missing < len(numbers), numbers, 0)
@@ -155,7 +157,7 @@ def choose_columns(numbers: np.ndarray, targets: np.ndarray, limit: int) -> np.n
     kept = np.flatnonzero(varies)
     if len(kept) == 0:
         return np.arange(1)
-    if len(kept) <= limit:
+    if len(kept) <= limit and not nearest_first:
         return kept
     # scaled to -1 ... 1 first: no square overflows
     scale = np.maximum(np.abs(low[kept]), np.abs(high[kept]))
@@ -164,7 +166,7 @@ def choose_columns(numbers: np.ndarray, targets: np.ndarray, limit: int) -> np.n
     variance = np.square(centred).sum(axis=0)
     explained = np.square(targets.T @ centred).sum(axis=0) / np.where(variance > 0, variance, 1)
     nearest = np.argsort(-explained.round(12), kind="stable")[:limit]
-    return kept[np.sort(nearest)]
+    return kept[nearest if nearest_first else np.sort(nearest)]
 
 
 def _kind(values: Any) -> str:

@@ -68,10 +68,13 @@ class PointInput:
         unlike_deviation (`float`):
             One further than so many is unlike the examples and counts as 0: at most one value in 400 lies beyond,
             whatever the distribution (Chebyshev).
+        nearest_first (`bool`):
+            Whether columns are shown in the order of how near they are to y, see [`choose_columns`].
     """
 
     max_deviation = 5.0
     unlike_deviation = 20.0
+    nearest_first = False
 
     def __init__(self, config: PreTrainedConfig):
         self.max_columns = config.n_dims
@@ -96,9 +99,25 @@ class PointInput:
         return torch.as_tensor(np.pad(shown, ((0, 0), (0, self.max_columns - shown.shape[1]))), dtype=torch.float32)
 
 
+class RowInput(PointInput):
+    """How a model of sets, which reads a row of a table at a time, is shown columns: those nearest to y come first."""
+
+    max_deviation = 10.0
+    unlike_deviation = np.inf
+    nearest_first = True
+
+    def asked(self, n_examples: int) -> np.ndarray:
+        """Every fifth, for they may be sorted."""
+        return np.arange(n_examples)[::5]
+
+    def y_std(self, n_columns: int) -> float:
+        """Targets are standardised in training."""
+        return 1.0
+
+
 class TableInput:
     """
-    How a model of tables is shown columns: as they are, a missing value as NaN.
+    How a model of cells is shown columns: as they are, a missing value as NaN.
 
     Class attributes:
         max_columns (`int`):
@@ -109,6 +128,7 @@ class TableInput:
 
     max_columns = 40
     max_deviation = 10.0
+    nearest_first = False
 
     def __init__(self, config: PreTrainedConfig):
         pass
@@ -132,8 +152,10 @@ class TableInput:
 
 def input_of(config: PreTrainedConfig) -> PointInput | TableInput:
     """How a model of this configuration is shown columns."""
-    takes_any_number = order_of(config).n_columns(config) is None
-    return (TableInput if takes_any_number else PointInput)(config)
+    order = order_of(config)
+    if order.n_columns(config) is None:
+        return TableInput(config)
+    return (RowInput if order.is_split else PointInput)(config)
 
 
 def unpack(name: str, values: Any) -> Any:

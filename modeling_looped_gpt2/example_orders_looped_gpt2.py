@@ -37,8 +37,6 @@ class ExampleOrder:
             Whether each point is either an example or a query; else it is a query and then an example.
         counted (`str`):
             How tokens are counted, for messages.
-        judges_together (`bool`):
-            Whether several queries of a split prompt end its loops together, by what holds for all of them.
         queries_per_row (`int`):
             Queries to a context in one row, which attend to each other: that costs the square of their number, and
             its result is masked out.
@@ -49,7 +47,6 @@ class ExampleOrder:
     tokens_per_example: int
     is_split: bool
     counted: str
-    judges_together = False
     queries_per_row = 64
     queries_at_a_time = 1024
 
@@ -223,11 +220,16 @@ class AsSet(ExampleOrder):
     def sight(
         self, config: PreTrainedConfig, inputs_embeds: torch.Tensor, n_points: int, n_examples: int
     ) -> dict[str, Any]:
-        """The examples and oneself are seen, by later and by earlier tokens; all tokens share a position."""
+        """
+        The examples and oneself are seen, by later and by earlier tokens; all tokens share a position, and the queries
+        tell together when a prompt is done.
+        """
         tokens = inputs_embeds[:1]  # the same for all rows
+        places = torch.arange(n_points, device=tokens.device)
         return {
             "attention_mask": make_mask(config, tokens, rule=see_context(n_examples), looks_ahead=True),
             "position_ids": torch.zeros(tokens.shape[:2], dtype=torch.long, device=tokens.device),
+            "judged_tokens": places[n_examples:],
         }
 
     def query_position(self, n_seen: int) -> int:
@@ -244,7 +246,6 @@ class AsTable(AsSet):
     """
 
     counted = "one per row"
-    judges_together = True
     queries_per_row = 128
     queries_at_a_time = 128
 

@@ -1,12 +1,10 @@
 """Checks of the input and the numbers of an in-context head."""
 
 import math
-from collections.abc import Iterable, Mapping
 
 import torch
 from transformers.cache_utils import Cache
 
-from .arguments_looped_gpt2 import check_no_exits
 from .example_orders_looped_gpt2 import ExampleOrder, order_of
 
 
@@ -82,21 +80,6 @@ class InContextChecks:
         shape = (*xs.shape[:2], *self._y_shape)
         if values.shape != shape:
             raise ValueError(f"`{name}` must have shape {shape}, got {tuple(values.shape)}.")
-
-    def _check_exits(self, exits: Mapping[str, object], looking: Iterable[str], n_queries: int):
-        """
-        Refuse any of `exits` that is given where the arguments `looking` look at all loops, or several queries of a
-        set would end at once: the loops of each would depend on the others.
-        """
-        given = [name for name, value in exits.items() if value is not None]
-        if looking:
-            check_no_exits(exits, looking)
-        order = order_of(self.config)
-        if given and n_queries > 1 and order.is_split and not order.judges_together:
-            raise ValueError(
-                f"`{given[0]}` judges a prompt by its query: with `example_order={self.config.example_order!r}` "
-                f"give prompts of one query each, got {n_queries}."
-            )
 
     def _check_tensor(self, name: str, values: torch.Tensor):
         if not isinstance(values, torch.Tensor):

@@ -8,7 +8,7 @@ from transformers.cache_utils import Cache
 from transformers.utils import ModelOutput
 from transformers.utils.generic import maybe_autocast
 
-from .arguments_looped_gpt2 import check_loops
+from .arguments_looped_gpt2 import check_loops, check_no_exits
 from .cache_looped_gpt2 import freeze
 from .example_orders_looped_gpt2 import EXAMPLE_ORDERS, order_of, whole_prompts
 from .implicit_solvers_looped_gpt2 import solver_of
@@ -108,9 +108,8 @@ class LoopedGPT2InContextPreTrainedModel(InContextChecks, LoopedGPT2PreTrainedMo
         }
         all_loops = any(looks_at_loops.values())
         exits = {"exit_tolerance": exit_tolerance, "exit_probability": exit_probability}
-        self._check_exits(
-            exits | dict(exit_rules or {}), looks_at_loops if all_loops else (), xs.shape[1] - ys.shape[1]
-        )
+        if all_loops:
+            check_no_exits(exits | dict(exit_rules or {}), looks_at_loops)
         prompt, order, shape = self._embed_prompt(xs, ys), order_of(self.config), (xs.shape[1], ys.shape[1])
         outputs = self.transformer(
             inputs_embeds=prompt,

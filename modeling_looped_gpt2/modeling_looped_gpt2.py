@@ -251,21 +251,19 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         inputs_embeds = self._embed(input_ids, inputs_embeds)
         batch_size, n_tokens = inputs_embeds.shape[:2]
         n_loops = self.config.n_loops if n_loops is None else n_loops
-        shows_loops = output_loop_hidden_states
-        loop_window = self._own_window(loop_window, shows_loops)
+        loop_window = self._own_window(loop_window, shows_loops := output_loop_hidden_states)
         max_loops, loop_window = check_loops(n_loops, loop_window, loops_per_slot, batch_size, shows_loops)
         exits = backbone_exits(exit_tolerance, exit_probability, self.exit_gate) | dict(exit_rules or {})
+        self._check_coda(shows_loops, cache)
         rows_apart = self._check_window(loop_window, max_loops, n_loops, exits, cache)
         has_window = loop_window < max_loops and self.solver is None
         check_looks_at_loops(n_loops, exits, has_window, shows_loops, kwargs)
         captured = [kwargs.pop(name, None) for name in BLOCK_OUTPUTS]  # by the decorator, not by the blocks
-        if shows_loops and self.coda and cache is not None:
-            raise ValueError("`output_loop_hidden_states` runs the coda after every loop: leave out `cache`.")
         if use_cache and cache is None and not rows_apart:
             cache = DynamicCache(config=self.config.with_loops(max_loops, loops_per_slot))
         plan = self.config.plan(max_loops, loops_per_slot)
         check_cache(cache, plan, loops_per_slot)
-        n_seen = 0 if cache is None else cache.get_seq_length()
+        n_seen = cache.get_seq_length() if cache is not None else 0
         check_positions(position_ids, batch_size, n_tokens, self.config.max_tokens)
         check_mask(attention_mask, batch_size, n_seen, n_tokens)
         rows_end = bool(exits) or isinstance(n_loops, torch.Tensor)
@@ -278,16 +276,15 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         # a checkpointed block runs twice and would add its keys twice
         filled_cache = None if self.gradient_checkpointing and self.training else cache
         body = run_body if cache is not None or any(captured) else self._body
-        position_embeds = self.wpe(position_ids)
-        sight = causal_mask, position_ids, views_of(n_cells)
-        call = Call(plan, body, filled_cache, inputs_embeds, position_embeds, *sight, {}, kwargs)
-        states, n_loops_used = self._run_plan(call, n_loops, loop_window, output_loop_hidden_states, rules)
+        sight = self.wpe(position_ids), causal_mask, position_ids, views_of(n_cells)
+        call = Call(plan, body, filled_cache, inputs_embeds, *sight, {}, kwargs)
+        states, n_loops_used = self._run_plan(call, n_loops, loop_window, shows_loops, rules)
         return LoopedGPT2ModelOutput(
             states[-1],
             cache if use_cache else None,
             n_loops_used=n_loops_used,
-            loop_hidden_states=tuple(states) if output_loop_hidden_states else None,
-            loop_exit_logits=self._exit_logits(states) if output_loop_hidden_states else None,
+            loop_hidden_states=tuple(states) if shows_loops else None,
+            loop_exit_logits=self._exit_logits(states) if shows_loops else None,
         )
 
     def _exit_logits(self, states: list[torch.Tensor]) -> torch.Tensor | None:
@@ -314,6 +311,11 @@ class LoopedGPT2Model(LoopedGPT2PreTrainedModel):
         if self.solver is None:
             return loop_window
         return check_solved_window(loop_window, shows_loops, self.config.solver)
+
+    def _check_coda(self, shows_loops: bool, cache: Cache | None):
+        """Refuse to keep what the coda sees after every loop: a cache has a slot for the last alone."""
+        if shows_loops and self.coda and cache is not None:
+            raise ValueError("`output_loop_hidden_states` runs the coda after every loop: leave out `cache`.")
 
     def _check_window(
         self,

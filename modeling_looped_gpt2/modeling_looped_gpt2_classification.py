@@ -126,8 +126,8 @@ class LoopedGPT2ForInContextClassification(LoopedGPT2InContextPreTrainedModel):
                 [`LoopedGPT2ForInContextRegression`]. Not with `labels`, `output_loop_logits` or
                 `output_loop_hidden_states`, which look at all loops.
             exit_confidence (`float`, *optional*):
-                End them once the likeliest class at the last x has this probability, in (0, 1), in a table in the mean
-                over its queries. Not with a coda.
+                End them once the likeliest class at the last x has this probability, in (0, 1), in a set or a
+                table in the mean over its queries. Not with a coda.
             exit_probability (`float`, *optional*):
                 End them once the gate of `config.exit_gate` has stopped the prompt with this probability, in (0, 1),
                 judged at its last x. Of several `exit_...` the first to come ends a prompt.

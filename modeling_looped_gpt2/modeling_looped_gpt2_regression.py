@@ -139,9 +139,9 @@ class LoopedGPT2ForInContextRegression(LoopedGPT2InContextPreTrainedModel):
             exit_tolerance (`float`, *optional*):
                 End the loops of a prompt once its last prediction has settled, that is once a loop changes the state
                 at its last x by less than this share of its norm (> 0); at most `n_loops`. Prompts that have ended
-                are no longer computed; no prompt depends on another. A set must have one query; those of a table are
-                judged together, by the states of all their target cells. Not with `labels`,
-                `output_loop_predictions` or `output_loop_hidden_states`, which look at all loops.
+                are no longer computed; no prompt depends on another. The queries of a set or a table are judged
+                together, by their states as one. Not with `labels`, `output_loop_predictions` or
+                `output_loop_hidden_states`, which look at all loops.
             exit_probability (`float`, *optional*):
                 End them once the gate of `config.exit_gate` has stopped the prompt with this probability, in (0, 1),
                 judged at its last x. Of several `exit_...` the first to come ends a prompt.

@@ -185,14 +185,15 @@ def test_each_prompt_runs_its_own_loops(make_set):
     torch.testing.assert_close(outputs.predictions, alone, **CLOSE)
 
 
-def test_a_prompt_of_one_query_ends_once_that_has_settled(make_set):
+@pytest.mark.parametrize("n_queries", [1, 3])
+def test_a_prompt_ends_once_its_queries_have_settled_together(make_set, n_queries):
     model = make_set()
-    xs, ys = points("regression")["xs"][:, : N_EXAMPLES + 1], points("regression")["ys"]
+    xs, ys = points("regression")["xs"][:, : N_EXAMPLES + n_queries], points("regression")["ys"]
     outputs = model(xs, ys, n_loops=60, exit_tolerance=0.01)
     for row, used in enumerate(outputs.n_loops_used.tolist()):
         assert 1 < used < 60
         states = model(xs, ys, n_loops=used, output_loop_hidden_states=True).loop_hidden_states
-        states = [state[row, -1] for state in states]
+        states = [state[row, N_EXAMPLES:] for state in states]
         changes = [((now - old).norm() / now.norm()).item() for old, now in pairwise(states)]
         assert changes[-1] < 0.01
         assert all(change >= 0.01 for change in changes[:-1])
@@ -308,10 +309,6 @@ BAD = {
         lambda m, xs, ys: m.encode_context(torch.randn(3, 14, 3), torch.randn(3, 14)),
         "`xs` must hold 1 to 13 points",
     ),
-    "several that settle": (
-        lambda m, xs, ys: m(xs, ys, exit_tolerance=0.1),
-        "judges a prompt by its query: with `example_order='set'` give prompts of one query each, got 3",
-    ),
     "NaN": (lambda m, xs, ys: m(xs, ys * torch.nan), "`ys` must be finite"),
 }
 
@@ -329,6 +326,8 @@ def test_padding_is_refused(make_set):
 
 
 def test_an_unknown_order_is_refused(make_config):
-    with pytest.raises(StrictDataclassError, match=r"`example_order` must be one of \('causal', 'set'\), got 'sets'"):
+    with pytest.raises(
+        StrictDataclassError, match=r"`example_order` must be one of \('causal', 'set', 'cells'\), got 'sets'"
+    ):
         make_config(example_order="sets")
     assert order_of(object()) is EXAMPLE_ORDERS["causal"]  # code beside the weights may be of an older version
