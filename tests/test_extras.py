@@ -35,6 +35,7 @@ EXTRAS = {
     "report": "plot",
     "stages": "hub",
     "study": "eval,plot,train",
+    "table_suite": "eval",
     "tables": "eval,train",
     "train": "train",
     "train_lm": "train",

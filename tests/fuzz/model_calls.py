@@ -46,7 +46,10 @@ def model_of(head: int, size: int) -> torch.nn.Module:
     torch.manual_seed(head)
     settings = {"n_embd": 16, "n_head": 2, "n_dims": N_DIMS, "n_loops": 3, "num_labels": 3, "initializer_range": 0.2}
     settings |= {"n_positions": MAX_TOKENS, "vocab_size": N_TOKENS if HEADS[head] is LoopedGPT2LMHeadModel else None}
-    return shake(HEADS[head](LoopedGPT2Config(**settings, **SIZES[size], pad_token_id=0))).eval()
+    settings |= SIZES[size]
+    if HEADS[head] is LoopedGPT2LMHeadModel:
+        settings.pop("example_order", None)  # of the in-context heads
+    return shake(HEADS[head](LoopedGPT2Config(**settings, pad_token_id=0))).eval()
 
 
 @cache
@@ -84,10 +87,10 @@ def plain_states(model: torch.nn.Module, embeds: torch.Tensor, inputs: dict[str,
         output = run(body.h, injected + positions, body.loop_weights(loops, n_loops), config.block_loops)
         before, seen = seen, body.ln_f(output)
         state = output if config.residual_loops else seen
-        last = seen[:, -1]
+        last, before = (states[0, -1 if n_examples is None else n_examples :] for states in (seen, before))
         if body.exit_gate is not None:
-            gone_on *= 1 - body.exit_gate(last).sigmoid().item()
-        if plain_exits(model, inputs, before[:, -1], last, gone_on):
+            gone_on = gone_on * (1 - body.exit_gate(last).sigmoid())  # of every token that is judged
+        if plain_exits(model, inputs, before, last, gone_on):
             break
     return (body.ln_f(run(body.coda, output)) if body.coda else seen), loops
 
@@ -117,16 +120,16 @@ def plain_injection(body: torch.nn.Module, state: torch.Tensor, embeds: torch.Te
     return {"add": state + embeds, "multiply": state * embeds, "none": state}[kind]
 
 
-def plain_exits(model: torch.nn.Module, inputs: dict[str, Any], before, last: torch.Tensor, gone_on: float) -> bool:
-    """Whether the loops of a prompt end, by the states `(1, E)` of its last token before and after a loop."""
+def plain_exits(model: torch.nn.Module, inputs: dict[str, Any], before, last: torch.Tensor, gone_on: Any) -> bool:
+    """Whether a prompt's loops end, by the states `(A, E)` of its last token, or its queries, around a loop."""
     tolerance, confidence, probability = (inputs.get(name) for name in EXITS)
     if tolerance is not None and ((last - before).norm() / last.norm()).item() < tolerance:
         return True
     if confidence is not None:
         read_out = model.lm_head if hasattr(model, "lm_head") else model.score
-        if read_out(last).softmax(-1).max().item() >= confidence:
+        if read_out(last).softmax(-1).amax(-1).mean().item() >= confidence:
             return True
-    return probability is not None and 1 - gone_on >= probability
+    return probability is not None and 1 - gone_on.mean().item() >= probability
 
 
 @torch.no_grad()
@@ -159,12 +162,7 @@ def plain_answer(head: int, size: int, inputs: dict[str, Any], row: int) -> tupl
 
 def is_set(model: torch.nn.Module) -> bool:
     """Whether a head reads the examples of a prompt as a set."""
-    return model.config.example_order == "set" and not isinstance(model, LoopedGPT2LMHeadModel)
-
-
-def n_queries(inputs: dict[str, Any]) -> int:
-    """Points of a prompt without a y."""
-    return inputs["xs"].shape[1] - inputs["ys"].shape[1]
+    return model.config.example_order == "set"
 
 
 def draw_inputs(rng: Random, head: int, size: int) -> dict[str, Any]:
@@ -196,8 +194,6 @@ def draw_inputs(rng: Random, head: int, size: int) -> dict[str, Any]:
 def can_exit(head: int, size: int, name: str, inputs: dict[str, Any]) -> bool:
     """Whether the loops of a call can end by the rule of an argument."""
     model = model_of(head, size)
-    if is_set(model) and n_queries(inputs) > 1:
-        return False
     if name == "exit_confidence":
         return not model.config.n_coda and HEADS[head] is not LoopedGPT2ForInContextRegression
     return name == "exit_tolerance" or model.config.exit_gate

@@ -5,6 +5,7 @@ import torch
 from transformers import DynamicCache
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextClassification
+from modeling_looped_gpt2.example_orders_looped_gpt2 import ExampleOrder
 from tasks import make_task
 
 
@@ -81,8 +82,8 @@ def test_a_coda_answers_after_the_last_loop_alone(make_model, examples, n_prelud
 @pytest.fixture(params=[(64, 1024), (4, 8), (4, 32), (3, 1)], ids=lambda sizes: "{} per row of {}".format(*sizes))
 def parted(request, monkeypatch):
     """Queries, two contexts of them, that run in one row, in parts, in rows and in both."""
-    for name, size in zip(("QUERIES_PER_ROW", "QUERIES_AT_A_TIME"), request.param, strict=True):
-        monkeypatch.setattr(f"modeling_looped_gpt2.in_context_looped_gpt2.{name}", size)
+    for name, size in zip(("queries_per_row", "queries_at_a_time"), request.param, strict=True):
+        monkeypatch.setattr(ExampleOrder, name, size)
 
 
 @pytest.mark.parametrize("every_loop", [False, True])
@@ -151,7 +152,7 @@ BAD_CALLS = {
     ),
     "full": (
         lambda m, c: m.encode_context(torch.zeros(2, 1, 3), torch.zeros(2, 1), context=c),
-        "`xs` must hold 1 to 0 points",
+        "`xs` must be left out: no example more fits before a query into `n_positions` = 14 tokens, got 1",
     ),
     "loops per row": (
         lambda m, c: m.encode_context(torch.zeros(2, 1, 3), torch.zeros(2, 1), n_loops=torch.tensor([2, 3])),

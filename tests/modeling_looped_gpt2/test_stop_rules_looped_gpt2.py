@@ -271,7 +271,7 @@ def test_a_row_settles_by_its_last_token():
     before[0, 1], after[0, 1] = 1.0, 1.05
     before[1, 2], after[1, 2] = 1.0, 1.15
     after[0, 2] = 7.0  # another token moves
-    rule = Settled(0.1, torch.tensor([0, 1, 2]))
+    rule = Settled(0.1, torch.tensor([[0], [1], [2]]))
     assert rule(before, after, 0, torch.tensor([1, 2])).tolist() == [True, False]
 
 

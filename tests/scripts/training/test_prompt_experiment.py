@@ -95,7 +95,10 @@ def flags(task, **changes):
 
 
 MIXTURE = "{components: {linear_regression: 1, decision_tree: {weight: 2, depth: 2}}}"
-SETTINGS = {"mixture": {"task_settings": MIXTURE, "n_dims": 3, "n_points": 4}}
+SETTINGS = {
+    "mixture": {"task_settings": MIXTURE, "n_dims": 3, "n_points": 4},
+    "table_prior": {"task_settings": "{n_columns: 3, n_dims: 3, n_points: 12}", "example_order": "set"},
+}
 
 
 @pytest.mark.parametrize("name", [*TASKS, "repeating", "signs"])

@@ -119,7 +119,8 @@ def test_without_errors_the_gate_learns_the_prior(rate):
 
     class Outputs:
         loss = torch.zeros(())
-        loop_predictions = torch.zeros(1, 4, 1)
+        predictions, loop_predictions = torch.zeros(1, 1), torch.zeros(1, 4, 1)
+        loop_quantiles = None
 
         @property
         def loop_exit_logits(self):
