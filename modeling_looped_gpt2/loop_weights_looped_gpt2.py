@@ -291,9 +291,33 @@ class LoopedGPT2Block(GPT2Block):
         inputs = view.part(hidden_states), cache, attention_mask
         if not changes:
             return view.join(super().forward(*inputs, **kwargs), hidden_states.shape)
-        changed = self._changed(dict(zip(names, changes, strict=True)))
-        output = functional_call(self.own_forward, changed, inputs, kwargs, tie_weights=False)
+        named = dict(zip(names, changes, strict=True))
+        if self._has_few_tokens(hidden_states):
+            with self._changed_outputs(named):
+                output = super().forward(*inputs, **kwargs)
+        else:
+            output = functional_call(self.own_forward, self._changed(named), inputs, kwargs, tie_weights=False)
         return view.join(output, hidden_states.shape)
+
+    def _has_few_tokens(self, hidden_states: torch.Tensor) -> bool:
+        """Whether what the weights make of the tokens is less to change than the weights, as where texts grow."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return False
+        batch_size, n_tokens, n_embd = hidden_states.shape
+        return 2 * batch_size * n_tokens < n_embd
+
+    @contextlib.contextmanager
+    def _changed_outputs(self, changes: dict[str, torch.Tensor]) -> Iterator[None]:
+        """Let the modules that `changes` are about give what they would give with changed weights."""
+        by_module = {}
+        for name, tensor in changes.items():
+            module, weight, kind = name.rsplit(".", 2)
+            by_module.setdefault(module, {})[f"{weight}.{kind}"] = tensor
+        with contextlib.ExitStack() as stack:
+            for name, own in by_module.items():
+                module = self.get_submodule(name)
+                stack.enter_context(module.register_forward_hook(partial(change_output, own)))
+            yield
 
     def _changed(self, changes: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return the weights that `changes` are about, changed, by their names in `own_forward`."""

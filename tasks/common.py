@@ -131,6 +131,10 @@ class Task:
         """Tokens that a model reads per prompt of these [`~Task.sizes`], by default `model_fields["n_positions"]`."""
         return self.model_fields["n_positions"]
 
+    def draw_shape(self, generator: torch.Generator, **sizes: int) -> tuple[int, int]:
+        """Rows P and columns D of the tables of a batch, which `sample` draws first, of a task that `has_queries`."""
+        raise NotImplementedError(f"{type(self).__name__} must define `draw_shape`.")
+
     def needed_loops(self, prompts: Prompts) -> torch.Tensor | None:
         """
         The loops `(B,)` after which a model can answer each prompt if it takes a step of the solution in each.

@@ -33,8 +33,9 @@ def training_flops(arguments: Arguments) -> int:
     24 r E^2 in a loop with adapters of rank r.
 
     Where the loops of every step are drawn, a step counts as the mean over what it may draw: the sum of a run of
-    thousands of steps is within 0.5% of that. Without draws the count is exact. Where rows have loops of their own,
-    all run those of the row with the most; those of the first step count for all steps of the same sizes.
+    thousands of steps is within 0.5% of that. Where the sizes of tables are drawn, it counts as the mean over up to
+    `N_SHAPES` steps of the run. Without draws the count is exact. Where rows have loops of their own, all run those of
+    the row with the most; those of the first step count for all steps of the same sizes.
 
     Args:
         arguments ([`Arguments`]):
@@ -49,8 +50,12 @@ def training_flops(arguments: Arguments) -> int:
         counts = range(loops.n_loops_min or highest, highest + 1)
         if stream.row_loops is not None:
             counts = [int(stream.batch(first)["n_loops"].max())]
-        step = partial(_token_flops, config, n_tokens, arguments.objective.scores_all_loops, loops.loop_window)
-        total += (end - first) * n_tokens * sum(map(step, counts)) // len(counts)
+        shapes = _lengths(arguments, range(first, end))
+        flops = 0
+        for lengths, n_drawn in shapes.items():
+            step = partial(_token_flops, config, lengths, arguments.objective.scores_all_loops, loops.loop_window)
+            flops += n_drawn * math.prod(lengths) * sum(map(step, counts))
+        total += (end - first) * flops // (len(counts) * shapes.total())
     return total * optimization.batch_size
 
 

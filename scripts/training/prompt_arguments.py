@@ -234,16 +234,10 @@ class Arguments(FieldGroups):
                 f"`example_order` must be 'cells' for {task.name}, whose prompts are tables of any number of columns, "
                 f"got {config.example_order!r}."
             )
-        n_tokens = self.n_tokens(**task.sizes)
-        if config.max_tokens < n_tokens:
+        n_positions = self._of_order(task.n_positions(**task.sizes))
+        if config.max_tokens < n_positions:
             raise ValueError(
-                f"`n_positions` must be >= {n_tokens}, the tokens of a prompt of {task.name}, got "
-                f"{config.n_positions}."
-            )
-        if task.has_queries and "n_dims" not in task.model_fields and order_of(config).n_columns(config) is not None:
-            raise ValueError(
-                f"`example_order` must be 'cells' for {task.name}, whose prompts are tables of any number of columns, "
-                f"got {config.example_order!r}."
+                f"`n_positions` must be >= {n_positions}, those of a prompt of {task.name}, got {config.n_positions}."
             )
         self.loops.check(config)
         if self.loops.row_loops and task.needed_loops(task.sample(1, make_generator("trial", 0))) is None:
@@ -277,15 +271,16 @@ class Arguments(FieldGroups):
         """The model's configuration; what the task fixes is not asked for."""
         task = self.task.build()
         settings = task.model_fields | self.model.settings
-        if self.model.n_positions is None and not task.has_queries:
-            settings["n_positions"] = order_of(self.model).n_tokens(settings["n_positions"])
+        if self.model.n_positions is None:
+            settings["n_positions"] = self._of_order(settings["n_positions"])
         return LoopedGPT2Config(**settings)
 
     def n_tokens(self, **sizes: int) -> int:
         """Tokens that the model reads of a prompt of these sizes; a task that `has_queries` counts them itself."""
-        task = self.task.build()
-        n_tokens = task.n_tokens(**sizes)
-        return n_tokens if task.has_queries else order_of(self.model).n_tokens(n_tokens)
+        return self._of_order(self.task.build().n_tokens(**sizes))
+
+    def _of_order(self, n_tokens: int) -> int:
+        return n_tokens if self.task.build().has_queries else order_of(self.model).n_tokens(n_tokens)
 
     @property
     def stream(self) -> Stream:
@@ -298,7 +293,7 @@ class Arguments(FieldGroups):
             seed=self.optimization.seed,
             n_distinct_prompts=self.task.n_distinct_prompts,
             with_hints=self.optimization.hint_weight > 0,
-            as_sets=order_of(self.model).is_split,
+            as_sets=order_of(self.model).is_split and not task.has_queries,
             row_loops=self.loops.row_loops,
         )
 

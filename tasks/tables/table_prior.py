@@ -74,12 +74,12 @@ class TablePrior(Task):
 
     @property
     def model_fields(self) -> dict[str, int]:
-        fields = {"n_positions": 2 * self.n_points} | ({} if self.n_dims is None else {"n_dims": self.n_dims})
+        fields = {"n_positions": self.n_points} | ({} if self.n_dims is None else {"n_dims": self.n_dims})
         return fields | {"num_labels": N_SIGNALS} if self.kind == "classification" else fields
 
     def n_tokens(self, **sizes: int) -> int:
-        """Two for each row, as for other points."""
-        return 2 * sizes["n_points"] - 1
+        """One for each row, or for each cell of the largest table, target included."""
+        return sizes["n_points"] * (1 if self.n_dims is not None else sizes["n_columns"] + 1)
 
     def check_sizes(self, n_points: int | None = None, n_columns: int | None = None):
         for name, size in {"n_points": n_points, "n_columns": n_columns}.items():

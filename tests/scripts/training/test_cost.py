@@ -5,7 +5,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from scripts.training.cost import training_flops
 from scripts.training.objectives.own_loops import OwnLoops
-from scripts.training.prompt_arguments import Arguments, parse_arguments
+from scripts.training.prompt_arguments import Arguments, TaskArguments, parse_arguments
+from tasks import TASKS
+from tests.scripts.toy_tasks import Tables
 
 
 FLAGS = [
