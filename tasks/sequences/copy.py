@@ -4,49 +4,15 @@ from dataclasses import dataclass
 
 import torch
 
-from ..common import check_at_least_one
-from .common import LETTERS, SequenceTask
-from .rows import draw_symbols
+from .words import WordTask
 
 
 @dataclass(frozen=True)
-class Copy(SequenceTask):
-    """
-    A word; the answer is the same word.
-
-    Args:
-        max_length (`int`, defaults to 20), min_length (`int`, defaults to 1):
-            Letters of the word.
-        n_letters (`int`, defaults to 10):
-            Letters of the alphabet, 1 ... 52.
-    """
+class Copy(WordTask):
+    """A word; the answer is the same word. Its settings are those of [`WordTask`]."""
 
     name = "copy"
     description = "copies of words"
-    place_name = "letters"
-
-    n_letters: int = 10
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_letters(self.n_letters)
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return tuple(LETTERS[: self.n_letters])
-
-    def n_slots(self, length: int) -> int:
-        return length
-
-    def draw(self, lengths: torch.Tensor, n_question: int, generator: torch.Generator) -> torch.Tensor:
-        return draw_symbols(lengths, n_question, self.n_letters, generator)
 
     def answer(self, questions: torch.Tensor) -> torch.Tensor:
         return questions
-
-
-def check_letters(n_letters: int):
-    """Raise `ValueError` unless there is an alphabet of so many letters."""
-    check_at_least_one(n_letters=n_letters)
-    if n_letters > len(LETTERS):
-        raise ValueError(f"`n_letters` must be <= {len(LETTERS)}, got {n_letters}.")

@@ -6,8 +6,8 @@ import torch
 
 from ..common import check_at_least_one
 from .common import LETTERS, SequenceTask
-from .copy import check_letters
 from .rows import ABSENT, is_within
+from .words import check_letters
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,12 @@ from dataclasses import dataclass
 
 import torch
 
-from .common import LETTERS, SequenceTask
-from .copy import check_letters
-from .rows import ABSENT, draw_symbols, is_within, moved_left
+from .rows import ABSENT, is_within, moved_left
+from .words import WordTask
 
 
 @dataclass(frozen=True)
-class UniqueSet(SequenceTask):
+class UniqueSet(WordTask):
     """
     A word of n letters; the answer is each of its letters once, in the order in which they come first.
 
@@ -25,23 +24,8 @@ class UniqueSet(SequenceTask):
 
     name = "unique_set"
     description = "sets of letters"
-    place_name = "letters"
 
     n_letters: int = 32
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_letters(self.n_letters)
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return tuple(LETTERS[: self.n_letters])
-
-    def n_slots(self, length: int) -> int:
-        return length
-
-    def draw(self, lengths: torch.Tensor, n_question: int, generator: torch.Generator) -> torch.Tensor:
-        return draw_symbols(lengths, n_question, self.n_letters, generator)
 
     def answer(self, questions: torch.Tensor) -> torch.Tensor:
         is_same = questions[:, :, None] == questions[:, None, :]

@@ -34,9 +34,9 @@ def dress(columns: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """
     Give every column `(B, P, D)` of about unit variance the look of a kind of data; standardised.
 
-    A number of about 45% of the columns stays as it is; the others become skewed (an exponential), heavy-tailed (a
-    sinh), bounded (a tanh), ordered levels, or categories, whose codes have no order, of 2 to 10 levels each. How many
-    columns have levels differs from table to table.
+    A third of the columns on average, another share in every table, have 2 to 10 levels, in order or as categories,
+    whose codes have none. Of the numbers somewhat more than half stay as they are; the others become skewed (an
+    exponential), heavy-tailed (a sinh) or bounded (a tanh).
     """
     n_tables, _, n_columns = columns.shape
     shape = (n_tables, 1, n_columns)

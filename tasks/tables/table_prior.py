@@ -54,11 +54,14 @@ class TablePrior(Task):
     n_dims: int | None = None
 
     def __post_init__(self):
-        if self.n_dims is not None and self.n_dims < self.n_columns:
-            raise ValueError(f"`n_dims` must be >= `n_columns` = {self.n_columns}, got {self.n_dims}.")
         if self.kind not in ("classification", "regression"):
             raise ValueError(f"`kind` must be classification or regression, got {self.kind!r}.")
+        check_at_least_one(n_points=self.n_points, n_columns=self.n_columns)
         self.check_sizes(n_points=self.n_points, n_columns=self.n_columns)
+        if self.n_dims is not None:
+            check_at_least_one(n_dims=self.n_dims)
+            if self.n_dims < self.n_columns:
+                raise ValueError(f"`n_dims` must be >= `n_columns` = {self.n_columns}, got {self.n_dims}.")
 
     @property
     def objective(self) -> str:
@@ -95,12 +98,7 @@ class TablePrior(Task):
         return sizes["n_points"], 1 + int(sizes["n_columns"] * float(draw_uniform((), generator)) ** 1.5)
 
     def sample(
-        self,
-        n_prompts: int,
-        generator: torch.Generator,
-        with_hints: bool = False,
-        n_points: int | None = None,
-        n_columns: int | None = None,
+        self, n_prompts: int, generator: torch.Generator, with_hints: bool = False, **sizes: int | None
     ) -> Prompts:
         """
         Draw tables as [`Task.sample`] says, of D <= `n_columns` columns with C < P examples.
@@ -109,7 +107,7 @@ class TablePrior(Task):
             `xs` of shape `(B, P, D)`, float32 with NaN for missing values, `ys` of the C examples and `labels` of the
             P - C queries, int64 or float32.
         """
-        sizes = self.checked_sizes(n_prompts, with_hints, n_points=n_points, n_columns=n_columns)
+        sizes = self.checked_sizes(n_prompts, with_hints, **sizes)
         n_rows, n_columns = self.draw_shape(generator, **sizes)
         n_examples = int(torch.randint(LEAST_EXAMPLES, n_rows - n_rows // 8 + 1, (), generator=generator))
         columns, signals = draw_tables(n_prompts, n_rows, n_columns, N_SIGNALS, generator)
