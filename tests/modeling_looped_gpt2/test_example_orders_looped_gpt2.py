@@ -1,6 +1,5 @@
 """Examples as a set: they all see each other, queries see them and themselves, and nothing has a place."""
 
-import copy
 import math
 from itertools import pairwise
 
@@ -14,6 +13,7 @@ from modeling_looped_gpt2 import LoopedGPT2ForInContextClassification, LoopedGPT
 from modeling_looped_gpt2.estimator_looped_gpt2 import InContextClassifier, InContextRegressor
 from modeling_looped_gpt2.example_orders_looped_gpt2 import EXAMPLE_ORDERS, order_of
 from modeling_looped_gpt2.pipeline_looped_gpt2 import InContextRegressionPipeline
+from tests.modeling_looped_gpt2.untied import UntiedLoops
 
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
@@ -45,15 +45,8 @@ def answers_of(model, kind, xs, ys, **options):
     return model(xs, ys, **options)[HEADS[kind][1]]
 
 
-class Twin(nn.Module):
+class Twin(UntiedLoops):
     """Stock blocks with weights of their own for every loop; a query runs with the examples alone, nothing masked."""
-
-    def __init__(self, model, n_loops):
-        super().__init__()
-        body = model.transformer
-        self.head = copy.deepcopy(model)
-        self.loops = nn.ModuleList(copy.deepcopy(body.h) for _ in range(n_loops))
-        self.norms = nn.ModuleList(copy.deepcopy(body.ln_f) for _ in range(n_loops))
 
     def embed(self, x, y):
         head = self.head

@@ -1,7 +1,5 @@
 """A prompt as a table: cells see in turns their column of the examples, and their row; nothing has a place."""
 
-import copy
-
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -9,6 +7,7 @@ from torch import nn
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextClassification, LoopedGPT2ForInContextRegression
 from modeling_looped_gpt2.cache_looped_gpt2 import cache_bytes
+from tests.modeling_looped_gpt2.untied import UntiedLoops
 
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
@@ -54,15 +53,8 @@ def pinball(quantiles, ys):
     return sum(losses) / n_levels
 
 
-class Twin(nn.Module):
+class Twin(UntiedLoops):
     """Stock blocks with weights of their own for every loop; each query is asked alone, and each column runs alone."""
-
-    def __init__(self, model, n_loops):
-        super().__init__()
-        body = model.transformer
-        self.head = copy.deepcopy(model)
-        self.loops = nn.ModuleList(copy.deepcopy(body.h) for _ in range(n_loops))
-        self.norms = nn.ModuleList(copy.deepcopy(body.ln_f) for _ in range(n_loops))
 
     def embed(self, xs, ys):
         """Cells (P, D + 1, E) of one table whose last row asks."""
