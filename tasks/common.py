@@ -99,6 +99,11 @@ class Task:
         return 0
 
     @property
+    def place_step(self) -> int:
+        """How much more the next place of a score counts."""
+        return 1
+
+    @property
     def baselines(self) -> Mapping[str, Predictor]:
         """Classical predictors to compare with, by name."""
         return {}
@@ -168,6 +173,10 @@ class Task:
             `ValueError`: a number is out of its range, or the task has no hints.
         """
         raise NotImplementedError(f"{type(self).__name__} must define `sample`.")
+
+    def sample_parts(self, n_prompts: int, generator: torch.Generator) -> list[Prompts]:
+        """Draw prompts of all shapes that are scored, as `sample` does, in parts of one shape each: here one part."""
+        return [self.sample(n_prompts, generator)]
 
     def score(self, answers: np.ndarray, prompts: Prompts) -> np.ndarray:
         """

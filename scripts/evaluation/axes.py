@@ -61,9 +61,11 @@ def finish(axes: Axes, scale: str = "log"):
     axes.grid(alpha=0.25, linewidth=0.6)
 
 
-def plot_curve(axes: Axes, first: int, curve: Mapping[str, Sequence[float]], floor: float = FLOOR, **style: Any):
+def plot_curve(
+    axes: Axes, first: int, curve: Mapping[str, Sequence[float]], floor: float = FLOOR, step: int = 1, **style: Any
+):
     """
-    Draw errors at `first`, `first` + 1, ... with their 90% interval where there is one.
+    Draw errors at `first`, `first` + `step`, ... with their 90% interval where there is one.
 
     Args:
         axes (`Axes`):
@@ -74,10 +76,12 @@ def plot_curve(axes: Axes, first: int, curve: Mapping[str, Sequence[float]], flo
             `"error"`, and maybe `"low"` and `"high"`. A single error is drawn as a dot, its interval as a bar.
         floor (`float`, defaults to 1e-5):
             Smaller values are drawn here.
+        step (`int`, defaults to 1):
+            From one place to the next.
         style:
             Style of the line, as `Axes.plot` takes it.
     """
-    places = range(first, first + len(curve["error"]))
+    places = range(first, first + step * len(curve["error"]), step)
     raised = {
         part: [max(error, floor) for error in curve[part]] for part in ("error", "low", "high") if curve.get(part)
     }
@@ -100,9 +104,9 @@ def set_span(axes: Axes, first: int, last: int):
     axes.set_xlim(*((first, last) if last > first else (first - 0.5, first + 0.5)))
 
 
-def place_axis(axes: Axes, n_places: int, first: int = 0):
-    """Make the x-axis one of the places of a score, counted from `first`, with ticks at whole numbers."""
-    set_span(axes, first, first + n_places - 1)
+def place_axis(axes: Axes, n_places: int, first: int = 0, step: int = 1):
+    """Make the x-axis one of the places of a score, `first`, `first` + `step`, ..., with ticks at whole numbers."""
+    set_span(axes, first, first + step * (n_places - 1))
     axes.xaxis.get_major_locator().set_params(integer=True)
 
 

@@ -45,18 +45,18 @@ def plot_by_example(axes: Axes, metrics: Metrics):
     for name in sorted(curves.keys() & COLOURS.keys(), key=list(COLOURS).index):
         label = f"looped model, {settings.n_loops} loops" if name == "model" else name
         style = {"ls": STYLES.get(name, "--"), "color": COLOURS[name], "linewidth": 1.8}
-        plot_curve(axes, settings.first_place, curves[name], floor, label=label, **style)
+        plot_curve(axes, settings.first_place, curves[name], floor, settings.place_step, label=label, **style)
     trained = settings.n_points_trained or settings.n_points
     if trained < settings.n_points:
         axes.axvline(trained - 1, color="#666666", linestyle="--", linewidth=1, label="longest trained prompt")
     axes.set_xlabel(plain(settings.place))
-    place_axis(axes, settings.n_points, settings.first_place)
+    place_axis(axes, settings.n_points, settings.first_place, settings.place_step)
 
 
 def plot_by_loop(axes: Axes, metrics: Metrics):
     """Plot the error at the last place after every loop, and mark the trained number of loops."""
     settings, errors = metrics.settings, metrics.error_by_loop["last_point"]
-    label = plain(f"{settings.first_place + settings.n_points - 1} {settings.places}")
+    label = plain(f"{settings.place_numbers[-1]} {settings.places}")
     plot_curve(axes, 1, {"error": errors}, floor_of(metrics), color=COLOURS["model"], linewidth=1.8, label=label)
     axes.axvline(settings.n_loops, color="#666666", linestyle="--", linewidth=1, label="trained loops")
     loop_axis(axes, len(errors))

@@ -11,7 +11,7 @@ from scripts.evaluation.metrics_record import NEEDED_LOOPS, Metrics
 def length_figure(metrics: Metrics) -> Figure:
     """Shares of right answers at every length after every loop, and the loops that each length needs."""
     settings, errors = metrics.settings, np.array(metrics.error_by_loop_and_place)  # (L, lengths)
-    lengths = np.arange(settings.first_place, settings.first_place + settings.n_points)
+    lengths = settings.place_numbers
     figure, axes = plt.subplots(figsize=(6, 4.2), layout="constrained")
     extent = (lengths[0] - 0.5, lengths[-1] + 0.5, 0.5, len(errors) + 0.5)
     image = axes.imshow(1 - errors, cmap="viridis", vmin=0, vmax=1, origin="lower", aspect="auto", extent=extent)

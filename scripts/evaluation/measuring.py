@@ -1,6 +1,7 @@
 """Measure a model beside the baselines and the limit of a task, on plain and on shifted prompts, loop by loop."""
 
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -8,9 +9,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from scripts.evaluation.certainty import measure_certainty
+from scripts.evaluation.loop_scores import LoopScores, first_prompts
 from scripts.evaluation.metrics_record import Curve, Interval, Metrics, Settings
 from scripts.evaluation.own_loops import measure_own_loops, own_loops_of
-from scripts.evaluation.predictions import Answers, predict_classically
+from scripts.evaluation.predictions import Answers, score_classically
 from tasks import FunctionClass, Task
 from tasks.common import Prompts
 from tasks.metrics import bootstrap_interval, curve_of
@@ -44,16 +47,21 @@ class Sizes:
     seed: int
 
 
-def draw_prompts(task: Task, n_prompts: int, seed: int) -> Prompts:
-    """Draw the prompts that all predictors answer; raises `ValueError` where they do not fit into memory."""
+def draw_prompts(task: Task, n_prompts: int, seed: int) -> list[Prompts]:
+    """
+    Draw the prompts that all predictors answer, in parts of one shape each.
+
+    Raises:
+        `ValueError`: they do not fit into memory.
+    """
     try:
-        return task.sample(n_prompts, make_generator("evaluation", seed))
+        return task.sample_parts(n_prompts, make_generator("evaluation", seed))
     except (RuntimeError, MemoryError) as error:
         raise ValueError(f"{n_prompts} prompts (`n_prompts`) cannot be drawn: {error}") from None
 
 
 def measure(
-    name: str, recipe: dict[str, Any], answers: Answers, task: Task, prompts: Prompts, sizes: Sizes
+    name: str, recipe: dict[str, Any], answers: Answers, task: Task, parts: Sequence[Prompts], sizes: Sizes
 ) -> Metrics:
     """
     Measure a model.
@@ -63,16 +71,15 @@ def measure(
             The model's name in the record, and the recipe of its training, empty where it is not known.
         answers ([`~scripts.evaluation.predictions.Answers`]):
             Its answers.
-        task ([`~tasks.Task`]), prompts (`dict`), sizes ([`Sizes`]):
+        task ([`~tasks.Task`]), parts (`Sequence` of `dict`), sizes ([`Sizes`]):
             What it is measured on. Each component of a mixture is also measured alone, on as many prompts.
     """
 
-    def measured(task: Task, prompts: Prompts) -> Metrics:
-        by_loop, by_model = _answers_of_the_model(answers, prompts, sizes)
+    def measured(task: Task, parts: Sequence[Prompts]) -> Metrics:
+        by_loop, errors = _scores_of_the_model(answers, task, parts, sizes)
         is_shifted = bool(task.shifts) and sizes.n_shift_prompts > 0
-        errors = task.score(by_model, prompts)
-        needed = own_loops_of(task, prompts, recipe)
-        own = {} if needed is None else measure_own_loops(answers, by_loop, needed, task, prompts)
+        needed = own_loops_of(task, parts, recipe)
+        own = {} if needed is None else measure_own_loops(answers, by_loop, needed)
         return Metrics(
             settings=Settings(
                 model=name,
@@ -81,7 +88,7 @@ def measure(
                 n_points=errors.shape[1],
                 n_points_trained=recipe.get("n_points"),
                 n_prompts=sizes.n_prompts,
-                n_loop_prompts=len(by_loop),
+                n_loop_prompts=by_loop.n_prompts,
                 n_shift_prompts=sizes.n_shift_prompts if is_shifted else 0,
                 seed=sizes.seed,
                 n_loops=sizes.n_loops,
@@ -92,20 +99,22 @@ def measure(
                 score=task.score_name,
                 place=task.place_name,
                 first_place=task.first_place,
+                place_step=task.place_step,
                 **({"n_dims": task.n_dims, "normaliser": task.normaliser} if isinstance(task, FunctionClass) else {}),
             ),
-            **compare(errors, task, prompts, answers),
+            **compare(errors, task, parts, answers),
             **own,
-            error_by_loop=errors_by_loop(by_loop, task, prompts),
+            error_by_loop=errors_by_loop(by_loop),
+            certainty=measure_certainty(answers, parts, sizes.n_loops) if task.has_queries else {},
             shifts=measure_shifts(answers, task, sizes) if is_shifted else {},
             published=published_for(task, errors.shape[1]),
             published_shifts=_curves(task.published_shifts) if is_shifted else {},
         )
 
-    parts = {
+    components = {
         key: measured(part, draw_prompts(part, sizes.n_prompts, sizes.seed)) for key, part in task.components.items()
     }
-    return replace(measured(task, prompts), components=parts, versions=versions())
+    return replace(measured(task, parts), components=components, versions=versions())
 
 
 def versions() -> dict[str, str]:
@@ -114,29 +123,32 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{library: version(library) for library in libraries}}
 
 
-def _answers_of_the_model(answers: Answers, prompts: Prompts, sizes: Sizes) -> tuple[np.ndarray, np.ndarray]:
-    """Return answers to the first prompts after every loop, and to all prompts after the model's own loops."""
-    n_some = sizes.n_loop_prompts or sizes.n_prompts
-    some, others = ({name: values[part] for name, values in prompts.items()} for part in np.s_[:n_some, n_some:])
-    by_loop = answers.to_prompts(some, sizes.max_loops, every_loop=True)
-    by_model = by_loop[:, sizes.n_loops - 1]
-    if len(others["labels"]):
-        by_model = np.concatenate((by_model, answers.to_prompts(others, sizes.n_loops)))
-    return by_loop, by_model
+def _scores_of_the_model(
+    answers: Answers, task: Task, parts: Sequence[Prompts], sizes: Sizes
+) -> tuple[LoopScores, np.ndarray]:
+    """Return scores of the first prompts after every loop, and `(N, places)` of all after the model's own loops."""
+    some, others = first_prompts(parts, sizes.n_loop_prompts or sizes.n_prompts)
+    by_loop = LoopScores(task, some, answers.to_parts(some, sizes.max_loops, every_loop=True))
+    for number in range(sizes.max_loops):
+        if not all(np.isfinite(part[:, number]).all() for part in by_loop.by_loop):
+            raise ValueError(
+                f"the model's answers after {number + 1} loops are not finite: give fewer, `--max_loops {number}`."
+            )
+    rest = zip(answers.to_parts(others, sizes.n_loops), others, strict=True) if others else ()
+    return by_loop, np.concatenate([by_loop.after(sizes.n_loops), *(task.score(*each) for each in rest)])
 
 
-def compare(errors: np.ndarray, task: Task, prompts: Prompts, answers: Answers) -> dict[str, Any]:
-    """Return the parts of the record that compare the model's `errors` `(n_prompts, n_places)` with others'."""
-    baselines, limit = predict_classically(prompts, task, answers.cache)
-    by_name = {"model": errors, **{name: task.score(values, prompts) for name, values in baselines.items()}}
-    parts = {"error_by_example": {name: Curve(**curve_of(values)) for name, values in by_name.items()}}
-    if limit is None:
-        return parts
-    least = task.score(limit, prompts)
+def compare(errors: np.ndarray, task: Task, parts: Sequence[Prompts], answers: Answers) -> dict[str, Any]:
+    """Return the fields of the record that compare the model's `errors` `(N, places)` with others'."""
+    baselines, least = score_classically(parts, task, answers.cache)
+    by_name = {"model": errors, **baselines}
+    fields = {"error_by_example": {name: Curve(**curve_of(values)) for name, values in by_name.items()}}
+    if least is None:
+        return fields
     excess = {name: values - least for name, values in by_name.items()}
     curves = {name: Curve(**curve_of(values)) for name, values in excess.items()}
     low, high = map(float, bootstrap_interval(np.nanmean(excess["model"], axis=1)))
-    return parts | {
+    return fields | {
         "limit": Curve(**curve_of(least)),
         "excess_over_limit": curves.pop("model"),
         "excess_of_baselines": curves,
@@ -144,18 +156,14 @@ def compare(errors: np.ndarray, task: Task, prompts: Prompts, answers: Answers) 
     }
 
 
-def errors_by_loop(by_loop: np.ndarray, task: Task, prompts: Prompts) -> dict[str, list[float]]:
-    """Mean errors after every loop, from answers `(n, n_loops, ...)` to the first n of the prompts."""
-    some = {name: values[: len(by_loop)] for name, values in prompts.items()}
-    for n in range(by_loop.shape[1]):
-        if not np.isfinite(by_loop[:, n]).all():
-            raise ValueError(f"the model's answers after {n + 1} loops are not finite: give fewer, `--max_loops {n}`.")
+def errors_by_loop(by_loop: LoopScores) -> dict[str, list[float]]:
+    """Mean errors after every loop."""
     # one loop at a time: all at once would take gigabytes in double precision
     errors = []
-    for n in range(by_loop.shape[1]):
-        scores = task.score(by_loop[:, n], some)
+    for n_loops in range(1, by_loop.n_loops + 1):
+        scores = by_loop.after(n_loops)
         if np.isnan(scores).all(axis=0).any():
-            raise ValueError(f"{len(by_loop)} prompts lack a place of the score: give more, `--n_loop_prompts`.")
+            raise ValueError(f"{len(scores)} prompts lack a place of the score: give more, `--n_loop_prompts`.")
         errors.append(np.nanmean(scores, axis=0))
     errors = np.stack(errors)
     last_fifth = errors[:, 4 * (errors.shape[1] - 1) // 5 :]

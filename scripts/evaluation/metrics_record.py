@@ -114,8 +114,8 @@ class Settings:
             Name of the best possible predictor.
         n_parameters (`int`), weights_sha256 (`str`, *optional*):
             Number of the model's parameters, and the digest of its weights.
-        score (`str`), place (`str`), first_place (`int`, defaults to 0):
-            What an error is, what the places of a curve count, and from what number.
+        score (`str`), place (`str`), first_place (`int`, defaults to 0), place_step (`int`, defaults to 1):
+            What an error is, what the places of a curve count, from what number, and in what steps.
     """
 
     model: str
@@ -137,6 +137,12 @@ class Settings:
     score: str = "normalised squared error"
     place: str = "in-context examples"
     first_place: int = 0
+    place_step: int = 1
+
+    @property
+    def place_numbers(self) -> list[int]:
+        """The number that each place of a curve stands for."""
+        return [self.first_place + number * self.place_step for number in range(self.n_points)]
 
     @property
     def places(self) -> str:
@@ -180,6 +186,8 @@ class Metrics:
         error_by_loop_and_place (`list[list[float]]`), stops (`dict[str, StoppedErrors]`):
             Of a task that knows the loops that its prompts need: the model's errors at every place after each loop,
             and by the rule that ends the loops of a prompt.
+        certainty (`dict[str, float]`):
+            What the probabilities or quantiles of a model of tables are worth, by the name of the measure.
         shifts (`dict[str, dict[str, Curve]]`):
             By shift, errors of `"model"`, `"limit"` and some baselines.
         published (`dict[str, Curve]`), published_shifts (`dict[str, Curve]`):
@@ -202,6 +210,7 @@ class Metrics:
     error_by_loop: dict[str, list[float]]
     error_by_loop_and_place: list[list[float]] = field(default_factory=list)
     stops: dict[str, StoppedErrors] = field(default_factory=dict)
+    certainty: dict[str, float] = field(default_factory=dict)
     shifts: dict[str, dict[str, Curve]] = field(default_factory=dict)
     published: dict[str, Curve] = field(default_factory=dict)
     published_shifts: dict[str, Curve] = field(default_factory=dict)
@@ -238,6 +247,8 @@ class Metrics:
         rows, rule = self.error_by_loop_and_place, f"be lists of {n_points} finite numbers where there are `stops`"
         are_whole = isinstance(rows, list) and all(_are_numbers(row) and len(row) == n_points for row in rows)
         _check(are_whole and bool(rows) == bool(self.stops), "error_by_loop_and_place", rule, rows)
+        for name, value in self.certainty.items():
+            _check(_is_number(value), f"certainty.{name}", "be a finite number", value)
         for name in dict.fromkeys(("last_point", "mean", *self.error_by_loop)):
             errors, rule = self.error_by_loop.get(name), f"be a list of at least {n_loops} finite numbers"
             _check(_are_numbers(errors) and len(errors) >= n_loops, f"error_by_loop.{name}", rule, errors)
@@ -265,6 +276,7 @@ class Metrics:
             error_by_loop=_mapping(given.get("error_by_loop"), "error_by_loop"),
             error_by_loop_and_place=given.get("error_by_loop_and_place", []),
             stops=stops,
+            certainty=_mapping(given.get("certainty", {}), "certainty"),
             shifts={shift: _curves(curves, f"shifts.{shift}") for shift, curves in shifts.items()},
             components=parts,
             versions=_mapping(given.get("versions", {}), "versions"),

@@ -1,6 +1,6 @@
 """The answers of a model and of classical predictors; all of them are kept on disk."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -52,13 +52,26 @@ class Answers:
         code = [code_digest(type(self.model)), transformers.__version__]
         return [self.weights_sha256, settings, code, str(self.model.device)]
 
-    def to_prompts(self, prompts: Prompts, n_loops: int, every_loop: bool = False) -> np.ndarray:
-        """Answers as [`Task.score`] takes them, `(n_prompts, ...)`; after every loop `(n_prompts, n_loops, ...)`."""
+    def to_parts(self, parts: Sequence[Prompts], n_loops: int, every_loop: bool = False) -> list[np.ndarray]:
+        """
+        Answers to each part of some prompts, as [`Task.score`] takes them, `(n_prompts, ...)`; after every loop
+        `(n_prompts, n_loops, ...)`.
+        """
 
         def answer(batch: Prompts) -> torch.Tensor:
             return self.objective.answers(self.model, batch, n_loops, every_loop)
 
-        return self._recall(answer, f"every loop: {every_loop}", prompts, n_loops)
+        return self._recall(answer, f"every loop: {every_loop}", parts, n_loops)
+
+    def fields(self, name: str, parts: Sequence[Prompts], n_loops: int) -> list[np.ndarray]:
+        """The field `name` of what `forward` returns for each part of in-context prompts, float32."""
+
+        @torch.inference_mode()
+        def answer(batch: Prompts) -> torch.Tensor:
+            xs, ys = (batch[column].to(self.model.device) for column in ("xs", "ys"))
+            return self.model(xs, ys, n_loops=n_loops)[name].float()
+
+        return self._recall(answer, name, parts, n_loops)
 
     def at_queries(self, prompts: Prompts, n_loops: int) -> np.ndarray:
         """Predictions `(n_prompts, n_points)`: number i is at query i of `prompts`, after the points before i."""
@@ -68,24 +81,41 @@ class Answers:
             xs, ys, queries = (batch[name].to(self.model.device) for name in ("xs", "ys", "queries"))
             return self.model.predict_at_queries(xs, ys, queries, n_loops)
 
-        return self._recall(answer, "at queries", prompts, n_loops)
+        return self._recall(answer, "at queries", [prompts], n_loops)[0]
 
     def _recall(
-        self, answer: Callable[[Prompts], torch.Tensor], kind: str, prompts: Prompts, n_loops: int
-    ) -> np.ndarray:
+        self, answer: Callable[[Prompts], torch.Tensor], kind: str, parts: Sequence[Prompts], n_loops: int
+    ) -> list[np.ndarray]:
         about = [kind, *self.description, n_loops]
         columns = (*self.objective.answer_columns, *self.objective.optional_columns, "queries")
-        asked = {name: prompts[name] for name in columns if name in prompts}
-        with tqdm(total=n_chunks(len(prompts["labels"]), self.batch_size), desc=f"model, {n_loops} loops") as bar:
-            return self.cache.recall(
-                lambda batch: answer(batch).cpu().numpy(), about, asked, bar.update, self.batch_size
-            )
+        total = sum(n_chunks(len(prompts["labels"]), self.batch_size) for prompts in parts)
+        with tqdm(total=total, desc=f"model, {n_loops} loops") as bar:
+            return [
+                self.cache.recall(
+                    lambda batch: answer(batch).cpu().numpy(),
+                    about,
+                    {name: prompts[name] for name in columns if name in prompts},
+                    bar.update,
+                    self.batch_size,
+                )
+                for prompts in parts
+            ]
 
 
-def predict_classically(
-    prompts: Prompts, task: Task, cache: PredictionCache
+def score_classically(
+    parts: Sequence[Prompts], task: Task, cache: PredictionCache
 ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-    """Return the answers of the task's baselines, by name, and those of its limit, `None` where it has none."""
+    """Return the scores of the task's baselines, by name, and those of its limit, `None` where it has none."""
+    scores = {}
+    for prompts in parts:
+        for name, predictions in predict_classically(prompts, task, cache).items():
+            scores.setdefault(name, []).append(task.score(predictions, prompts))
+    scores = {name: np.concatenate(of_parts) for name, of_parts in scores.items()}
+    return scores, scores.pop("limit", None)
+
+
+def predict_classically(prompts: Prompts, task: Task, cache: PredictionCache) -> dict[str, np.ndarray]:
+    """Return the answers of the task's baselines, by name, and as `"limit"` those of its limit, if it has one."""
     limit = task.limit
     predictors = {**task.baselines} | ({"limit": limit.predictor} if limit else {})
     predictions = {}
@@ -95,4 +125,4 @@ def predict_classically(
         for name, predictor in predictors.items():
             bar.set_postfix_str(name)
             predictions |= name_predictions(name, predictor, cache.predict(predictor, prompts, bar.update))
-    return predictions, predictions.pop("limit", None)
+    return predictions

@@ -18,6 +18,9 @@ def table_lines(metrics: Metrics) -> Iterator[str]:
             errors = stopped.errors.error
             numbers = (sum(errors) / len(errors), errors[-1], stopped.mean_loops[-1])
             yield _line(rule, [f"{number:.3g}" for number in numbers])
+    if metrics.certainty:
+        yield ""
+        yield from (_line(name, [f"{value:.3g}"]) for name, value in metrics.certainty.items())
     if metrics.shifts:
         shown = ("model", "limit", "zero")
         yield "\n" + _line("shift, last point", shown)
@@ -31,7 +34,7 @@ def table_lines(metrics: Metrics) -> Iterator[str]:
 def error_rows(metrics: Metrics) -> dict[str, list[Any]]:
     """The rows of the first table, by their first cell."""
     settings, by_loop = metrics.settings, metrics.error_by_loop["last_point"]
-    last, trained = settings.n_points - 1, settings.n_loops
+    last, trained, numbers = settings.n_points - 1, settings.n_loops, settings.place_numbers
     examples = sorted({0, last // 4, last // 2, 3 * last // 4, last})
     loops = sorted({1, max(1, trained // 2), trained, min(2 * trained, len(by_loop)), len(by_loop)})
     curves = dict(metrics.error_by_example)
@@ -40,12 +43,12 @@ def error_rows(metrics: Metrics) -> dict[str, list[Any]]:
         curves["excess of the model"] = metrics.excess_over_limit
     curves |= {f"{name}, published": curve for name, curve in metrics.published.items()}
     return {
-        settings.places: [settings.first_place + n for n in examples],
+        settings.places: [numbers[n] for n in examples],
         **{
             name: [f"{curve.error[n]:.3g}" for n in examples if n < len(curve.error)] for name, curve in curves.items()
         },
         "loops": loops,
-        f"model, {settings.first_place + last} {settings.places}": [f"{by_loop[n - 1]:.3g}" for n in loops],
+        f"model, {numbers[last]} {settings.places}": [f"{by_loop[n - 1]:.3g}" for n in loops],
     }
 
 

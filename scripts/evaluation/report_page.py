@@ -84,7 +84,7 @@ def error_table(metrics: Metrics) -> str:
     last = settings.n_points - 1
     examples = sorted({0, *(last * i // 8 for i in range(1, 9))})
     rows = {name: [curve.error[n] if n < len(curve.error) else "" for n in examples] for name, curve in curves.items()}
-    return html_table([settings.places, *examples], rows)
+    return html_table([settings.places, *(settings.place_numbers[n] for n in examples)], rows)
 
 
 def shift_table(metrics: Metrics) -> str:
@@ -118,6 +118,9 @@ def render_page(metrics: Metrics) -> str:
         f"<h2>Error by number of {escape(settings.places)}</h2>",
         error_table(metrics),
     ]
+    if metrics.certainty:
+        measures, values = zip(*metrics.certainty.items(), strict=True)
+        parts += ["<h2>Certainty</h2>", html_table(["", *measures], {"model": list(values)})]
     if metrics.stops:
         parts += ["<h2>Loops that each prompt needs</h2>", drawn["lengths"]]
     if metrics.shifts:

@@ -15,6 +15,8 @@ from .targets import draw_tables
 
 N_SIGNALS = 10  # of a table; a class has one of its own
 LEAST_EXAMPLES = 5
+N_PLACES = 7  # of a score: an eighth of the rows are examples, two eighths, ...
+N_WIDTHS = 8  # numbers of columns that are scored
 CLASS_WEIGHTS = (20, 5, 3, 2, 2, 1, 1, 1, 1)  # of 2, 3, ... classes
 
 
@@ -45,7 +47,7 @@ class TablePrior(Task):
 
     name = "table_prior"
     description = "made-up tables"
-    place_name = "queries"
+    place_name = "in-context examples"
     has_queries = True
 
     kind: Literal["classification", "regression"] = "classification"
@@ -72,6 +74,14 @@ class TablePrior(Task):
         return "share of wrong classes" if self.kind == "classification" else "squared error over the variance of y"
 
     @property
+    def first_place(self) -> int:
+        return self.n_points // (N_PLACES + 1)
+
+    @property
+    def place_step(self) -> int:
+        return self.first_place
+
+    @property
     def sizes(self) -> dict[str, int]:
         return {"n_points": self.n_points, "n_columns": self.n_columns}
 
@@ -95,7 +105,7 @@ class TablePrior(Task):
 
     def draw_shape(self, generator: torch.Generator, **sizes: int) -> tuple[int, int]:
         """As many rows as the size says, and the number of columns that is drawn for a batch."""
-        return sizes["n_points"], 1 + int(sizes["n_columns"] * float(draw_uniform((), generator)) ** 1.5)
+        return sizes["n_points"], count_columns(sizes["n_columns"], float(draw_uniform((), generator)))
 
     def sample(
         self, n_prompts: int, generator: torch.Generator, with_hints: bool = False, **sizes: int | None
@@ -110,6 +120,12 @@ class TablePrior(Task):
         sizes = self.checked_sizes(n_prompts, with_hints, **sizes)
         n_rows, n_columns = self.draw_shape(generator, **sizes)
         n_examples = int(torch.randint(LEAST_EXAMPLES, n_rows - n_rows // 8 + 1, (), generator=generator))
+        return self.sample_tables(n_prompts, n_rows, n_columns, n_examples, generator)
+
+    def sample_tables(
+        self, n_prompts: int, n_rows: int, n_columns: int, n_examples: int, generator: torch.Generator
+    ) -> Prompts:
+        """As `sample`, of one shape."""
         columns, signals = draw_tables(n_prompts, n_rows, n_columns, N_SIGNALS, generator)
         target = (draw_classes if self.kind == "classification" else draw_values)(signals, generator)
         if self.kind == "regression":
@@ -120,12 +136,33 @@ class TablePrior(Task):
             xs = torch.nn.functional.pad(order_columns(xs.nan_to_num(), ys), (0, self.n_dims - n_columns))
         return {"xs": xs, "ys": ys, "labels": labels}
 
+    def sample_parts(self, n_prompts: int, generator: torch.Generator) -> list[Prompts]:
+        """Tables with examples for every place, first of few columns at each, then of more, in parts of one size."""
+        size = -(-n_prompts // (N_PLACES * N_WIDTHS))
+        parts = []
+        for number, start in enumerate(range(0, n_prompts, size)):
+            width, place = divmod(number, N_PLACES)
+            n_columns = count_columns(self.n_columns, (width + 0.5) / N_WIDTHS)
+            shape = (self.n_points, n_columns, self.first_place * (1 + place))
+            parts.append(self.sample_tables(min(size, n_prompts - start), *shape, generator))
+        return parts
+
     def score(self, answers: np.ndarray, prompts: Prompts) -> np.ndarray:
-        """1 where the class of a query is wrong and 0 where it is right, or the squared error, `(B, P - C)`."""
-        labels = prompts["labels"].numpy()
-        if self.kind == "classification":
-            return (answers != labels).astype(np.float64)
-        return (answers.astype(np.float64) - labels) ** 2
+        """
+        The share of queries with a wrong class, or their mean squared error, `(B, places)`.
+
+        A table counts at the place of its number of examples, or at the next, alone.
+        """
+        labels, n_examples = prompts["labels"].numpy(), prompts["ys"].shape[1]
+        errors = answers != labels if self.kind == "classification" else (answers.astype(np.float64) - labels) ** 2
+        scores = np.full((len(labels), N_PLACES), np.nan)
+        scores[:, min(-(-n_examples // self.place_step), N_PLACES) - 1] = errors.mean(axis=1)
+        return scores
+
+
+def count_columns(most: int, share: float) -> int:
+    """The columns, 1 ... `most`, of the table at this share in [0, 1) of all from the narrowest on; few are common."""
+    return 1 + int(most * share**1.5)
 
 
 def add_noise(signals: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

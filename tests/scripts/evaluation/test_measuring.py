@@ -37,7 +37,9 @@ def measured(tmp_path):
     def run(task, sizes=SIZES, recipe=None):
         torch.manual_seed(0)
         sizes_of_task = {"n_dims": 3, "vocab_size": 5, "n_outputs": getattr(task, "n_outputs", 1)}
-        config = LoopedGPT2Config(n_embd=16, n_head=2, n_positions=12, n_loops=2, **sizes_of_task)
+        order = {"example_order": "set"} if task.has_queries else {}
+        sizes_of_task |= {"n_positions": 12} | task.model_fields | order
+        config = LoopedGPT2Config(n_embd=16, n_head=2, n_loops=2, **sizes_of_task)
         model = classes[task.objective](config).eval()
         answers = Answers(model, OBJECTIVES[task.objective](), PredictionCache(tmp_path / "cache"), batch_size=8)
         metrics = measure("small", recipe or {}, answers, task, draw_prompts(task, sizes.n_prompts, sizes.seed), sizes)
@@ -51,7 +53,7 @@ def measured(tmp_path):
 def test_a_classification_is_measured_by_its_wrong_classes(measured):
     task = TwoClasses()
     metrics, model = measured(task, recipe={"task": "other", "n_points": 3})
-    prompts = draw_prompts(task, SIZES.n_prompts, SIZES.seed)
+    (prompts,) = draw_prompts(task, SIZES.n_prompts, SIZES.seed)
     labels = prompts["labels"]
     with torch.no_grad():
         by_loop = [model(prompts["xs"], prompts["ys"], n_loops=n).logits.argmax(dim=-1) for n in (1, 2, 3)]
@@ -80,7 +82,7 @@ def test_a_classification_is_measured_by_its_wrong_classes(measured):
 def test_answers_in_slots_are_measured_place_by_place(measured):
     task = Copies()
     metrics, model = measured(task)
-    prompts = draw_prompts(task, SIZES.n_prompts, SIZES.seed)
+    (prompts,) = draw_prompts(task, SIZES.n_prompts, SIZES.seed)
     labels = prompts["labels"][:, 3:]
     asked = labels != -100
     assert not asked.all()
@@ -99,7 +101,7 @@ def test_answers_in_slots_are_measured_place_by_place(measured):
 def test_values_that_are_vectors_are_measured_by_their_squared_length(measured):
     task = Vectors(n_dims=3, n_points=5)
     metrics, model = measured(task)
-    prompts = draw_prompts(task, SIZES.n_prompts, SIZES.seed)
+    (prompts,) = draw_prompts(task, SIZES.n_prompts, SIZES.seed)
     with torch.no_grad():
         predictions = model(prompts["xs"], prompts["ys"]).predictions
     errors = (predictions - prompts["labels"]).square().sum(dim=2) / 6
@@ -110,11 +112,33 @@ def test_values_that_are_vectors_are_measured_by_their_squared_length(measured):
     assert metrics.error_by_example["least squares"].error[-1] < 1e-6
 
 
+def test_tables_of_several_shapes_are_measured_together(measured):
+    task = make_task("table_prior", n_columns=4, n_points=16, n_dims=4)
+    metrics, model = measured(task, sizes := replace(SIZES, n_prompts=30, n_loop_prompts=20))
+    parts = draw_prompts(task, sizes.n_prompts, sizes.seed)
+    assert len({part["ys"].shape[1] for part in parts}) == 7
+    errors, nats = [[] for _ in range(7)], []
+    for part in parts:
+        with torch.no_grad():
+            logits = model(part["xs"], part["ys"], n_loops=2).logits
+        errors[part["ys"].shape[1] // 2 - 1] += (logits.argmax(dim=-1) != part["labels"]).double().mean(dim=1).tolist()
+        nats.append(torch.nn.functional.cross_entropy(logits.movedim(-1, 1), part["labels"], reduction="none").ravel())
+    assert metrics.error_by_example["model"].error == pytest.approx([np.mean(place) for place in errors])
+    assert metrics.certainty["log loss"] == pytest.approx(torch.cat(nats).mean().item(), rel=1e-4)
+    assert 0 <= metrics.certainty["expected calibration error"] <= 1
+    assert metrics.settings.place_numbers == [2, 4, 6, 8, 10, 12, 14]
+    first = [place[: (20 - number + 6) // 7] for number, place in enumerate(errors)]  # of the first 20 tables
+    assert metrics.error_by_loop["mean"][1] == pytest.approx(np.mean([np.mean(place) for place in first]))
+    printed = list(table_lines(metrics))
+    assert printed[1].split() == ["examples", "2", "4", "8", "10", "14"]
+    assert any(line.strip().startswith("log loss") for line in printed)
+
+
 def test_a_mixture_is_measured_as_a_whole_and_by_component(measured):
     components = {"linear_regression": 1, "noisy_linear_regression": {"weight": 2, "noise_std": 0.5}}
     task = make_task("mixture", components=components, n_dims=3, n_points=6)
     metrics, model = measured(task)
-    prompts = draw_prompts(task, SIZES.n_prompts, SIZES.seed)
+    (prompts,) = draw_prompts(task, SIZES.n_prompts, SIZES.seed)
     with torch.no_grad():
         errors = task.score(model(prompts["xs"], prompts["ys"]).predictions.numpy(), prompts)
     assert metrics.error_by_example["model"].error == pytest.approx(errors.mean(axis=0).tolist(), rel=1e-4)
@@ -141,6 +165,7 @@ def test_a_place_that_no_prompt_has_is_said(measured):
     with pytest.raises(ValueError, match="draw more prompts"):
         measured(Copies(share=0.0))
     task, sizes = Copies(share=0.1), replace(SIZES, n_loop_prompts=1)
-    assert (draw_prompts(task, sizes.n_prompts, sizes.seed)["labels"] != -100)[:, 3:].any(dim=0).all()
+    (prompts,) = draw_prompts(task, sizes.n_prompts, sizes.seed)
+    assert (prompts["labels"] != -100)[:, 3:].any(dim=0).all()
     with pytest.raises(ValueError, match="1 prompts lack a place of the score: give more, `--n_loop_prompts`"):
         measured(task, sizes)

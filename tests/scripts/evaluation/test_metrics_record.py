@@ -20,8 +20,8 @@ CURVE = Curve([1.0, 0.5, 0.1], [0.9, 0.4, 0.05], [1.1, 0.6, 0.2])
 def test_the_metrics_of_the_releases_keep_every_value_and_name(path, tmp_path):
     Metrics.read(path).write(tmp_path / "metrics.json")
     written, released = (json.loads(file.read_text()) for file in (tmp_path / "metrics.json", path))
-    added = {"score": "normalised squared error", "place": "in-context examples", "first_place": 0}
-    assert written == released | {"settings": released["settings"] | added}
+    added = {"score": "normalised squared error", "place": "in-context examples", "first_place": 0, "place_step": 1}
+    assert written == released | {"settings": added | released["settings"]}
 
 
 def test_what_is_written_is_read(metrics, full_metrics, tmp_path):

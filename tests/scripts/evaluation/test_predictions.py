@@ -29,27 +29,27 @@ def answers_of(tmp_path):
 def test_queries_that_are_the_points_give_the_plain_predictions(make_model, answers_of):
     answers, prompts = answers_of(make_model()), shifted("scale_x_2")
     plain = {name: values for name, values in prompts.items() if name != "queries"}
-    by_loop = answers.to_prompts(plain, 3, every_loop=True)
+    by_loop = answers.to_parts([plain], 3, every_loop=True)[0]
     np.testing.assert_allclose(answers.at_queries(prompts, 3), by_loop[:, -1], rtol=1e-4, atol=1e-5)
 
 
 def test_the_last_loop_is_what_a_model_answers_whatever_the_size_of_a_batch(make_model, answers_of):
     model, prompts = make_model(), shifted("scale_x_2")
-    by_loop = answers_of(model, 2, "by loop").to_prompts(prompts, 4, every_loop=True)
+    by_loop = answers_of(model, 2, "by loop").to_parts([prompts], 4, every_loop=True)[0]
     assert by_loop.shape == (5, 4, 7)
-    last = answers_of(model, 3, "last").to_prompts(prompts, 4)
+    last = answers_of(model, 3, "last").to_parts([prompts], 4)[0]
     np.testing.assert_allclose(last, by_loop[:, -1], rtol=1e-4, atol=1e-5)
 
 
 def test_answers_are_kept_apart_by_all_that_they_depend_on(make_model, answers_of, tmp_path, monkeypatch):
     model, prompts = make_model(), shifted("random_quadrants")
     answers = answers_of(model, batch_size=5)
-    several = [answers.to_prompts(prompts, 2), answers.to_prompts(prompts, 3)]
-    several.append(answers.to_prompts(prompts, 3, every_loop=True)[:, 0])
+    several = [answers.to_parts([prompts], 2)[0], answers.to_parts([prompts], 3)[0]]
+    several.append(answers.to_parts([prompts], 3, every_loop=True)[0][:, 0])
     several.append(answers.at_queries(prompts, 3))
     monkeypatch.setattr(predictions.transformers, "__version__", "0.0")
-    several.append(answers_of(model, batch_size=5).to_prompts(prompts, 3))
+    several.append(answers_of(model, batch_size=5).to_parts([prompts], 3)[0])
     assert len(list((tmp_path / "cache").iterdir())) == 5
     assert all((first != second).any() for first, second in itertools.pairwise(several))
     monkeypatch.setattr(Regression, "answers", lambda *_: pytest.fail("the model answers again"))
-    np.testing.assert_array_equal(answers_of(model, batch_size=5).to_prompts(prompts, 3), several[-1])
+    np.testing.assert_array_equal(answers_of(model, batch_size=5).to_parts([prompts], 3)[0], several[-1])

@@ -7,6 +7,7 @@ from tasks.streams import Stream, make_generator
 from tasks.tables.columns import dress, lose_values
 from tasks.tables.dependence import order_columns
 from tasks.tables.draws import standardise
+from tasks.tables.table_prior import count_columns
 from tasks.tables.targets import LAWS
 
 
@@ -134,11 +135,43 @@ def test_tables_for_a_model_of_so_many_columns_are_filled_up():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_scores(kind):
-    task, batch = make_task("table_prior", kind=kind), draw(kind)
-    right = batch["labels"].numpy()
-    assert (task.score(right, batch) == 0).all()
-    np.testing.assert_allclose(task.score(right + 2, batch), 1 if kind == "classification" else 4, rtol=1e-5)
+def test_a_table_is_scored_at_the_place_of_its_examples_by_the_mean_over_its_queries(kind):
+    task = make_task("table_prior", kind=kind, n_points=40)
+    assert (task.first_place, task.place_step) == (5, 5)
+    for seed in range(10):
+        batch = draw(kind, seed)
+        right, n_examples = batch["labels"].numpy(), batch["ys"].shape[1]
+        place = np.arange(5, 36, 5).searchsorted(n_examples)
+        wrong = right.copy()
+        wrong[:, 0] += 2
+        for answers, error in ((right, 0), (wrong, (1 if kind == "classification" else 4) / right.shape[1])):
+            scores = task.score(answers, batch)
+            assert scores.shape == (16, 7)
+            np.testing.assert_allclose(scores[:, place], error, rtol=1e-5)
+            assert np.isnan(np.delete(scores, place, axis=1)).all()
+
+
+@pytest.mark.parametrize("n_prompts", [7, 100, 200])
+def test_tables_of_all_shapes_are_drawn_to_be_scored(n_prompts):
+    task = make_task("table_prior", n_columns=6, n_points=40)
+    parts = task.sample_parts(n_prompts, make_generator("test", 0))
+    assert sum(len(part["labels"]) for part in parts) == n_prompts
+    counts = [part["ys"].shape[1] for part in parts]
+    assert counts[:7] == list(range(5, 36, 5)) == sorted(set(counts))
+    widths = [part["xs"].shape[2] for part in parts]
+    assert widths == sorted(widths)
+    assert set(widths) >= {1} | ({1, 2, 3, 5} if n_prompts > 7 else set())
+    assert all(part["xs"].shape[1] == 40 for part in parts)
+    again = task.sample_parts(n_prompts, make_generator("test", 0))
+    assert all(torch.equal(first["ys"], second["ys"]) for first, second in zip(parts, again, strict=True))
+
+
+def test_the_shares_of_columns_are_those_of_the_batches_of_a_training():
+    task = make_task("table_prior", n_columns=6, n_points=40)
+    generator = torch.Generator().manual_seed(0)
+    drawn = np.array([task.draw_shape(generator, **task.sizes)[1] for _ in range(4000)])
+    counted = np.array([count_columns(6, (share + 0.5) / 4000) for share in range(4000)])
+    np.testing.assert_allclose(np.bincount(drawn) / 4000, np.bincount(counted) / 4000, atol=0.03)
 
 
 @pytest.mark.parametrize(
