@@ -5,6 +5,7 @@ from .functions.decision_tree import DecisionTree
 from .functions.linear_regression import LinearRegression, NoisyLinearRegression
 from .functions.relu_2nn_regression import Relu2nnRegression
 from .functions.sparse_linear_regression import SparseLinearRegression
+from .functions.unscaled_linear_regression import UnscaledLinearRegression
 from .mixture import Mixture
 from .registry import TASKS, make_task, task_fields
 from .sequences.addition import Addition
@@ -27,6 +28,7 @@ TASKS.update(
     for task in (
         LinearRegression,
         NoisyLinearRegression,
+        UnscaledLinearRegression,
         SparseLinearRegression,
         DecisionTree,
         Relu2nnRegression,

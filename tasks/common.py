@@ -295,6 +295,23 @@ class FunctionClass(Task):
         """Return the ys that a prompt shows for its noiseless values `labels`, in the same shape."""
         return labels
 
+    def draw_points(
+        self,
+        function: Callable[[torch.Tensor], torch.Tensor],
+        n_prompts: int,
+        n_points: int,
+        n_dims_active: int,
+        generator: torch.Generator,
+    ) -> Prompts:
+        """
+        Draw points of the drawn functions: the columns `xs`, `ys` and `labels` as [`~FunctionClass.sample`] says.
+
+        A class defines it where inputs depend on the function, or ys on more than their labels.
+        """
+        xs = self.draw_xs(n_prompts, n_points, n_dims_active, generator)
+        labels = function(xs)
+        return {"xs": xs, "ys": self.observe(labels, generator), "labels": labels}
+
     def sample(
         self,
         n_prompts: int,
@@ -321,10 +338,8 @@ class FunctionClass(Task):
         sizes = self.checked_sizes(n_prompts, with_hints, n_points=n_points, n_dims_active=n_dims_active)
         n_points, n_dims_active = sizes["n_points"], sizes["n_dims_active"]
         function = self.draw_functions(n_prompts, n_dims_active, generator)
-        xs = self.draw_xs(n_prompts, n_points, n_dims_active, generator)
-        labels = function(xs)
-        prompts = {"xs": xs, "ys": self.observe(labels, generator), "labels": labels}
-        return prompts | {"hints": function.hints(xs)} if with_hints else prompts
+        prompts = self.draw_points(function, n_prompts, n_points, n_dims_active, generator)
+        return prompts | {"hints": function.hints(prompts["xs"])} if with_hints else prompts
 
     def score(self, answers: np.ndarray, prompts: Prompts) -> np.ndarray:
         """Squared errors of predictions `(B, P)`, or `(B, P, K)` summed over K, divided by the `normaliser`."""

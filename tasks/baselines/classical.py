@@ -10,6 +10,7 @@ from .prefixes import Predictor
 
 
 LASSO_ALPHAS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)  # Yang et al. (2024)
+RIDGE_ALPHAS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 
 
 def predict_zero(xs: torch.Tensor, ys: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
@@ -39,6 +40,23 @@ def predict_ridge(xs: torch.Tensor, ys: torch.Tensor, query: torch.Tensor, alpha
         gram = xs.mT @ xs + alpha * torch.eye(xs.shape[2], dtype=xs.dtype, device=xs.device)
         weights = torch.linalg.solve(gram, xs.mT @ ys.unsqueeze(-1))
     return (weights.squeeze(-1) * query).sum(dim=-1)
+
+
+def predict_chosen_ridge(
+    xs: torch.Tensor, ys: torch.Tensor, query: torch.Tensor, alphas: tuple[float, ...] = RIDGE_ALPHAS
+) -> torch.Tensor:
+    """Predict by the ridge whose alpha has the smallest leave-one-out error, as RidgeCV without intercept."""
+    if xs.shape[1] == 1:
+        alphas = alphas[:1]  # all would predict nothing for the only example, left out
+    left, singular, right = torch.linalg.svd(xs, full_matrices=False)
+    values, squares = left.mT @ ys.unsqueeze(2), singular.square().unsqueeze(2)  # (B, R, 1)
+    kept = squares / (squares + torch.tensor(alphas, dtype=xs.dtype, device=xs.device))  # (B, R, A)
+    leverages = left.square() @ kept  # (B, n, A)
+    left_out = (ys.unsqueeze(2) - left @ (kept * values)) / (1 - leverages)
+    best = left_out.square().mean(dim=1).argmin(dim=1)  # (B,)
+    share = kept.gather(2, best[:, None, None].expand(-1, kept.shape[1], 1))
+    weights = share * values / singular.unsqueeze(2).clamp(min=torch.finfo(xs.dtype).tiny)
+    return ((right @ query.unsqueeze(2)) * weights).sum(dim=(1, 2))
 
 
 def predict_3_nearest_neighbours(xs: torch.Tensor, ys: torch.Tensor, query: torch.Tensor) -> torch.Tensor:

@@ -26,7 +26,15 @@ def test_noise_is_in_the_values_and_not_in_the_labels():
     assert torch.equal(clean["labels"], prompts["labels"])
 
 
-@pytest.mark.parametrize("name", ["linear_regression", "noisy_linear_regression", "sparse_linear_regression"])
+WITH_WEIGHTS = (
+    "linear_regression",
+    "noisy_linear_regression",
+    "unscaled_linear_regression",
+    "sparse_linear_regression",
+)
+
+
+@pytest.mark.parametrize("name", WITH_WEIGHTS)
 def test_the_hints_are_the_weights(name):
     prompts = make_task(name, n_dims=6).sample(5, generator(), n_points=9, with_hints=True)
     torch.testing.assert_close((prompts["xs"] * prompts["hints"]).sum(dim=2), prompts["labels"])
