@@ -18,6 +18,7 @@ from matplotlib.image import imsave
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from scripts.common.model_loading import load_model
 from scripts.demo_page import curves as drawing
+from scripts.demo_page.figures import pixels
 from tasks import TASKS, FunctionClass
 
 
@@ -33,7 +34,7 @@ def answer_click(
     points = drawing.click_points(curves, n_loops, PIXEL)
     answer = drawing.compute(model, task, drawing.read_points(points.tolist(), model, task), None)
     for draw in (drawing.plot_curve, drawing.plot_errors):
-        imsave(io.BytesIO(), drawing.pixels(draw(answer, n_loops)), format="png")
+        imsave(io.BytesIO(), pixels(draw(answer, n_loops)), format="png")
     drawing.describe(answer, n_loops)
     return answer
 

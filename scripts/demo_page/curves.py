@@ -1,24 +1,24 @@
-"""What the page of demo.py computes and plots: points, the model's curve after every loop, and its error."""
+"""A function seen through a few points: the model's curve after every loop, and its error."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from modeling_looped_gpt2.example_orders_looped_gpt2 import order_of
 from modeling_looped_gpt2.loop_weights_looped_gpt2 import depends_on_n_loops
+from scripts.demo_page.fields import read_number
+from scripts.demo_page.figures import finish, start_figure
+from scripts.demo_page.shown_model import LOOPS_SHOWN, ShownModel, say_loops
 from scripts.evaluation.evaluated_task import build_task
 from tasks import TASKS, FunctionClass
 from tasks.streams import make_generator
 
 
 GRID = torch.linspace(-2.5, 2.5, 41)  # of x1; every other x is 0 on it
-LOOPS_SHOWN = 2  # times the trained count
 LARGEST = 1000  # largest number in a table of points, either sign: inputs are standard normal
 LAST_SEED = 2**32 - 1
 REACH = 20  # pixels of the picture within which a click means a point: a finger is no finer
@@ -70,6 +70,16 @@ def function_class_for(model: LoopedGPT2ForInContextRegression, name: str, setti
     return build_task(name, settings | {"n_dims": model.config.n_dims})
 
 
+def describe_model(shown: ShownModel, model: LoopedGPT2ForInContextRegression) -> str:
+    """Return a sentence in Markdown on the model and the class of functions that the page draws."""
+    trained = shown.recipe.get("task")
+    title = f"`{shown.name}`, trained with {say_loops(model.config.n_loops)}"
+    title += f" on functions of the class `{trained}`." if trained else "."
+    if shown.task_name != trained:
+        title += f" The functions on this page are of the class `{shown.task_name}`."
+    return title
+
+
 def max_points(model: LoopedGPT2ForInContextRegression) -> int:
     """Most points that the model reads before a query."""
     return order_of(model.config).max_examples(model.config.n_positions)
@@ -86,33 +96,6 @@ def dims_to_choose(task: FunctionClass) -> list[int]:
         return True
 
     return [n_dims for n_dims in range(1, task.n_dims + 1) if can_draw(n_dims)][:2]
-
-
-def read_number(name: str, value: Any, low: float, high: float, whole: bool = False) -> float:
-    """
-    Read what was typed into a field.
-
-    Args:
-        name (`str`):
-            The field, as the page calls it.
-        value:
-            What it holds: anything.
-        low (`float`), high (`float`):
-            The range, both ends included.
-        whole (`bool`, defaults to `False`):
-            Whether it must be an integer, which is then returned as one.
-
-    Raises:
-        `ValueError`: it is not such a number; the message is written for the visitor.
-    """
-    try:
-        number = float("nan") if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = float("nan")
-    if not low <= number <= high or (whole and number % 1):
-        kind, got = "a whole number" if whole else "a number", "nothing" if value in (None, "") else f"{value!r:.40}"
-        raise ValueError(f"{name} must be {kind} from {low} to {high}, got {got}.")
-    return int(number) if whole else number
 
 
 def draw_points(
@@ -248,7 +231,7 @@ def _on_grid(n_dims: int) -> torch.Tensor:
 
 def plot_curve(curves: Curves, n_loops: int) -> Figure:
     """Plot the model's curve after `n_loops` loops, the points, the solver's curve and the function."""
-    axes = _start_figure()
+    axes = start_figure()
     if curves.truth is not None:
         axes.plot(GRID, curves.truth, color="#999999", linewidth=1.5, label="function")
     axes.plot(GRID, curves.solution, "--", color="#000000", linewidth=1.5, label=curves.solver)
@@ -257,12 +240,12 @@ def plot_curve(curves: Curves, n_loops: int) -> Figure:
     axes.scatter(points[:, 0], points[:, -1], color="#0072B2", zorder=3, label="points")
     span = np.abs([*curves.solution, *points[:, -1]]).max() * 1.3 + 0.1
     axes.set(xlabel="x1" if points.shape[1] == 2 else "x1, every other x = 0", ylabel="y", ylim=(-span, span))
-    return _finish(axes)
+    return finish(axes)
 
 
 def plot_errors(curves: Curves, n_loops: int) -> Figure:
     """Plot the error after every loop, and mark `n_loops`."""
-    axes = _start_figure()
+    axes = start_figure()
     errors = curves.errors.clip(1e-12, 1e12)  # an axis cannot show 0 or infinity
     axes.plot(range(1, len(errors) + 1), errors, color="#D55E00", linewidth=2)
     axes.scatter([n_loops], [errors[n_loops - 1]], color="#D55E00", zorder=3)
@@ -274,40 +257,17 @@ def plot_errors(curves: Curves, n_loops: int) -> Figure:
     # no minor ticks and no formulas as labels: they take as long to draw as the rest of the picture
     axes.minorticks_off()
     axes.yaxis.set_major_formatter("{x:g}")
-    return _finish(axes)
-
-
-def _start_figure() -> Axes:
-    # small, so that its text can be read on a phone; fixed margins, as finding them takes as long as drawing
-    return Figure(figsize=(4, 3), dpi=160).add_axes((0.21, 0.16, 0.76, 0.8))
-
-
-def _finish(axes: Axes) -> Figure:
-    axes.legend(fontsize=9, frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25, linewidth=0.6)
-    return axes.figure
-
-
-def pixels(figure: Figure) -> np.ndarray:
-    """Return a figure as an image `(height, width, 3)`, uint8."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3]
+    return finish(axes)
 
 
 def describe(curves: Curves, n_loops: int) -> str:
     """Return a sentence in Markdown on what the pictures show after `n_loops` loops."""
     best = int(np.argmin(curves.errors)) + 1
     return (
-        f"After **{_loops(n_loops)}** the error against the {curves.target} is **{curves.errors[n_loops - 1]:.3g}** "
-        f"(predicting 0 has error 1); it is least after {_loops(best)} ({curves.errors[best - 1]:.3g}). "
-        f"Trained with {_loops(curves.n_loops)}."
+        f"After **{say_loops(n_loops)}** the error against the {curves.target} is "
+        f"**{curves.errors[n_loops - 1]:.3g}** (predicting 0 has error 1); it is least after {say_loops(best)} "
+        f"({curves.errors[best - 1]:.3g}). Trained with {say_loops(curves.n_loops)}."
     )
-
-
-def _loops(count: int) -> str:
-    return f"{count} loop" if count == 1 else f"{count} loops"
 
 
 def click_points(curves: Curves, n_loops: int, pixel: Any) -> np.ndarray | None:

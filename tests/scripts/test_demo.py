@@ -1,5 +1,4 @@
 import re
-import shutil
 import sys
 
 import pytest
@@ -32,17 +31,34 @@ def start(monkeypatch, capsys):
     return start
 
 
-def test_without_a_model_it_says_what_to_give(start, monkeypatch):
+def test_without_a_model_and_a_release_it_says_what_to_give(start, monkeypatch, tmp_path):
     monkeypatch.delenv("LOOPED_GPT2_MODEL", raising=False)
+    monkeypatch.chdir(tmp_path)
     assert "give `--model`" in start()
     assert "give `--model`" in start("--model", "")
 
 
-def test_a_model_that_is_none_is_refused_in_one_line(start, folder, tmp_path, make_config):
-    LoopedGPT2LMHeadModel(make_config(vocab_size=5)).save_pretrained(tmp_path / "language")
-    LoopedGPT2ForInContextClassification(make_config()).save_pretrained(tmp_path / "classifier")
-    broken = shutil.copytree(folder, tmp_path / "broken")
-    (broken / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:500])
+def test_a_task_is_of_one_model(start, folder):
+    assert "`--task` is of a single `--model`, got 2" in start("--model", folder, folder, "--task", "decision_tree")
+
+
+@pytest.fixture
+def with_recipe(tmp_path):
+    """Save a model with the recipe of a task; its folder."""
+
+    def with_recipe(name, model, task):
+        model.save_pretrained(tmp_path / name)
+        (tmp_path / name / "recipe.yaml").write_text(f"task: {task}")
+        return tmp_path / name
+
+    return with_recipe
+
+
+def test_a_model_that_is_none_is_refused_in_one_line(start, with_recipe, tmp_path, make_config, make_model):
+    with_recipe("language", LoopedGPT2LMHeadModel(make_config(vocab_size=5)), "linear_regression")
+    with_recipe("classifier", LoopedGPT2ForInContextClassification(make_config()), "linear_regression")
+    broken = with_recipe("broken", make_model(), "linear_regression")
+    (broken / "model.safetensors").write_bytes((broken / "model.safetensors").read_bytes()[:500])
     (tmp_path / "empty").mkdir()
     for name, message in {
         "language": "must hold a LoopedGPT2ForInContextRegression, got LoopedGPT2LMHeadModel",
@@ -57,6 +73,11 @@ def test_a_model_that_is_none_is_refused_in_one_line(start, folder, tmp_path, ma
         assert "\n" not in answer
 
 
+def test_two_models_of_functions_are_refused_by_name(start, with_recipe, make_model):
+    folders = [with_recipe(name, make_model(), "linear_regression") for name in ("first", "second")]
+    assert re.search("one model of functions at most, got .*first, .*second", start("--model", *folders))
+
+
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
@@ -64,9 +85,9 @@ def test_a_model_that_is_none_is_refused_in_one_line(start, folder, tmp_path, ma
         ("- 1", "must hold a mapping"),
         ("task: cubes", "`task` must be one of linear_regression, .* got 'cubes'"),
         ("task: [1]", "`task` in .*recipe.yaml must be a name"),
-        ("task: tokens", "`task` must be a class of functions, whose curves the page draws, got tokens"),
+        ("task: tokens", "`task` must be one of what the page shows, .*, got tokens"),
         ("seed: 1", "give `--task`"),
-        (None, "holds no recipe.yaml, which names the function class: give `--task`"),
+        (None, "holds no recipe.yaml, which names the task: give `--task`"),
     ],
 )
 def test_a_recipe_that_names_no_class_is_refused(recipe, message, start, folder, monkeypatch):
@@ -78,7 +99,7 @@ def test_a_recipe_that_names_no_class_is_refused(recipe, message, start, folder,
 
 @pytest.fixture
 def served(monkeypatch):
-    """Start the program in this process, without a server; the page's model, class and title, and what is served."""
+    """Start the program in this process, without a server; the tabs of the page and the port."""
 
     page = pytest.importorskip("scripts.demo_page.page", reason="the page needs the extra `demo`")
 
@@ -86,38 +107,49 @@ def served(monkeypatch):
         calls = []
         monkeypatch.setattr(sys, "argv", ["demo.py", *map(str, flags)])
         monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
-        monkeypatch.setattr(page, "build_page", lambda *arguments: calls.append(arguments) or "the page")
-        monkeypatch.setattr(page, "serve", lambda *arguments: calls.append(arguments))
+        monkeypatch.setattr(page, "build_page", lambda tabs: tabs)
+        monkeypatch.setattr(page, "serve", lambda tabs, port: calls.append((tabs, port)))
         demo.main()
-        return calls
+        return calls[0]
 
     return served
 
 
 def test_the_class_is_that_of_the_recipe_with_its_settings(served, folder):
     (folder / "recipe.yaml").write_text("{task: decision_tree, task_settings: {depth: 2}}")
-    (_, task, title), serving = served("--model", folder, "--port", "7861")
-    assert task == make_task("decision_tree", n_dims=3, depth=2)
-    assert title == f"`{folder}`, trained with 4 loops on functions of the class `decision_tree`."
-    assert serving == ("the page", 6, 7861)
+    (tab,), port = served("--model", folder, "--port", "7861")
+    assert tab.task == make_task("decision_tree", n_dims=3, depth=2)
+    assert tab.title == f"`{folder}`, trained with 4 loops on functions of the class `decision_tree`."
+    assert port == 7861
 
 
 def test_another_class_can_be_asked_for_and_the_page_says_so(served, folder):
     (folder / "recipe.yaml").write_text("{task: decision_tree, task_settings: {depth: 2}}")
     flags = ("--model", folder, "--task", "linear_regression")
-    (_, task, title), _ = served(*flags)
-    assert task == make_task("linear_regression", n_dims=3)
-    assert "of the class `decision_tree`. The functions on this page are of the class `linear_regression`." in title
+    (tab,), _ = served(*flags)
+    assert tab.task == make_task("linear_regression", n_dims=3)
+    assert (
+        "of the class `decision_tree`. The functions on this page are of the class `linear_regression`." in tab.title
+    )
     (folder / "recipe.yaml").unlink()
-    (_, _, title), _ = served(*flags)
-    assert title.startswith(f"`{folder}`, trained with 4 loops. The functions")
+    (tab,), _ = served(*flags)
+    assert tab.title.startswith(f"`{folder}`, trained with 4 loops. The functions")
 
 
-def test_a_repository_of_the_hub_names_its_class_too(hub, served, folder):
+def test_a_repository_of_the_hub_names_its_class_too(hub, served, folder, monkeypatch):
     (folder / "recipe.yaml").write_text("task: linear_regression")
     api = HfApi(token="hf_ana")
     api.create_repo("ana/looped")
     api.upload_folder(repo_id="ana/looped", folder_path=folder)
-    (_, task, title), _ = served("--model", "ana/looped")
-    assert task.name == "linear_regression"
-    assert title == "`ana/looped`, trained with 4 loops on functions of the class `linear_regression`."
+    monkeypatch.setenv("LOOPED_GPT2_MODEL", "ana/looped")
+    (tab,), _ = served()
+    assert tab.task.name == "linear_regression"
+    assert tab.title == "`ana/looped`, trained with 4 loops on functions of the class `linear_regression`."
+
+
+def test_by_default_the_releases_are_shown_that_there_are(served, with_recipe, make_model, tmp_path, monkeypatch):
+    monkeypatch.delenv("LOOPED_GPT2_MODEL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    with_recipe("model_cards/linear_regression", make_model(), "linear_regression")
+    (tab,), _ = served()
+    assert tab.title.startswith("`model_cards/linear_regression`, trained")

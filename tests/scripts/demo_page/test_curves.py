@@ -4,6 +4,8 @@ import torch
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
 from scripts.demo_page import curves as drawing
+from scripts.demo_page.figures import pixels
+from scripts.demo_page.shown_model import LOOPS_SHOWN
 from tasks import TASKS, FunctionClass, Task, make_task
 from tasks.baselines.classical import predict_least_squares
 
@@ -55,7 +57,7 @@ def test_predicting_zero_has_the_error_one(make_model, n_dims):
 def test_of_a_function_that_is_zero_the_error_is_the_squared_one(make_model):
     curves = drawing.compute(make_model(), TASK, np.array([[1.0, 0.0]]), None)
     assert curves.errors == pytest.approx((curves.by_loop**2).mean(axis=1))
-    drawing.pixels(drawing.plot_errors(curves, 1))
+    pixels(drawing.plot_errors(curves, 1))
 
 
 @pytest.mark.parametrize("name", [name for name, kind in TASKS.items() if issubclass(kind, FunctionClass)])
@@ -110,7 +112,7 @@ def test_all_letters_lie_in_the_pictures(make_model, scale):
     curves = drawing.compute(make_model(), TASK, np.array([[1.0, scale], [-0.5, -scale]]), None)
     for draw in (drawing.plot_curve, drawing.plot_errors):
         figure = draw(curves, 3)
-        drawing.pixels(figure)
+        pixels(figure)
         (axes,) = figure.axes
         needed = axes.get_tightbbox()
         assert needed.x0 >= 0
@@ -124,7 +126,7 @@ def leftmost_point(curves, n_loops):
     """Column and row of the picture where the leftmost of the blue points is, found by its colour."""
     figure = drawing.plot_curve(curves, n_loops)
     figure.axes[0].get_legend().remove()  # which shows one too
-    image = drawing.pixels(figure)
+    image = pixels(figure)
     rows, columns = np.nonzero((image == (0x00, 0x72, 0xB2)).all(axis=-1))
     near = columns < columns.min() + 14
     return round(columns[near].mean()), round(rows[near].mean())
@@ -212,4 +214,4 @@ def test_an_answer_takes_one_token_per_query_and_loop():
         lambda module, inputs, output: tokens.append(inputs[0].shape[:2].numel())
     )
     drawing.compute(model, TASK, np.ones((6, 2)), None)
-    assert sum(tokens) == drawing.LOOPS_SHOWN * 3 * (2 * 6 + len(drawing.GRID))
+    assert sum(tokens) == LOOPS_SHOWN * 3 * (2 * 6 + len(drawing.GRID))
