@@ -36,7 +36,8 @@ def dress(columns: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
     A third of the columns on average, another share in every table, have 2 to 10 levels, in order or as categories,
     whose codes have none. Of the numbers somewhat more than half stay as they are; the others become skewed (an
-    exponential), heavy-tailed (a sinh) or bounded (a tanh).
+    exponential), heavy-tailed (a sinh) or bounded (a tanh). In a third of the tables some columns are the levels of
+    one category.
     """
     n_tables, _, n_columns = columns.shape
     shape = (n_tables, 1, n_columns)
@@ -46,7 +47,23 @@ def dress(columns: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     numbers = torch.where(kind < 0.2, torch.exp(strength * columns.clamp(-4, 4)), columns)
     numbers = torch.where((kind >= 0.2) & (kind < 0.3), torch.sinh(strength * columns.clamp(-4, 4)), numbers)
     numbers = torch.where((kind >= 0.3) & (kind < 0.45), torch.tanh(2 * strength * columns), numbers)
-    return standardise(torch.where(has_levels, levels(columns, generator), numbers))
+    dressed = torch.where(has_levels, levels(columns, generator), numbers)
+    return standardise(join_levels(columns, dressed, generator))
+
+
+def join_levels(columns: torch.Tensor, dressed: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """
+    Make of the first 3 to 15 columns of a third of tables `(B, P, D)` the levels of a category; others are `dressed`.
+
+    Such a column is 1 in the rows where it is the largest of these and 0 elsewhere. Some levels are rarer than others.
+    """
+    n_tables, _, n_columns = columns.shape
+    size = torch.randint(3, 16, (n_tables, 1, 1), generator=generator)
+    size = size * (draw_uniform((n_tables, 1, 1), generator) < 1 / 3) * (size <= n_columns)
+    is_level = torch.arange(n_columns) < size
+    lean = draw_normal((n_tables, 1, n_columns), generator)
+    largest = (columns + lean).masked_fill(~is_level, -torch.inf).argmax(dim=2)
+    return torch.where(is_level, torch.nn.functional.one_hot(largest, n_columns), dressed)
 
 
 def levels(columns: torch.Tensor, generator: torch.Generator, most: int = 10) -> torch.Tensor:

@@ -8,8 +8,8 @@ import torch
 
 from ..common import Prompts, Task, check_at_least_one, draw_normal
 from .columns import lose_values
-from .dependence import order_columns
 from .draws import draw_kinds, draw_uniform, standardise
+from .presentation import present
 from .targets import draw_tables
 
 
@@ -38,9 +38,8 @@ class TablePrior(Task):
         n_points (`int`, defaults to 128):
             Rows P of a table, >= 8.
         n_dims (`int`, *optional*):
-            Show tables to a model that takes so many columns, >= `n_columns`: those that tell most of the target come
-            first, as [`order_columns`] says, missing values are 0, the mean, and so are columns that a table lacks.
-            Default: columns as they come, as `example_order: cells` takes them.
+            Show tables to a model that reads so many numbers per row, >= `n_columns`, as [`present`] says. Default:
+            columns as they come, as `example_order: cells` takes them.
 
     Source: the idea of a prior over tables is of Hollmann et al. (ICLR 2023).
     """
@@ -133,7 +132,7 @@ class TablePrior(Task):
         xs = standardise(lose_values(columns, generator), n_examples)
         ys, labels = target[:, :n_examples], target[:, n_examples:]
         if self.n_dims is not None:
-            xs = torch.nn.functional.pad(order_columns(xs.nan_to_num(), ys), (0, self.n_dims - n_columns))
+            xs = present(xs, ys, self.n_dims)
         return {"xs": xs, "ys": ys, "labels": labels}
 
     def sample_parts(self, n_prompts: int, generator: torch.Generator) -> list[Prompts]:
