@@ -2,7 +2,9 @@
 
 from .common import FunctionClass, Task
 from .functions.decision_tree import DecisionTree
+from .functions.fourier_regression import FourierRegression
 from .functions.linear_regression import LinearRegression, NoisyLinearRegression
+from .functions.quadratic_regression import QuadraticRegression
 from .functions.relu_2nn_regression import Relu2nnRegression
 from .functions.sparse_linear_regression import SparseLinearRegression
 from .functions.unscaled_linear_regression import UnscaledLinearRegression
@@ -32,6 +34,8 @@ TASKS.update(
         SparseLinearRegression,
         DecisionTree,
         Relu2nnRegression,
+        QuadraticRegression,
+        FourierRegression,
         PointerChains,
         Parity,
         Copy,

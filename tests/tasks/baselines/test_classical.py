@@ -28,7 +28,7 @@ def ridge(xs, ys, query):
 
 def chosen_ridge(xs, ys, query):
     alphas = RIDGE_ALPHAS if len(xs) > 1 else RIDGE_ALPHAS[:1]  # all leave the same error if there is one example
-    return RidgeCV(alphas, fit_intercept=False).fit(xs, ys).predict(query[None])[0]
+    return RidgeCV(list(alphas), fit_intercept=False).fit(xs, ys).predict(query[None])[0]
 
 
 def lasso(xs, ys, query):
