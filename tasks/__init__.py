@@ -4,6 +4,7 @@ from .common import FunctionClass, Task
 from .functions.decision_tree import DecisionTree
 from .functions.fourier_regression import FourierRegression
 from .functions.linear_regression import LinearRegression, NoisyLinearRegression
+from .functions.outlier_regression import ManyOutlierRegression, OrthogonalOutlierRegression
 from .functions.quadratic_regression import QuadraticRegression
 from .functions.relu_2nn_regression import Relu2nnRegression
 from .functions.sparse_linear_regression import SparseLinearRegression
@@ -36,6 +37,8 @@ TASKS.update(
         Relu2nnRegression,
         QuadraticRegression,
         FourierRegression,
+        ManyOutlierRegression,
+        OrthogonalOutlierRegression,
         PointerChains,
         Parity,
         Copy,

@@ -24,9 +24,15 @@ def predict_averaging(xs: torch.Tensor, ys: torch.Tensor, query: torch.Tensor) -
     return (weights * query).sum(dim=-1)
 
 
-def predict_least_squares(xs: torch.Tensor, ys: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
-    """Predict w·x, w the least-squares solution of smallest norm: Bayes-optimal for noiseless linear functions."""
-    weights = torch.linalg.lstsq(xs, ys.unsqueeze(-1), driver="gelsd").solution
+def predict_least_squares(
+    xs: torch.Tensor, ys: torch.Tensor, query: torch.Tensor, rcond: float | None = None
+) -> torch.Tensor:
+    """
+    Predict w·x, w the least-squares solution of smallest norm: Bayes-optimal for noiseless linear functions.
+
+    Singular values of the xs below `rcond` times the largest, by default those of round-off, count as 0.
+    """
+    weights = torch.linalg.lstsq(xs, ys.unsqueeze(-1), rcond=rcond, driver="gelsd").solution
     return (weights.squeeze(-1) * query).sum(dim=-1)
 
 

@@ -11,7 +11,7 @@ from tasks.metrics import bootstrap_interval
 
 CLASSES = [name for name, kind in TASKS.items() if issubclass(kind, FunctionClass)]
 # inputs that are not of mean 0 and variance 1, whose tests are in files of their own
-OWN_INPUTS = ["unscaled_linear_regression"]
+OWN_INPUTS = ["unscaled_linear_regression", "many_outlier_regression"]
 WITH_HINTS = [name for name in CLASSES if make_task(name).n_hints]
 
 
@@ -88,7 +88,7 @@ def test_hints_of_a_class_that_has_none_are_refused(name):
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_class_is_compared_with_what_can_learn_any_and_with_what_the_papers_show(name):
     task = make_task(name)
-    assert task.baselines.items() >= GENERIC_BASELINES.items()
+    assert task.baselines.keys() >= GENERIC_BASELINES.keys()
     drawn = {curve.partition(", alpha")[0] for curve in task.published if not curve.endswith("transformer")}
     assert drawn <= task.baselines.keys()
 

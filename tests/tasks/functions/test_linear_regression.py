@@ -31,13 +31,15 @@ WITH_WEIGHTS = (
     "noisy_linear_regression",
     "unscaled_linear_regression",
     "sparse_linear_regression",
+    "many_outlier_regression",
+    "orthogonal_outlier_regression",
 )
 
 
 @pytest.mark.parametrize("name", WITH_WEIGHTS)
 def test_the_hints_are_the_weights(name):
     prompts = make_task(name, n_dims=6).sample(5, generator(), n_points=9, with_hints=True)
-    torch.testing.assert_close((prompts["xs"] * prompts["hints"]).sum(dim=2), prompts["labels"])
+    torch.testing.assert_close((prompts["xs"] * prompts["hints"]).sum(dim=2), prompts["labels"], rtol=1e-5, atol=1e-5)
     assert torch.equal(prompts["hints"], prompts["hints"][:, :1].expand(5, 9, 6))
 
 
