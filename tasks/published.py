@@ -13,7 +13,8 @@ def published() -> dict[str, Any]:
 
     `tasks[name]["curves"]` and `shifts["curves"]` hold curves by name: `"error"` by number of examples, `"low"` and
     `"high"` of the 90% interval where they were printed, and `"digitisation_error"` where the errors were read from a
-    picture. `probing` holds the errors of figure 8, `openml` accuracies on tables. Every part names its `"source"`.
+    picture. `probing` holds the errors of figure 8, `openml` accuracies on tables, `lengths` how long questions may
+    be that models of sequences answer. Every part names its `"source"`.
     """
     return json.loads(Path(__file__).with_name("published.json").read_text())
 

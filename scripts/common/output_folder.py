@@ -6,13 +6,31 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from scripts.common.records import METRICS_FILE, RECIPE_FILE, STAGES_FILE, RecordError, read_json, write_atomically
+from scripts.common.records import (
+    METRICS_FILE,
+    RECIPE_FILE,
+    SEEDS_FILE,
+    STAGES_FILE,
+    SUITE_FILE,
+    RecordError,
+    read_json,
+    write_atomically,
+)
 
 
 # files about a model: those that plot.py and report.py make from its metrics.json, and those of other programs
 PICTURES = ("error", "shifts", "components", "lengths")
 DRAWN_FROM_METRICS = (*(f"{name}.{suffix}" for name in PICTURES for suffix in ("png", "svg")), "report.html")
-ABOUT_A_MODEL = {METRICS_FILE, STAGES_FILE, *DRAWN_FROM_METRICS, "probe.json", "probe.png", "probe.svg"}
+ABOUT_A_MODEL = {
+    METRICS_FILE,
+    STAGES_FILE,
+    SEEDS_FILE,
+    SUITE_FILE,
+    *DRAWN_FROM_METRICS,
+    "probe.json",
+    "probe.png",
+    "probe.svg",
+}
 
 
 class OutputError(ValueError):

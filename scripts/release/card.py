@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,21 @@ from modeling_looped_gpt2 import LoopedGPT2Config
 from modeling_looped_gpt2.example_orders_looped_gpt2 import EXAMPLE_ORDERS
 from modeling_looped_gpt2.positions_looped_gpt2 import POSITION_EMBEDDINGS
 from scripts.common.records import RecordError
-from scripts.evaluation.metrics_record import Curve, Interval, Metrics
+from scripts.evaluation.metrics_record import NEEDED_LOOPS, Curve, Interval, Metrics
 from scripts.release.files import ReleaseError
 from scripts.release.markdown import FILTERS, Markdown, error_at, escape, number, one_line, table
 from scripts.release.record import Record, read_record
+from scripts.release.sequence_values import sequence_values
 from scripts.release.stages import stage_table
+from scripts.release.table_values import table_values
 from scripts.training.prompt_arguments import PromptModelArguments, TaskArguments
 from scripts.training.recorded_cost import total_flops, training_seconds
+from tasks import Task
+from tasks.sequences.common import SequenceTask
+from tasks.tables.table_prior import TablePrior
 
 
-TEMPLATES = Path(__file__).parents[2] / "model_cards"  # template.md, and in objectives/ one file per objective
+TEMPLATES = Path(__file__).parents[2] / "model_cards"  # template.md, and in objectives/ and tasks/ its extensions
 OWNER = "looped-gpt2"  # of the releases in model_cards/
 # by objective: the Hub's name of such a task, and ours
 HUB_TASKS = {
@@ -30,9 +36,25 @@ HUB_TASKS = {
     "classification": ("tabular-classification", "in-context classification"),
     "answer_slots": ("token-classification", "answers at some positions"),
 }
+# families of tasks with a page of their own, an extension of their objective's, and what makes its variables
+PAGES = {
+    SequenceTask: ("tasks/sequences.md", sequence_values),
+    TablePrior: ("tasks/tables.md", table_values),
+}
 RECIPE_ROWS = (
-    *("task", "task_settings", "n_dims", "n_points", "n_loops", "n_loops_start", "n_loops_min", "loop_window"),
-    *("input_injection", "max_steps", "batch_size", "optimizer", "learning_rate", "muon_learning_rate"),
+    *(
+        "task",
+        "task_settings",
+        "schedules",
+        "n_dims",
+        "n_points",
+        "n_loops",
+        "n_loops_start",
+        "n_loops_min",
+        "loop_window",
+    ),
+    *("loop_surplus", "doubt_weight", "input_injection"),
+    *("max_steps", "batch_size", "optimizer", "learning_rate", "muon_learning_rate"),
     *("weight_decay", "warmup_steps", "decay_steps", "loss_balance", "hint_weight", "average_decay"),
     *("initial_model", "seed"),
 )
@@ -60,6 +82,11 @@ CONFIG_WORDS = {
 MACHINE = ("device", "threads", "processes", "flops", "initial_model", "earlier")
 
 
+def own_curve(metrics: Metrics) -> Curve:
+    """The errors of the model at every place, of prompts that need loops of their own with those."""
+    return metrics.stops[NEEDED_LOOPS].errors if metrics.stops else metrics.error_by_example["model"]
+
+
 def error_table(metrics: Metrics) -> Markdown:
     """A table of errors at the first place, the quarters and the last: of model, limit, baselines and papers."""
     curves: dict[str, Curve | None] = {
@@ -69,10 +96,10 @@ def error_table(metrics: Metrics) -> Markdown:
     }
     curves |= {name: curve for name, curve in metrics.error_by_example.items() if name != "model"}
     curves |= {f"{name} (published)": curve for name, curve in metrics.published.items()}
-    last = metrics.settings.n_points - 1
+    last, numbers = metrics.settings.n_points - 1, metrics.settings.place_numbers
     places = sorted({0, last // 4, last // 2, 3 * last // 4, last})
     rows = {name: [error_at(place, curve) for place in places] for name, curve in curves.items() if curve}
-    return table(places, metrics.settings.places, rows)
+    return table([numbers[place] for place in places], metrics.settings.places, rows)
 
 
 def shift_table(metrics: Metrics) -> Markdown | None:
@@ -98,14 +125,15 @@ def loop_table(metrics: Metrics) -> dict[str, Any]:
 
 def card_metadata(record: Record, repo_id: str) -> ModelCardData:
     """Return the card's metadata, with the results as a `model-index`."""
-    settings, errors = record.metrics.settings, record.metrics.error_by_example["model"].error
+    settings, errors = record.metrics.settings, own_curve(record.metrics).error
     hub_task, our_name = HUB_TASKS[record.task.objective]
-    task, last, places = one_line(settings.task), len(errors) - 1, settings.places
+    task, numbers, places = one_line(settings.task), settings.place_numbers, settings.places
     size = f"{settings.n_dims} dimensions, " if settings.n_dims else ""
+    middle = (len(errors) - 1) // 2
     results = {
-        f"{last} {places}": errors[-1],
-        f"{last // 2} {places}": errors[last // 2],
-        f"mean over 0 to {last} {places}": sum(errors) / len(errors),
+        f"{numbers[-1]} {places}": errors[-1],
+        f"{numbers[middle]} {places}": errors[middle],
+        f"mean over {numbers[0]} to {numbers[-1]} {places}": sum(errors) / len(errors),
     }
     return ModelCardData(
         license="apache-2.0",
@@ -160,19 +188,20 @@ def config_table(config: dict[str, Any]) -> Markdown:
 def card_values(record: Record, repo_id: str) -> dict[str, Any]:
     """Return the variables of the template, all of them taken or computed from the record."""
     metrics, recipe, environment = record.metrics, record.recipe, record.environment
-    settings, model = metrics.settings, metrics.error_by_example["model"]
+    settings, model = metrics.settings, own_curve(metrics)
     config = CONFIG_DEFAULTS | record.config  # of an older version it lacks some
     order = EXAMPLE_ORDERS[config["example_order"]]
     owner, name = repo_id.split("/")
     last_errors = {name: curve.error[-1] for name, curve in metrics.error_by_example.items() if name != "model"}
     best = min(last_errors, key=last_errors.__getitem__, default=None)
-    own_stage = {"flops": total_flops(environment), "error": model.error}
-    stages = stage_table(own_stage, record.stages, metrics.published, settings.places)
+    own_stage = {"flops": total_flops(environment), "error": metrics.error_by_example["model"].error}
+    stages = stage_table(own_stage, record.stages, metrics.published, settings)
     for row in stages["rows"]:
         row["name"] = Markdown(f"**{number(row['flops'])}**") if row["is_model"] else number(row["flops"])
     return {
-        "title": f"Looped GPT-2, {settings.task.replace('_', ' ')}",
+        "task_name": settings.task.replace("_", " "),
         "description": record.description,
+        "objective": record.task.objective,
         "repo_id": Markdown(repo_id),
         "name": Markdown(name),
         "auto_class": Markdown(record.objective.auto_class),
@@ -185,7 +214,8 @@ def card_values(record: Record, repo_id: str) -> dict[str, Any]:
         "settings": settings,
         "n_parameters": f"{settings.n_parameters:,}",
         "max_examples": order.max_examples(config["n_positions"]),
-        "last": len(model.error) - 1,
+        "first": settings.place_numbers[0],
+        "last": settings.place_numbers[-1],
         "model_last": Interval(model.error[-1], model.low[-1], model.high[-1]),
         "best_baseline": best and {"name": best, "error": last_errors[best]},
         "n_loop_prompts": settings.n_loop_prompts or settings.n_prompts,
@@ -205,6 +235,14 @@ def card_values(record: Record, repo_id: str) -> dict[str, Any]:
         "training_versions": _versions(environment),
         "evaluation_versions": _versions(metrics.versions),
     }
+
+
+def page_of(task: Task) -> tuple[str, Callable[[Record], dict[str, Any]]]:
+    """The template of the cards of a task, and what makes the variables that only it has."""
+    for family, page in PAGES.items():
+        if isinstance(task, family):
+            return page
+    return f"objectives/{task.objective}.md", lambda record: {}
 
 
 def _versions(versions: dict[str, Any]) -> str:
@@ -235,9 +273,10 @@ def render_card(folder: Path, repo_id: str) -> str:
     check_repo_id(repo_id)
     try:
         record = read_record(folder)
-        template = _templates().get_template(f"objectives/{record.task.objective}.md")
+        page, more_values = page_of(record.task)
+        template = _templates().get_template(page)
         metadata = Markdown(card_metadata(record, repo_id).to_yaml().strip())
-        return template.render(card_data=metadata, **card_values(record, repo_id))
+        return template.render(card_data=metadata, **card_values(record, repo_id), **more_values(record))
     except (ReleaseError, RecordError):
         raise
     except jinja2.TemplateNotFound as error:

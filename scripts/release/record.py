@@ -1,6 +1,6 @@
 """The records of a model, read from its folder and checked to belong together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,9 @@ from scripts.common.records import (
     LOG_FILE,
     METRICS_FILE,
     RECIPE_FILE,
+    SEEDS_FILE,
     STAGES_FILE,
+    SUITE_FILE,
     read_json,
     read_json_lines,
     read_json_list,
@@ -19,9 +21,10 @@ from scripts.common.records import (
 from scripts.evaluation.evaluated_task import build_task, settings_of
 from scripts.evaluation.metrics_record import Metrics
 from scripts.release.files import release_files
+from scripts.release.seeds import differing_fields
 from scripts.release.stages import prompt_settings
 from scripts.training.objectives import OBJECTIVES, Objective
-from tasks import TASKS, FunctionClass, Task
+from tasks import TASKS, FunctionClass, Task, task_fields
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,11 @@ class Record:
             Written by scripts/train.py.
         metrics ([`Metrics`]):
             Written by scripts/evaluate.py.
-        stages (`list[dict]`):
-            Written by scripts/stages.py about the other stages of the training, empty where it was not run.
+        stages (`list[dict]`), seeds (`list[dict]`):
+            Written by scripts/stages.py about the other stages of the training, and by scripts/seeds.py about the same
+            training with other seeds; empty where they were not run.
+        suite (`dict`, *optional*):
+            Written by scripts/table_suite.py.
     """
 
     config: dict[str, Any]
@@ -44,12 +50,20 @@ class Record:
     log: list[dict[str, Any]]
     metrics: Metrics
     stages: list[dict[str, Any]]
+    seeds: list[dict[str, Any]] = field(default_factory=list)
+    suite: dict[str, Any] | None = None
 
     @cached_property
     def task(self) -> Task:
         """The task; one that this project does not know is taken for a class of functions."""
         name = self.metrics.settings.task
-        return build_task(name, settings_of(self.recipe, name)) if name in TASKS else FunctionClass()
+        if name not in TASKS:
+            return FunctionClass()
+        settings = settings_of(self.recipe, name)
+        # a run records these sizes of a task beside its other settings
+        known = task_fields(name, settings).keys() & {"n_dims", "n_points"} - settings.keys()
+        sizes = {size: self.recipe[size] for size in known if self.recipe.get(size) is not None}
+        return build_task(name, settings | sizes)
 
     @property
     def description(self) -> str:
@@ -72,7 +86,7 @@ def read_record(folder: Path) -> Record:
         `ValueError`: a file is missing or is not what its program writes, or the records are of different models.
     """
     release_files(folder)  # checked before anything is read: a device, e.g., may have no end
-    stages = folder / STAGES_FILE
+    stages, seeds, suite = (folder / name for name in (STAGES_FILE, SEEDS_FILE, SUITE_FILE))
     record = Record(
         config=read_json(folder / "config.json"),
         recipe=read_yaml(folder / RECIPE_FILE),
@@ -80,6 +94,8 @@ def read_record(folder: Path) -> Record:
         log=read_json_lines(folder / LOG_FILE),
         metrics=Metrics.read(folder / METRICS_FILE),
         stages=read_json_list(stages) if stages.exists() else [],
+        seeds=read_json_list(seeds) if seeds.exists() else [],
+        suite=read_json(suite) if suite.exists() else None,
     )
     settings, config, recipe = record.metrics.settings, record.config, record.recipe
     n_dims = config["n_dims"] if settings.n_dims else None  # recorded for classes of functions only
@@ -90,6 +106,9 @@ def read_record(folder: Path) -> Record:
     ):
         if first != second:
             raise ValueError(f"the records are of different models: `{name}` is {first} and {second}")
-    if any(stage["prompts"] != prompt_settings(settings) for stage in record.stages):
-        raise ValueError(f"{STAGES_FILE} is of other prompts than metrics.json: run scripts/stages.py again")
+    for name, program, others in ((STAGES_FILE, "stages", record.stages), (SEEDS_FILE, "seeds", record.seeds)):
+        if any(other["prompts"] != prompt_settings(settings) for other in others):
+            raise ValueError(f"{name} is of other prompts than metrics.json: run scripts/{program}.py again")
+    if any(differing_fields(other["recipe"], recipe) for other in record.seeds):
+        raise ValueError(f"{SEEDS_FILE} is of another recipe than recipe.yaml: run scripts/seeds.py again")
     return record

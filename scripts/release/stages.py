@@ -1,6 +1,7 @@
 """Error against compute over the stages of a training, for the card of its model."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -95,15 +96,16 @@ def extrapolated_flops(before: tuple[float, float], after: tuple[float, float], 
         return math.inf
 
 
-def shown_columns(n_places: int, places: str = "examples") -> dict[str, list[int]]:
+def shown_columns(numbers: Sequence[int], places: str = "examples") -> dict[str, list[int]]:
     """Return the columns of the table, with the places that each is a mean over: the quarters, the last fifth."""
-    last = n_places - 1
-    columns = {f"{n} {places}": [n] for n in sorted({last // 4, last // 2, 3 * last // 4, last})}
-    return columns | {f"mean over {4 * last // 5} to {last}": list(range(4 * last // 5, last + 1))}
+    last = len(numbers) - 1
+    columns = {f"{numbers[n]} {places}": [n] for n in sorted({last // 4, last // 2, 3 * last // 4, last})}
+    mean = f"mean over {numbers[4 * last // 5]} to {numbers[last]}"
+    return columns | {mean: list(range(4 * last // 5, last + 1))}
 
 
 def stage_table(
-    model: dict[str, Any], others: list[dict[str, Any]], published: dict[str, Curve], places: str = "examples"
+    model: dict[str, Any], others: list[dict[str, Any]], published: dict[str, Curve], settings: Settings
 ) -> dict[str, Any]:
     """
     Return what the card shows of the stages.
@@ -115,8 +117,8 @@ def stage_table(
             `flops` and `error` of the other stages, before and after it.
         published (`dict[str, Curve]`):
             The published curves of the class, by name.
-        places (`str`, defaults to `"examples"`):
-            What the places of the score count.
+        settings ([`Settings`]):
+            Those of the evaluation, which say what the places of the score count.
 
     Returns:
         `dict`: `columns` (`list[str]`); `rows`, `flops`, `errors` and `is_model` of every stage, in the order of their
@@ -124,7 +126,7 @@ def stage_table(
         `needed`, the operations to reach each: extrapolated, or those of the last stage where that has reached it, or
         `None`.
     """
-    columns = shown_columns(len(model["error"]), places)
+    columns = shown_columns(settings.place_numbers, settings.places)
 
     def means(errors: list[float]) -> list[float]:
         return [fmean(errors[place] for place in shown) for shown in columns.values()]

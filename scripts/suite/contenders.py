@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import sklearn
 import torch
@@ -62,3 +63,10 @@ def model_results(output_dir: Path, name: str, path: str, loops: Sequence[int], 
         method: estimator(model, n_loops=n_loops, random_state=0, verbose=False) for method, n_loops in counts.items()
     }
     return Results(output_dir / name, {kind: methods}, {"weights_sha256": weights_digest(model)})
+
+
+def description_of(results: Results) -> dict[str, Any]:
+    """What a comparison records of a model: the digest of its weights, and by method the loops, `None` if trained."""
+    (methods,) = results.methods.values()
+    loops = {name: method.n_loops for name, method in methods.items()}
+    return {"weights_sha256": results.record["settings"]["weights_sha256"], "n_loops": loops}

@@ -24,6 +24,7 @@ class StandInRegressor(ResidualQuantiles):
 
     def __init__(self, model, n_loops=None, random_state=None, verbose=True):
         super().__init__(DummyRegressor())
+        self.n_loops = n_loops
 
 
 @pytest.fixture
@@ -63,6 +64,8 @@ def test_a_model_is_judged_beside_the_classical_methods_and_kept(call, models, t
     (comparison,) = first["comparisons"]
     assert list(comparison["tables"]) == ["sklearn/wine"]
     assert list(comparison["methods"]) == ["first", "second", "classes"]
+    recorded = json.loads((tmp_path / "suite" / "classes" / "results.json").read_text())["settings"]
+    assert first["models"] == {"classes": recorded | {"n_loops": {"classes": None}}}
     assert comparison["methods"]["first"]["auc"] == 0.5
     assert comparison["methods"]["second"]["rank_by_auc"]["mean"] in (1.5, 2.5)
     assert shown.split("written")[0].strip() in (tmp_path / "suite" / "summary.md").read_text()
@@ -82,6 +85,8 @@ def test_models_of_both_kinds_at_several_numbers_of_loops(call, models, tmp_path
         *(("classification", 50), ("classification", 200), ("regression", 50), ("regression", 200))
     ]
     assert list(comparisons[0]["methods"])[2:] == ["a, 1 loops", "a, 3 loops"]
+    models = read(tmp_path / "suite")["models"]
+    assert models["b"]["n_loops"] == {"b, 1 loops": 1, "b, 3 loops": 3}
     assert list(comparisons[3]["methods"])[2:] == ["b, 1 loops", "b, 3 loops"]
     one, three = (comparisons[0]["methods"][f"a, {n} loops"]["log_loss"] for n in (1, 3))
     assert one != three
