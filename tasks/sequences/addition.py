@@ -57,6 +57,10 @@ class Addition(SequenceTask):
         n_digits = max(map(len, numbers))
         return [*"+".join(number.zfill(n_digits)[::-1] for number in numbers)]
 
+    def write(self, question: torch.Tensor) -> str:
+        """As elsewhere, most significant digits first."""
+        return "+".join(number[::-1] for number in super().write(question).split("+"))
+
     def say(self, answers: torch.Tensor, prompts: Prompts) -> list[str]:
         """As elsewhere, most significant digit first."""
         return [answer[::-1] for answer in super().say(answers, prompts)]

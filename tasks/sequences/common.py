@@ -70,6 +70,11 @@ class SequenceTask(Task):
         """The symbols that a question may have besides `separators`."""
         return tuple(symbol for symbol in self.symbols if symbol not in self.separators)
 
+    @property
+    def _space(self) -> str:
+        """What is written between symbols."""
+        return " " if len(self.letters[-1]) > 1 else ""
+
     def n_question(self, length: int) -> int:
         """Symbols of a question of this length."""
         return length
@@ -180,7 +185,7 @@ class SequenceTask(Task):
         Raises:
             `ValueError`: it is no question of this task; the message says what is wrong.
         """
-        written = text.split() if len(self.letters[-1]) > 1 else [*"".join(text.split())]
+        written = text.split() if self._space else [*"".join(text.split())]
         for place, symbol in enumerate(written, start=1):
             if symbol not in (*self.letters, *self.separators):
                 letters = (self.letters[0], "...", self.letters[-1]) if len(self.letters) > 4 else self.letters
@@ -189,6 +194,10 @@ class SequenceTask(Task):
                     f"{symbol!r:.40} as symbol {place}."
                 )
         return written
+
+    def write(self, question: torch.Tensor) -> str:
+        """Write a question `(Q,)` down, as `read` takes it; `ABSENT` is left out."""
+        return self._space.join(self.symbols[symbol] for symbol in question.tolist() if symbol != ABSENT)
 
     def ask(self, text: str) -> Prompts:
         """
@@ -214,9 +223,8 @@ class SequenceTask(Task):
     def say(self, answers: torch.Tensor, prompts: Prompts) -> list[str]:
         """What `answers` `(B, T)` say in the slots of each prompt, symbols in their order, "_" for an empty slot."""
         written = (*self.symbols, "_")
-        space = " " if len(self.letters[-1]) > 1 else ""
         return [
-            space.join(written[symbol] for symbol in answer[labels != ABSENT].tolist())
+            self._space.join(written[symbol] for symbol in answer[labels != ABSENT].tolist())
             for answer, labels in zip(answers, prompts["labels"], strict=True)
         ]
 

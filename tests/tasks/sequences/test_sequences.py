@@ -177,6 +177,8 @@ def test_a_written_question_is_the_prompt_that_is_drawn(name):
         if name == "addition":
             question = [*"+".join("".join(part)[::-1] for part in split(question, "+"))]
         asked = task.ask(space.join(question))
+        tokens = asked["input_ids"].masked_fill(asked["input_ids"] == task.slot, -100)[0]
+        assert task.write(tokens) == space.join(question)
         length = int(prompts["attention_mask"][row].sum())
         for column, values in asked.items():
             assert torch.equal(values[0], prompts[column][row, :length])
