@@ -29,7 +29,9 @@ EXTRA = {
     "modeling_looped_gpt2/pipeline_looped_gpt2.py": {"numpy"},
     "scripts/demo_page/function_tab.py": {"gradio"},
     "scripts/demo_page/page.py": {"gradio", "starlette"},
+    "scripts/demo_page/problem_tab.py": {"gradio"},
     "scripts/demo_page/tab.py": {"gradio"},
+    "scripts/demo_page/table_tab.py": {"gradio"},
 }
 FILES = [path for folder in ALLOWED for path in sorted((ROOT / folder).rglob("*.py"))]
 PROGRAMS = {path.stem for path in (ROOT / "scripts").glob("*.py")} - {"__init__"}

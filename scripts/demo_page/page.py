@@ -6,14 +6,16 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from scripts.demo_page.function_tab import FunctionTab
+from scripts.demo_page.problem_tab import ProblemTab
 from scripts.demo_page.request_limit import RequestLimit
 from scripts.demo_page.shown_model import ShownModel
 from scripts.demo_page.tab import Tab
+from scripts.demo_page.table_tab import TableTab
 
 
 QUEUE_SIZE = 32  # actions that may wait; further ones are refused
 MAX_BYTES = 100_000  # of a request, several times the size of the largest table that a tab takes
-TABS: tuple[type[Tab], ...] = (FunctionTab,)
+TABS: tuple[type[Tab], ...] = (FunctionTab, TableTab, ProblemTab)
 
 
 def load_tabs(models: Sequence[ShownModel]) -> list[Tab]:

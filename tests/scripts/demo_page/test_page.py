@@ -13,7 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
+from modeling_looped_gpt2 import (
+    LoopedGPT2Config,
+    LoopedGPT2ForInContextClassification,
+    LoopedGPT2ForInContextRegression,
+    LoopedGPT2LMHeadModel,
+)
 from scripts.demo_page import curves as drawing
 from tasks import make_task
 from tests.scripts.demo_page.test_curves import leftmost_point
@@ -24,14 +29,38 @@ TASK = make_task("linear_regression", n_dims=3)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A model of 4 loops that reads 6 points, with the recipe of its training."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("demo") / "model"
-    config = LoopedGPT2Config(n_embd=32, n_head=4, n_dims=3, n_positions=14, n_loops=4)
-    LoopedGPT2ForInContextRegression(config).save_pretrained(folder)
-    (folder / "recipe.yaml").write_text("task: linear_regression\n")
-    return folder
+def save(tmp_path_factory):
+    """Save an untrained model of 4 loops with the recipe of a task; its folder."""
+
+    def save(model_class, recipe, **sizes):
+        torch.manual_seed(0)
+        folder = tmp_path_factory.mktemp("demo") / "model"
+        model_class(LoopedGPT2Config(**{"n_embd": 32, "n_head": 4, "n_loops": 4} | sizes)).save_pretrained(folder)
+        (folder / "recipe.yaml").write_text(recipe)
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="module")
+def folder(save):
+    """A model that reads 6 points."""
+    return save(LoopedGPT2ForInContextRegression, "task: linear_regression\n", n_dims=3, n_positions=14)
+
+
+@pytest.fixture(scope="module")
+def tables(save):
+    """A model that tells classes apart by rows of tables."""
+    recipe = "{task: table_prior, task_settings: {kind: classification}}"
+    order = {"example_order": "set", "position_embedding": "none"}
+    return save(LoopedGPT2ForInContextClassification, recipe, n_dims=5, n_positions=64, num_labels=3, **order)
+
+
+@pytest.fixture(scope="module")
+def parity(save):
+    """A model of words of up to 5 bits."""
+    recipe = "{task: parity, task_settings: {max_length: 5, positions: alternate}}"
+    return save(LoopedGPT2LMHeadModel, recipe, vocab_size=3, n_positions=3, attention_window=2)
 
 
 class Visitor:
@@ -68,14 +97,15 @@ class Visitor:
 
 
 @pytest.fixture(scope="module")
-def served(folder, tmp_path_factory):
+def served(folder, tables, parity, tmp_path_factory):
     """Address of the page, served by a process of its own."""
     pytest.importorskip("gradio", reason="the page needs the extra `demo`")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "GRADIO_ANALYTICS_ENABLED": "False"}
-    command = [sys.executable, "scripts/demo.py", "--model", str(folder), "--port", str(port)]
+    models = map(str, (folder, tables, parity))
+    command = [sys.executable, "scripts/demo.py", "--model", *models, "--port", str(port)]
     path = tmp_path_factory.mktemp("log") / "log"
     with path.open("w") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
@@ -110,7 +140,15 @@ BAD_REQUESTS = {
     "loop 0": ("show", [None, 0], "Loops must be"),
     "loop 9": ("show", [None, 9], "Loops must be"),
     "half a loop": ("show", [None, 1.5], "Loops must be"),
+    "no text": ("answer_table", [None, {"a": 1}], "Paste a table first"),
+    "uneven rows": ("answer_table", ["a,b\n1,2\n3", "b"], "row 2 below it has 1"),
+    "free text": ("answer_table", ["a,b\n" + "".join(f"{i},note {i}\n" for i in range(9)), "b"], "up to 3 classes"),
+    "numbers": ("answer_table", ["a,b\n" + "".join(f"{i},{i}\n" for i in range(9)), "a"], "a model of classes alone"),
+    "no model": ("solve_problem", ["mine", "01", 0.9], "Model must be one of .*, got 'mine'"),
+    "a list": ("choose_model", [["mine"]], "Model must be one of"),
+    "too sure": ("solve_problem", ["mine", "01", 1], r"Sure enough must be a number from 0\.5 to 0\.99, got 1"),
 }
+TABLE = "size,colour,kind\n" + "".join(f"{i % 7},{'rgb'[i % 3]},{'xyz'[i % 3]}\n" for i in range(20)) + "3,r,\n"
 
 
 def test_every_visitor_is_answered_whatever_another_sends(served):
@@ -130,6 +168,36 @@ def test_every_visitor_is_answered_whatever_another_sends(served):
     assert all(picture["path"].endswith(".png") for picture in pictures)
 
 
+def test_a_table_is_answered_and_its_answers_follow_the_loops(served):
+    visitor = Visitor(served, "owner")
+    column, _ = visitor.do("answer_table", [TABLE, None])
+    assert column["value"] == "kind"
+    assert [name for name, _ in column["choices"]] == ["size", "colour", "kind"]
+    for n_loops in (1, 8):
+        picture, sentence, answers = visitor.do("show_table", [None, n_loops])
+        assert picture["path"].endswith(".png")
+        assert sentence.startswith(f"After **{n_loops} loop")
+        (row,) = answers["value"]["data"]
+        assert row[0] == "21"
+        assert row[1] in "xyz"
+    assert "Loops must be" in visitor.do("show_table", [None, 9])
+    column, _ = visitor.do("answer_table", [TABLE, "colour"])
+    assert column["value"] == "colour"
+    assert len(visitor.do("show_table", [None, 4])[2]["value"]["data"]) == 2  # held out
+
+
+def test_a_problem_is_solved_and_what_is_none_refused(served, parity):
+    visitor = Visitor(served, "solver")
+    note, problem = visitor.do("choose_model", [str(parity)])
+    assert "up to 5 bits" in note
+    assert len(problem) == 5
+    picture, sentence, rows = visitor.do("solve_problem", [str(parity), "0110" * 3, 0.9])
+    assert picture["path"].endswith(".png")
+    assert "The problem needs 12 loops." in sentence
+    assert [row[0] for row in rows["data"]] == [str(number) for number in range(1, 37)]
+    assert "is written in 0 1, got '2'" in visitor.do("solve_problem", [str(parity), "012", 0.9])
+
+
 def test_a_million_rows_are_refused_unread(served):
     visitor = Visitor(served, "million")
     answer = visitor.ask("type_points", [{"headers": ["x1", "y"], "data": [[1, 1]] * 10**6}])
@@ -139,7 +207,8 @@ def test_a_million_rows_are_refused_unread(served):
 
 
 def test_a_new_visitor_sees_nothing_of_another(served):
-    assert Visitor(served, "late").do("show", [None, 4]) == [{"__type__": "update"}] * 3
+    for function in ("show", "show_table"):
+        assert Visitor(served, "late").do(function, [None, 4]) == [{"__type__": "update"}] * 3
 
 
 @pytest.fixture
@@ -246,4 +315,33 @@ def test_a_visitor_moves_the_loops_and_the_points(browser, served, folder):
     seed.fill("0")
     page.get_by_role("radio", name=re.compile("^2$")).check()
     page.get_by_text(f"the function is {draw(2)[1].errors[6]:.3g} (").wait_for()
+    assert not broken
+
+
+def test_a_visitor_pastes_a_table_and_types_a_problem(browser, served):
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    broken = []
+    page.on("pageerror", lambda error: broken.append(error))
+    page.set_default_timeout(180_000)  # a loaded machine
+    page.goto(served)
+    page.get_by_role("tab", name="Your table").click()
+    page.get_by_text("rows held out are answered right").wait_for()
+    page.get_by_label("Table", exact=True).fill(TABLE)
+    page.get_by_role("button", name="Answer the table").click()
+    page.get_by_text("After 4 loops. Trained with 4 loops.").wait_for()
+    loops = page.get_by_label("number input for Loops of the answers")
+    loops.fill("7")
+    loops.press("Enter")
+    page.get_by_text("After 7 loops. Trained with 4 loops.").wait_for()
+    assert page.get_by_role("img", name="answers by loop").is_visible()
+    page.get_by_label("Table", exact=True).fill("1,2\n3,4")
+    page.get_by_role("button", name="Answer the table").click()
+    page.get_by_text("The first row must name the columns, and '1' is a number").first.wait_for()
+    page.get_by_role("tab", name="A problem").click()
+    problem = page.get_by_label("Problem", exact=True)
+    problem.fill("0110 1")
+    problem.press("Enter")
+    page.get_by_text("The problem needs 5 loops.").wait_for()
+    assert page.get_by_role("img", name="probabilities by loop").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert not broken
