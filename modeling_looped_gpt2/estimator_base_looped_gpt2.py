@@ -16,7 +16,8 @@ from transformers.utils.logging import tqdm
 
 from .configuration_looped_gpt2 import LoopedGPT2Config
 from .estimator_columns_looped_gpt2 import Column, choose_columns, find_columns, is_frame, read_columns
-from .estimator_input_looped_gpt2 import Standardizer, input_of, unpack_features, unpack_target
+from .estimator_input_looped_gpt2 import unpack_features, unpack_target
+from .estimator_views_looped_gpt2 import view_of
 from .in_context_looped_gpt2 import LoopedGPT2InContextPreTrainedModel
 
 
@@ -90,16 +91,16 @@ class InContextEstimator(BaseEstimator):
 
     def _choose(self, columns: list[Column], X: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Choose columns for the model, whose targets say what is near to y; returns their numbers."""
-        self._input = input_of(self.model_.config)
-        kept = choose_columns(X, targets, self._input.max_columns, self._input.nearest_first)
+        self._view = view_of(self.model_.config)
+        kept = choose_columns(X, targets, self._view.max_columns)
         self._columns = [columns[i] for i in kept]
         self.columns_ = [column.name for column in self._columns]
+        self._view.fit(X[:, kept], targets)
         return X[:, kept]
 
     def _encode(self, X: np.ndarray, ys: torch.Tensor):
-        """Fit the standardisation of X and encode X with ys `(n_examples,)`."""
-        self.x_standardizer_ = Standardizer(X)
-        xs = self._input.show(self.x_standardizer_.transform(X))
+        """Encode X with ys `(n_examples,)`."""
+        xs = self._view.show(X)
         order = self._deal(len(X))
         self.n_contexts_, self.n_examples_ = order.shape
         xs, ys = (part[order].to(self.model_.device) for part in (xs, ys))
@@ -112,7 +113,7 @@ class InContextEstimator(BaseEstimator):
         n_examples = xs.shape[1]
         if self.exit_tolerance is None or n_examples == 1:
             return self.n_loops
-        asked = self._input.asked(n_examples)
+        asked = self._view.asked(n_examples)
         order = np.r_[np.setdiff1d(np.arange(n_examples), asked), asked]
         xs, ys = xs[:, order], ys[:, order[: -len(asked)]]
         outputs = self.model_(xs, ys, n_loops=self.n_loops, exit_tolerance=self.exit_tolerance)
@@ -129,8 +130,7 @@ class InContextEstimator(BaseEstimator):
         hidden = None if self.verbose and takes_long else True  # None: where stderr is no terminal
         with tqdm(total=len(X), desc="predict", unit=" rows", disable=hidden) as progress:
             for start in range(0, len(X), n_rows):
-                deviations = self.x_standardizer_.transform(X[start : start + n_rows])
-                queries = self._input.show(deviations).to(self.model_.device)
+                queries = self._view.show(X[start : start + n_rows]).to(self.model_.device)
                 with torch.inference_mode():
                     answers = predict(queries.expand(self.n_contexts_, -1, -1), self.context_)
                 yield answers.cpu().double()
@@ -179,7 +179,7 @@ class InContextEstimator(BaseEstimator):
 
     def _deal(self, n: int) -> np.ndarray:
         """Deal n examples into contexts; returns indices `(n_contexts, n_examples)`, in order where one is enough."""
-        max_examples = self._input.max_examples(self.model_, self.max_examples)
+        max_examples = self._view.max_examples(self.model_, self.max_examples)
         if n <= max_examples:
             return np.arange(n)[None]
         n_contexts = min(-(-n // max_examples), self.max_contexts)

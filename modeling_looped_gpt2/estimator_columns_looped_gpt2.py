@@ -129,7 +129,7 @@ def read_columns(X: Any, columns: list[Column]) -> np.ndarray:
     return numbers
 
 
-def choose_columns(numbers: np.ndarray, targets: np.ndarray, limit: int, nearest_first: bool = False) -> np.ndarray:
+def choose_columns(numbers: np.ndarray, targets: np.ndarray, limit: int) -> np.ndarray:
     """
     Choose the columns that a model is to see: those that vary, and of more than `limit` those nearest to y.
 
@@ -144,11 +144,9 @@ def choose_columns(numbers: np.ndarray, targets: np.ndarray, limit: int, nearest
             Orthonormal vectors that y is a sum of, besides a constant.
         limit (`int`):
             Most columns, >= 1.
-        nearest_first (`bool`, defaults to `False`):
-            Whether columns come in this order.
 
     Returns:
-        `np.ndarray`: indices of columns, ascending or the nearest first.
+        `np.ndarray`: indices of columns, ascending.
     """
     n_missing = np.isnan(numbers).sum(axis=0)
     known = np.where(n_missing < len(numbers), numbers, 0)
@@ -157,16 +155,20 @@ def choose_columns(numbers: np.ndarray, targets: np.ndarray, limit: int, nearest
     kept = np.flatnonzero(varies)
     if len(kept) == 0:
         return np.arange(1)
-    if len(kept) <= limit and not nearest_first:
+    if len(kept) <= limit:
         return kept
     # scaled to -1 ... 1 first: no square overflows
     scale = np.maximum(np.abs(low[kept]), np.abs(high[kept]))
     scaled = known[:, kept] / np.where(scale > 0, scale, 1)
     centred = np.nan_to_num(scaled - np.nanmean(scaled, axis=0))
-    variance = np.square(centred).sum(axis=0)
-    explained = np.square(targets.T @ centred).sum(axis=0) / np.where(variance > 0, variance, 1)
-    nearest = np.argsort(-explained.round(12), kind="stable")[:limit]
-    return kept[nearest if nearest_first else np.sort(nearest)]
+    deviation = np.sqrt(np.square(centred).sum(axis=0))
+    return np.sort(kept[nearest(centred / np.where(deviation > 0, deviation, 1), targets)[:limit]])
+
+
+def nearest(numbers: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Indices of standardised columns `(n, n_columns)` by how much of each the `targets` explain, largest first."""
+    explained = np.square(targets.T @ numbers).sum(axis=0)
+    return np.argsort(-explained.round(12), kind="stable")
 
 
 def _kind(values: Any) -> str:

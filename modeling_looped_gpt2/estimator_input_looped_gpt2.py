@@ -1,4 +1,4 @@
-"""How the estimators check and standardise numbers, in any container, before a model sees them."""
+"""How the estimators read numbers out of any container, and standardise them."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -6,11 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedConfig
 
 from .estimator_columns_looped_gpt2 import is_frame
-from .example_orders_looped_gpt2 import order_of
-from .in_context_looped_gpt2 import LoopedGPT2InContextPreTrainedModel
 
 
 class Standardizer:
@@ -51,111 +48,6 @@ class Standardizer:
         """Differences of values whose deviations differ by so much."""
         with np.errstate(over="ignore"):
             return np.ldexp(deviations * self.std + mean, self.exponent)
-
-
-class PointInput:
-    """
-    How a model that reads `n_dims` numbers is shown columns: few are padded with zeros, a missing value is the mean.
-
-    Args:
-        config ([`LoopedGPT2Config`]):
-            Of the model.
-
-    Class attributes:
-        max_deviation (`float`):
-            A value further from the mean counts as so many standard deviations: of the standard normal numbers that
-            these models are trained on, one in 1.7 million lies beyond.
-        unlike_deviation (`float`):
-            One further than so many is unlike the examples and counts as 0: at most one value in 400 lies beyond,
-            whatever the distribution (Chebyshev).
-        nearest_first (`bool`):
-            Whether columns are shown in the order of how near they are to y, see [`choose_columns`].
-    """
-
-    max_deviation = 5.0
-    unlike_deviation = 20.0
-    nearest_first = False
-
-    def __init__(self, config: PreTrainedConfig):
-        self.max_columns = config.n_dims
-
-    def max_examples(self, model: LoopedGPT2InContextPreTrainedModel, wanted: int) -> int:
-        """Most examples of a context: as many as wanted, and as the model has positions for."""
-        return min(wanted, model.max_examples)
-
-    def asked(self, n_examples: int) -> np.ndarray:
-        """Which of >= 2 examples tell after how many loops answers settle: the last, which a prompt ends with."""
-        return np.array([n_examples - 1])
-
-    def y_std(self, n_columns: int) -> float:
-        """Standard deviation of linear functions of so many columns with standard normal weights."""
-        return n_columns**0.5
-
-    def show(self, deviations: np.ndarray) -> torch.Tensor:
-        """What the model reads `(n, D)`, float32, of standardised columns `(n, n_columns)`."""
-        bounded = deviations.clip(-self.max_deviation, self.max_deviation)
-        # a missing value compares as false
-        shown = np.where(np.abs(deviations) <= self.unlike_deviation, bounded, 0)
-        return torch.as_tensor(np.pad(shown, ((0, 0), (0, self.max_columns - shown.shape[1]))), dtype=torch.float32)
-
-
-class RowInput(PointInput):
-    """How a model of sets, which reads a row of a table at a time, is shown columns: those nearest to y come first."""
-
-    max_deviation = 10.0
-    unlike_deviation = np.inf
-    nearest_first = True
-
-    def asked(self, n_examples: int) -> np.ndarray:
-        """Every fifth, for they may be sorted."""
-        return np.arange(n_examples)[::5]
-
-    def y_std(self, n_columns: int) -> float:
-        """Targets are standardised in training."""
-        return 1.0
-
-
-class TableInput:
-    """
-    How a model of cells is shown columns: as they are, a missing value as NaN.
-
-    Class attributes:
-        max_columns (`int`):
-            Most columns, for the time and the memory that each of them takes.
-        max_deviation (`float`):
-            A value further from the mean counts as so many standard deviations, as in training.
-    """
-
-    max_columns = 40
-    max_deviation = 10.0
-    nearest_first = False
-
-    def __init__(self, config: PreTrainedConfig):
-        pass
-
-    def max_examples(self, model: LoopedGPT2InContextPreTrainedModel, wanted: int) -> int:
-        """As many as wanted."""
-        return wanted
-
-    def asked(self, n_examples: int) -> np.ndarray:
-        """Every fifth, for they may be sorted."""
-        return np.arange(n_examples)[::5]
-
-    def y_std(self, n_columns: int) -> float:
-        """Targets are standardised in training."""
-        return 1.0
-
-    def show(self, deviations: np.ndarray) -> torch.Tensor:
-        """What the model reads `(n, n_columns)`, float32, of standardised columns."""
-        return torch.as_tensor(deviations.clip(-self.max_deviation, self.max_deviation), dtype=torch.float32)
-
-
-def input_of(config: PreTrainedConfig) -> PointInput | TableInput:
-    """How a model of this configuration is shown columns."""
-    order = order_of(config)
-    if order.n_columns(config) is None:
-        return TableInput(config)
-    return (RowInput if order.is_split else PointInput)(config)
 
 
 def unpack(name: str, values: Any) -> Any:

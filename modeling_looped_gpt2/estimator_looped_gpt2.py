@@ -137,7 +137,7 @@ class InContextRegressor(RegressorMixin, InContextEstimator):
         self.y_standardizer_ = Standardizer(y)
         deviations = self.y_standardizer_.transform(y)
         X = self._choose(columns, X, targets=deviations[:, None] / len(y) ** 0.5)
-        self.y_std_ = self._input.y_std(len(self.columns_)) if self.y_std is None else self.y_std
+        self.y_std_ = self._view.y_std(len(self.columns_)) if self.y_std is None else self.y_std
         self._encode(X, torch.as_tensor(deviations * self.y_std_, dtype=torch.float32))
         return self
 

@@ -4,10 +4,8 @@ import torch
 
 from tasks import make_task
 from tasks.streams import Stream, make_generator
-from tasks.tables.columns import dress, lose_values
-from tasks.tables.dependence import order_columns
-from tasks.tables.draws import standardise
-from tasks.tables.table_prior import count_columns
+from tasks.tables.columns import dress, join_levels, lose_values
+from tasks.tables.presentation import present
 from tasks.tables.targets import LAWS
 
 
@@ -106,31 +104,23 @@ def test_columns_are_dressed_as_numbers_levels_and_categories():
     assert 0.5 < (n_levels > 50).float().mean() < 0.8
 
 
+def test_some_columns_are_the_levels_of_one_category():
+    columns = torch.randn(300, 50, 6, generator=torch.Generator().manual_seed(0))
+    joined = join_levels(columns, torch.full_like(columns, 7), torch.Generator().manual_seed(1))
+    is_level = (joined != 7).all(dim=1)
+    n_levels = is_level.sum(dim=1)
+    assert set(n_levels.tolist()) == {0, 3, 4, 5, 6}
+    assert 0.04 < (n_levels > 0).float().mean() < 0.2  # a third, of which those with 3 ... 15 levels fit
+    assert torch.equal(
+        joined.where(is_level.unsqueeze(1), 0).sum(dim=2), (n_levels > 0).float()[:, None].expand(-1, 50)
+    )
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_order_of_columns_does_not_matter_to_a_model_of_so_many(kind):
-    xs, ys = torch.randn(3, 20, 5), torch.randn(3, 12)
-    if kind == "classification":
-        ys = (ys > 0).long()
-    ordered = order_columns(xs, ys)
-    torch.testing.assert_close(order_columns(xs[..., torch.tensor([3, 0, 4, 1, 2])], ys), ordered)
-    assert torch.equal(ordered.sort(dim=2).values, xs.sort(dim=2).values)
-
-
-def test_columns_that_tell_most_come_first():
-    generator = torch.Generator().manual_seed(0)
-    xs = standardise(torch.randn(1, 500, 4, generator=generator))
-    order = torch.tensor([2, 0, 3, 1])
-    values = xs @ torch.tensor([2.0, 0.1, 4.0, 1.0]) + 0.01 * torch.randn(1, 500, generator=generator)
-    assert torch.equal(order_columns(xs, values), xs[..., order])
-    assert torch.equal(order_columns(xs, (values > 0).long()), xs[..., order])
-
-
-def test_tables_for_a_model_of_so_many_columns_are_filled_up():
-    plain, shown = draw("classification", 2), draw("classification", 2, n_dims=9)
-    n_columns = plain["xs"].shape[2]
+def test_tables_for_a_model_that_reads_rows_are_the_same_presented(kind):
+    plain, shown = draw(kind, 2), draw(kind, 2, n_dims=9)
     assert shown["xs"].shape == (16, 40, 9)
-    assert (shown["xs"][..., n_columns:] == 0).all()
-    torch.testing.assert_close(shown["xs"].sum(dim=2), plain["xs"].nan_to_num().sum(dim=2), atol=1e-4, rtol=1e-4)
+    assert torch.equal(shown["xs"], present(plain["xs"], plain["ys"], 9))
     assert torch.equal(shown["ys"], plain["ys"])
 
 
