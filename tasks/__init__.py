@@ -8,7 +8,9 @@ from .functions.outlier_regression import ManyOutlierRegression, OrthogonalOutli
 from .functions.quadratic_regression import QuadraticRegression
 from .functions.relu_2nn_regression import Relu2nnRegression
 from .functions.sparse_linear_regression import SparseLinearRegression
+from .functions.sparse_parity import SparseParity
 from .functions.unscaled_linear_regression import UnscaledLinearRegression
+from .functions.vector_retrieval import VectorRetrieval
 from .mixture import Mixture
 from .registry import TASKS, make_task, task_fields
 from .sequences.addition import Addition
@@ -39,6 +41,8 @@ TASKS.update(
         FourierRegression,
         ManyOutlierRegression,
         OrthogonalOutlierRegression,
+        VectorRetrieval,
+        SparseParity,
         PointerChains,
         Parity,
         Copy,

@@ -63,11 +63,14 @@ def function_class_for(model: LoopedGPT2ForInContextRegression, name: str, setti
     Return the class of functions of that name, with these settings and as many dimensions as the model reads.
 
     Raises:
-        `ValueError`: there is no such task, it is not a class of functions, or a setting is not its own.
+        `ValueError`: there is no such task, it is not a class of functions to numbers, or a setting is not its own.
     """
     if not issubclass(TASKS.get(name, FunctionClass), FunctionClass):
         raise ValueError(f"`task` must be a class of functions, whose curves the page draws, got {name}.")
-    return build_task(name, settings | {"n_dims": model.config.n_dims})
+    task = build_task(name, settings | {"n_dims": model.config.n_dims})
+    if task.n_outputs > 1:
+        raise ValueError(f"`task` must be a class whose values are numbers, which curves show, got {name}.")
+    return task
 
 
 def describe_model(shown: ShownModel, model: LoopedGPT2ForInContextRegression) -> str:
