@@ -7,6 +7,7 @@ from .functions.linear_regression import LinearRegression, NoisyLinearRegression
 from .functions.outlier_regression import ManyOutlierRegression, OrthogonalOutlierRegression
 from .functions.quadratic_regression import QuadraticRegression
 from .functions.relu_2nn_regression import Relu2nnRegression
+from .functions.representation_regression import RepresentationRegression
 from .functions.sparse_linear_regression import SparseLinearRegression
 from .functions.sparse_parity import SparseParity
 from .functions.unscaled_linear_regression import UnscaledLinearRegression
@@ -39,6 +40,7 @@ TASKS.update(
         Relu2nnRegression,
         QuadraticRegression,
         FourierRegression,
+        RepresentationRegression,
         ManyOutlierRegression,
         OrthogonalOutlierRegression,
         VectorRetrieval,

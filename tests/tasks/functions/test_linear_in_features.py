@@ -8,6 +8,7 @@ import torch
 from tasks import make_task
 from tasks.baselines.prefixes import predict_prefixes
 from tasks.functions.fourier_regression import FourierRegression
+from tasks.functions.representation_regression import RepresentationRegression, represent
 
 
 def squares(x):
@@ -19,9 +20,18 @@ def waves(x):
     return [1.0, *map(math.cos, angles), *map(math.sin, angles)]
 
 
+def network(x):
+    weights = math.sqrt(2 / 4) * torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(7))
+    for layer in weights.tolist():
+        sums = [sum(value * row[unit] for value, row in zip(x, layer, strict=True)) for unit in range(4)]
+        x = [value if value > 0 else 0.01 * value for value in sums]
+    return x
+
+
 CLASSES = {
     "quadratic_regression": ({"n_dims": 4}, squares),
     "fourier_regression": ({"n_dims": 2, "n_frequencies": 3}, waves),
+    "representation_regression": ({"n_dims": 4, "n_layers": 3, "representation_seed": 7}, network),
 }
 
 
@@ -69,6 +79,23 @@ def test_xs_of_fourier_series_are_uniform_in_one_period():
     xs = FourierRegression().sample(2000, torch.Generator().manual_seed(0))["xs"]
     counts = xs.histc(10, -math.sqrt(3), math.sqrt(3))
     torch.testing.assert_close(counts / counts.sum(), torch.full((10,), 0.1), rtol=0, atol=0.01)
+
+
+def test_the_representation_is_the_same_in_all_prompts_and_another_for_another_seed():
+    xs = torch.randn(5, 3)
+    assert torch.equal(represent(xs, 2, 0)[1:], represent(xs[1:], 2, 0))
+    assert not torch.equal(represent(xs, 2, 0), represent(xs, 2, 1))
+    first = RepresentationRegression(n_dims=3)
+    assert first.normaliser == RepresentationRegression(n_dims=3).normaliser
+    assert first.normaliser != RepresentationRegression(n_dims=3, representation_seed=1).normaliser
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 1.5, True])
+def test_a_bad_representation_is_refused(seed):
+    with pytest.raises(ValueError, match=r"`representation_seed` must be an integer in 0 \.\.\. 2\*\*63 - 1, got "):
+        RepresentationRegression(representation_seed=seed)
+    with pytest.raises(ValueError, match="`n_layers` must be an integer >= 1, got 0"):
+        RepresentationRegression(n_layers=0)
 
 
 def test_a_bad_number_of_frequencies_is_refused():
