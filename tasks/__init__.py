@@ -2,6 +2,7 @@
 
 from .common import FunctionClass, Task
 from .functions.decision_tree import DecisionTree
+from .functions.endogenous_linear_regression import EndogenousLinearRegression
 from .functions.fourier_regression import FourierRegression
 from .functions.linear_regression import LinearRegression, NoisyLinearRegression
 from .functions.outlier_regression import ManyOutlierRegression, OrthogonalOutlierRegression
@@ -43,6 +44,7 @@ TASKS.update(
         RepresentationRegression,
         ManyOutlierRegression,
         OrthogonalOutlierRegression,
+        EndogenousLinearRegression,
         VectorRetrieval,
         SparseParity,
         PointerChains,
