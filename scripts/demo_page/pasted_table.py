@@ -11,6 +11,7 @@ import pandas as pd
 MAX_ROWS, MAX_COLUMNS = 300, 40  # a second of one core
 LEAST_KNOWN = 4
 MOST_HELD_OUT = 5
+LARGEST = 1e100  # number to predict, of either sign: a picture has room for no larger ones
 DELIMITERS = "\t;,"  # the first of them that the header has
 MISSING = {"", "?", "na", "n/a", "nan", "null"}
 
@@ -122,8 +123,8 @@ def ask(table: pd.DataFrame, target: Any) -> Question:
             Name of the column.
 
     Raises:
-        `ValueError`: there is no such column, too few of its cells are filled, or all are alike; the message is
-            written for the visitor.
+        `ValueError`: there is no such column, too few of its cells are filled, all are alike, or one is too large;
+            the message is written for the visitor.
     """
     if not isinstance(target, str) or target not in table.columns:
         raise ValueError(f"The column to predict must be one that the first row names, got {target!r:.40}.")
@@ -139,6 +140,10 @@ def ask(table: pd.DataFrame, target: Any) -> Question:
         )
     objective = objective_of(table[target])
     ys = table[target].astype(float) if objective == "regression" else table[target]
+    if objective == "regression" and (largest := ys.abs().max()) > LARGEST:
+        raise ValueError(
+            f"The column to predict must hold numbers up to {LARGEST:g}, got {largest:g} in {target!r:.40}."
+        )
     if ys[is_known].nunique() == 1:
         raise ValueError(f"There is nothing to tell: {target!r:.40} is {ys[is_known].iloc[0]!r:.40} in every row.")
     columns = table.drop(columns=target).apply(_read_numbers)

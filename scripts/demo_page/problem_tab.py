@@ -16,7 +16,8 @@ from tasks.sequences.common import SequenceTask
 EXPLANATION = (
     "A model that takes one step of a problem in each loop solves longer problems by looping longer. Type one; the "
     "picture shows how sure the model is of each right symbol after every loop, the first one red and the last one "
-    "yellow, the loops that the problem needs, and where the model, which is not told them, stops because it is sure."
+    "yellow, the loops that the problem needs, and where the model, which is not told them, stops because it is sure. "
+    "In an answer, _ is a place that it leaves empty."
 )
 LEAST_SURE, MOST_SURE = 0.5, 0.99
 

@@ -57,10 +57,9 @@ class Solver:
 
     def describe(self) -> str:
         """Return a sentence in Markdown on what may be asked."""
-        task = self.task
         return (
-            f"It was trained on {task.description} of up to {self.trained_length} {task.place_name}; this page takes "
-            f"up to {task.max_length}."
+            f"`{self.task.name}`: trained on up to {self.trained_length} {self.task.place_name}, and this page takes "
+            f"up to {self.task.max_length}."
         )
 
 
@@ -119,9 +118,9 @@ class Solution:
         """Plot the probability of each right symbol after every loop, and mark the loops needed and the stop."""
         axes, n_symbols = start_figure(), self.of_truth.shape[1]
         loops = np.arange(1, len(self.answers) + 1)
-        axes.axvline(self.n_needed, color="#666666", linestyle="--", linewidth=1, label="loops it needs")
         if self.n_used:
             axes.axvline(self.n_used, color="#0072B2", linewidth=1.5, label=f"stops, {self.confidence:g} sure")
+        axes.axvline(self.n_needed, color="#666666", linestyle="--", linewidth=1, label="loops it needs")
         for place, shares in enumerate(self.of_truth.T):
             colour = (0.84, 0.37 + 0.5 * place / n_symbols, 0.0)  # from red to yellow
             axes.plot(loops, shares, color=colour, linewidth=2 if n_symbols == 1 else 1.2)

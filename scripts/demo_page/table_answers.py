@@ -114,7 +114,7 @@ class TableAnswers:
 
     def describe(self, n_loops: int) -> str:
         """Return a sentence in Markdown on the answers after `n_loops` loops."""
-        judged = "" if self.truth is None else f" {self.judge(self.by_loop[n_loops - 1])}"
+        judged = "" if self.truth is None else f", {self.judge(self.by_loop[n_loops - 1])}"
         return f"After **{say_loops(n_loops)}**{judged}. Trained with {say_loops(self.n_loops)}."
 
     def plot(self, n_loops: int) -> Figure:

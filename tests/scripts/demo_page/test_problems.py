@@ -38,7 +38,7 @@ def load(make_config, tmp_path):
 def test_every_loop_is_answered_as_by_a_model_that_runs_no_more(name, load):
     solver = load(name)
     assert solver.trained_length == CASES[name]["max_length"]
-    assert f"up to {solver.trained_length} {solver.task.place_name}" in solver.describe()
+    assert f"`{name}`: trained on up to {solver.trained_length} {solver.task.place_name}," in solver.describe()
     problem = solver.example()
     solution = problems.solve(solver, problem, 0.9)
     prompt = solver.task.ask(problem)
