@@ -4,6 +4,7 @@ from .common import FunctionClass, Task
 from .functions.decision_tree import DecisionTree
 from .functions.endogenous_linear_regression import EndogenousLinearRegression
 from .functions.fourier_regression import FourierRegression
+from .functions.linear_autoregression import LinearAutoregression
 from .functions.linear_regression import LinearRegression, NoisyLinearRegression
 from .functions.outlier_regression import ManyOutlierRegression, OrthogonalOutlierRegression
 from .functions.quadratic_regression import QuadraticRegression
@@ -45,6 +46,7 @@ TASKS.update(
         ManyOutlierRegression,
         OrthogonalOutlierRegression,
         EndogenousLinearRegression,
+        LinearAutoregression,
         VectorRetrieval,
         SparseParity,
         PointerChains,
