@@ -1,5 +1,6 @@
 """The released checkpoints: each folder of model_cards/ is whole, loads as its card says and answers as it claims."""
 
+import inspect
 import re
 import shlex
 import shutil
@@ -7,18 +8,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
 
-from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from scripts import model_card, push_to_hub
-from scripts.release.card import render_card
+from scripts.evaluation.own_loops import own_loops_of
+from scripts.release.card import own_curve, render_card
 from scripts.release.folder import load_checked
 from scripts.release.headline import headline
 from scripts.release.record import read_record
 from scripts.training.prompt_arguments import parse_arguments
-from tasks import TASKS, make_task
+from tasks import TASKS
 from tasks.streams import make_generator
 
 
@@ -27,9 +30,9 @@ CARDS = sorted(path.parent for path in ROOT.glob("model_cards/*/config.json"))
 by_name = pytest.mark.parametrize("folder", CARDS, ids=lambda folder: folder.name)
 
 
-def test_there_are_releases_and_each_is_of_a_class():
+def test_there_are_releases_and_each_is_of_a_task():
     assert CARDS
-    assert {folder.name for folder in CARDS} <= set(TASKS)
+    assert all(read_record(folder).metrics.settings.task in TASKS for folder in CARDS)
 
 
 @by_name
@@ -37,50 +40,104 @@ def test_its_card_and_weights_are_those_of_its_records(folder):
     card = (folder / "README.md").read_text()
     repo_id = f"looped-gpt2/{folder.name.replace('_', '-')}"
     assert card == render_card(folder, repo_id)
-    assert load_checked(folder).num_parameters() < 948_000
+    assert load_checked(folder).num_parameters() < 1_000_000
 
 
 @by_name
 def test_its_code_is_that_of_the_project(folder):
     code = [path for path in folder.iterdir() if path.suffix == ".py"]
-    assert "modeling_looped_gpt2_regression.py" in {path.name for path in code}
+    of_model = Path(inspect.getfile(read_record(folder).objective.model_class))
+    assert of_model.name in {path.name for path in code}
     for path in code:
         assert path.is_symlink()
         assert path.resolve() == ROOT / "modeling_looped_gpt2" / path.name
 
 
-@by_name
-def test_it_answers_as_well_as_it_claims_where_the_project_is_unknown(folder, tmp_path, run_isolated):
-    """By the lines of its card: the command makes a folder that works anywhere, the code runs on it."""
+def code_of(folder):
+    """The code of a card: the command that copies the model, and what runs without the project and with it."""
     card = (folder / "README.md").read_text()
     copy, _ = (shlex.split(block) for block in re.findall(r"```bash\n(.*?)```", card, flags=re.DOTALL))
-    use = "".join(re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL))
+    blocks = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    needs_project = [
+        bool(re.search(r"^from (modeling_looped_gpt2|tasks)", block, flags=re.MULTILINE)) for block in blocks
+    ]
+    alone, within = (
+        [block for block, needs in zip(blocks, needs_project, strict=True) if needs == is_within]
+        for is_within in (False, True)
+    )
+    return copy, "".join(alone), "".join(within)
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A folder with a copy of every release, each made by the command of its card in a clone."""
     (tmp_path / "model_cards").symlink_to(ROOT / "model_cards")  # a clone, as seen from its root
-    subprocess.run(copy, cwd=tmp_path, check=True)
     (tmp_path / "elsewhere").mkdir()
-    shutil.move(tmp_path / copy[-1], tmp_path / "elsewhere")
+    for folder in CARDS:
+        copy, _, _ = code_of(folder)
+        subprocess.run(copy, cwd=tmp_path, check=True)
+        shutil.move(tmp_path / copy[-1], tmp_path / "elsewhere")
     (tmp_path / "model_cards").unlink()
+    return tmp_path / "elsewhere"
+
+
+def questions_of(folder):
+    """Prompts of the task of a release in parts of one shape, each with the arguments that its model answers it by."""
     record = read_record(folder)
-    settings = record.metrics.settings
-    task = make_task(settings.task, n_dims=settings.n_dims, n_points=settings.n_points)
-    prompts = task.sample(64, make_generator("release", 1))
-    torch.save((prompts["xs"], prompts["ys"]), tmp_path / "prompts.pt")
+    parts = record.task.sample_parts(14 if record.task.has_queries else 64, make_generator("release", 1))
+    loops = own_loops_of(record.task, parts, record.recipe)
+    own = {} if loops is None else {"n_loops": torch.tensor(loops)}
+    return [(prompts, dict(record.objective().inputs(prompts)) | own) for prompts in parts]
+
+
+def test_they_answer_as_well_as_they_claim_where_the_project_is_unknown(elsewhere, tmp_path, run_isolated):
+    """By the lines of their cards: the command makes a folder that works anywhere, the code runs on it."""
+    questions = {folder.name: questions_of(folder) for folder in CARDS}
+    asked = {name: [columns for _, columns in parts] for name, parts in questions.items()}
+    torch.save((asked, {folder.name: code_of(folder)[1] for folder in CARDS}), tmp_path / "asked.pt")
     run_isolated(f"""
 import torch
 torch.set_grad_enabled(False)
-xs, ys = torch.load({str(tmp_path / "prompts.pt")!r})
-{use}
-torch.save(predictions, {str(tmp_path / "predictions.pt")!r})
-assert len(answer["predictions"]) == 1
+asked, code = torch.load({str(tmp_path / "asked.pt")!r})
+answers = {{}}
+for name, parts in asked.items():
+    some = {{column: values[:2] for column, values in parts[0].items()}}
+    exec(code[name], some)
+    assert len(some.get("answer", {{"predictions": [0]}})["predictions"]) == 1
+    answers[name] = [some["model"](**columns)[0] for columns in parts]
+torch.save(answers, {str(tmp_path / "answers.pt")!r})
 """)
-    predictions = torch.load(tmp_path / "predictions.pt")
-    errors = (predictions - prompts["labels"]).square().mean(dim=0) / task.normaliser
-    claimed = torch.tensor(record.metrics.error_by_example["model"].error)
-    last = len(errors) // 5  # of 64 prompts, the mean over the last fifth of the points
-    assert errors[-last:].mean() < 2 * claimed[-last:].mean()
-    model = LoopedGPT2ForInContextRegression.from_pretrained(folder).eval()
-    with torch.no_grad():
-        torch.testing.assert_close(model(prompts["xs"], prompts["ys"]).predictions, predictions, atol=1e-4, rtol=1e-4)
+    answers = torch.load(tmp_path / "answers.pt")
+    for folder in CARDS:
+        record, model, scores = read_record(folder), load_checked(folder), []
+        for (prompts, columns), told in zip(questions[folder.name], answers[folder.name], strict=True):
+            with torch.no_grad():
+                torch.testing.assert_close(model(**columns)[0], told, atol=1e-4, rtol=1e-4)
+            is_value = told.shape == prompts["labels"].shape
+            scores.append(record.task.score((told if is_value else told.argmax(dim=-1)).numpy(), prompts))
+        scores = np.concatenate(scores)
+        claimed = np.array(own_curve(record.metrics).error)[: scores.shape[1]]
+        # the last fifth of the places, or, where a prompt has a single place, all of them
+        last = scores.shape[1] if np.isnan(scores).any() else scores.shape[1] // 5
+        assert np.nanmean(scores[:, -last:]) < 2 * claimed[-last:].mean() + 1e-3, folder.name
+
+
+def test_the_lines_for_those_who_have_the_project_work_too(elsewhere, monkeypatch, capsys):
+    monkeypatch.chdir(elsewhere)
+    numbers = np.linspace(-1, 1, 20)
+    examples = pd.DataFrame({"a": numbers, "b": ["x", "y"] * 10, "c": [None, *numbers[1:] ** 2]})
+    for folder in CARDS:
+        known = {"classification": ["no"] * 8 + ["yes"] * 12}.get(read_record(folder).task.objective, numbers**3)
+        given = {"examples": examples, "known": known, "queries": examples[:3], "model": load_checked(folder)}
+        capsys.readouterr()
+        exec(code_of(folder)[2], given)
+        if "probabilities" in given:
+            np.testing.assert_allclose(given["probabilities"].sum(axis=1), np.ones(3), rtol=1e-5)
+        elif "intervals" in given:
+            assert (np.diff(given["intervals"], axis=1) >= 0).all()
+            assert given["values"].shape == (3,)
+        elif "task" in given:
+            assert capsys.readouterr().out == f"{given['task'].say(given['prompt']['labels'], given['prompt'])}\n"
 
 
 @by_name

@@ -12,11 +12,13 @@ from scripts.training.recorded_cost import total_flops
 
 
 PROMPTS = ("task", "n_dims", "n_points", "n_prompts", "seed")  # the settings that decide the prompts
+PLACES = {"first_place": 0, "place_step": 1}  # and those that older records lack, with what they are there
 
 
 def prompt_settings(settings: Settings) -> dict[str, Any]:
     """Return those settings of an evaluation that decide its prompts."""
-    return {name: getattr(settings, name) for name in PROMPTS}
+    places = {name: value for name, default in PLACES.items() if (value := getattr(settings, name)) != default}
+    return {name: getattr(settings, name) for name in PROMPTS} | places
 
 
 def read_stage(folder: Path) -> dict[str, Any]:
