@@ -11,6 +11,10 @@ The same command goes on after an interruption. `study.json` holds the numbers, 
 trains every mechanism on three problems with three seeds and writes their table too, `study.md`. Each training is a
 cell that any process can do; several may work in the same folder, and `--list` prints a command for each cell.
 
+    python scripts/study.py tables --output_dir runs/tables
+
+does so with models of tables: looped, of three and six different layers, and of cells, each judged by real tables.
+
     python scripts/study.py linear_attention --output_dir runs/linear_attention
 
 trains looped linear attention, which has no block of GPT-2, in minutes, and writes its table too, `study.md`.
@@ -26,8 +30,9 @@ from scripts.common.devices import prepare_device
 from scripts.common.output_folder import claim_own
 from scripts.common.records import write_atomically
 from scripts.studies.comparison import N_PROMPTS, measure_variant, plot_variants, print_variants
+from scripts.studies.grid_study import STUDIES as GRIDS
+from scripts.studies.grid_study import study_grid
 from scripts.studies.linear_attention_study import study_linear_attention
-from scripts.studies.mechanism_study import study_mechanisms
 from scripts.studies.study_run import StudyRun, train
 from scripts.studies.variants import FULL, SMALL, STUDIES
 from scripts.training.run_folder import RunError
@@ -55,8 +60,7 @@ def study_variants(options: argparse.Namespace, more: Sequence[str]):
     print(f"\nwritten to {output_dir}")
 
 
-PROGRAMS = {**dict.fromkeys(STUDIES, study_variants), "mechanisms": study_mechanisms}
-PROGRAMS |= {"linear_attention": study_linear_attention}
+PROGRAMS = {**dict.fromkeys(STUDIES, study_variants), **dict.fromkeys(GRIDS, study_grid)}
 PROGRAMS |= {"linear_attention": study_linear_attention}
 
 
@@ -67,8 +71,8 @@ def main():
     )
     parser.add_argument("study", choices=PROGRAMS, help="What is varied.")
     parser.add_argument("--output_dir", type=Path, required=True, help="Folder of the models, numbers and picture.")
-    parser.add_argument("--full", action="store_true", help="The paper's size; of mechanisms, one for a GPU.")
-    grid = parser.add_argument_group("mechanisms alone")
+    parser.add_argument("--full", action="store_true", help="The paper's size; of grids, a longer one.")
+    grid = parser.add_argument_group("grids alone: mechanisms and tables")
     grid.add_argument("--list", action="store_true", help="Print a command for each cell that is left, and end.")
     grid.add_argument("--only", metavar="PATTERN", help="Cells to do: linear/gated/0, or 'tree/*'.")
     grid.add_argument("--jobs", type=int, help="Cells at a time. Default: one per core of a CPU, one on a GPU.")
@@ -76,8 +80,9 @@ def main():
     if any(word.split("=")[0] == "--recipe" for word in more):
         parser.error("`recipe` is that of the study: give fields of it, e.g. --max_steps 2000")
     study = PROGRAMS[options.study]
-    if study is not study_mechanisms and (options.list or options.only or options.jobs):
-        parser.error(f"`list`, `only` and `jobs` are of the study mechanisms, got {options.study}: leave them out.")
+    if study is not study_grid and (options.list or options.only or options.jobs):
+        names = " and ".join(GRIDS)
+        parser.error(f"`list`, `only` and `jobs` are of the studies {names}, got {options.study}: leave them out.")
     try:
         study(options, more)
     except (RunError, ValueError, OSError) as error:

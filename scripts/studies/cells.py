@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from scripts.common.records import read_json, write_atomically
-from scripts.studies.mechanisms import Grid
+from scripts.studies.grid import Grid
 from scripts.studies.study_run import PROGRAM, StudyRun
 from scripts.training.run_folder import RunError
 

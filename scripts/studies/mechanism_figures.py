@@ -15,8 +15,10 @@ from matplotlib.ticker import NullFormatter
 
 from scripts.benchmarks.peak_memory import PeakMemory
 from scripts.benchmarks.timing import timed
+from scripts.common.records import write_atomically
 from scripts.evaluation.axes import FLOOR, LOGARITHMIC, save
-from scripts.studies.mechanisms import BASE, MECHANISMS, PROBLEMS, SEEDS
+from scripts.studies.grid import SEEDS
+from scripts.studies.mechanisms import BASE, MECHANISMS, PROBLEMS
 from scripts.studies.study_run import StudyRun
 from scripts.training.cost import training_flops
 from tasks.streams import make_generator
@@ -103,6 +105,12 @@ def mark(seeds: Mapping[int, Figures], base: Mapping[int, Figures], loops: str) 
         if all(our > their for our, their in pairs):
             return " -"
     return ""
+
+
+def write_cells(cells: Mapping[str, Figures], output_dir: Path):
+    """Write the table, `study.md`, and the picture of all figures that are there."""
+    write_atomically(output_dir / "study.md", table(cells))
+    plot_cells(cells, output_dir)
 
 
 def table(cells: Mapping[str, Figures]) -> str:

@@ -1,22 +1,16 @@
 """The study of mechanisms: what is varied, on what, and for how many steps so that all cost the same operations."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from scripts.common.records import read_recipe
-from scripts.studies.study_run import StudyRun
+from scripts.studies.grid import SEEDS, Fields, Grid
 from scripts.studies.variants import RECIPES
-from scripts.training.cost import training_flops
 
 
-Fields = dict[str, Any]
-
-SEEDS = (0, 1, 2)
 BASE = "add"
-FULL_STEPS = 20_000
-PROBED_STEPS = 1000
 
 
 class Problem(NamedTuple):
@@ -114,62 +108,23 @@ MECHANISMS = {
 }
 
 
-class Grid:
-    """
-    The runs of the study: a cell `problem/mechanism/seed` each.
-
-    Args:
-        output_dir (`Path`):
-            Folder of the study; that of a run is the name of its cell.
-        full (`bool`):
-            Whether the size is that of `--full`.
-        max_steps (`int`, *optional*):
-            Steps of the base model; all else that its recipe counts in steps changes with it. Default: the recipe's.
-        more (`Sequence[str]`):
-            Flags of train.py for every cell; a field that a mechanism changes is the mechanism's.
-    """
+class MechanismGrid(Grid):
+    """The study: a cell `problem/mechanism/seed` each."""
 
     cells = tuple(
         f"{problem}/{mechanism}/{seed}" for problem in PROBLEMS for mechanism in MECHANISMS for seed in SEEDS
     )
-
-    def __init__(self, output_dir: Path, full: bool, max_steps: int | None, more: Sequence[str]):
-        self.output_dir, self.more = output_dir, more
-        self.full, self.max_steps = full, max_steps or (FULL_STEPS if full else None)
-
-    def run(self, cell: str) -> StudyRun:
-        """The training of a cell. Ends the program as `parse_arguments` does where a flag cannot be used."""
-        problem, mechanism, seed = cell.split("/")
-        return StudyRun.from_fields(self._fields(problem, mechanism) | {"seed": int(seed)}, self.output_dir / cell)
+    files = tuple(PROBLEMS)
+    full_steps = 20_000
 
     @cache  # noqa: B019
-    def _base(self, problem: str) -> Fields:
+    def base(self, problem: str) -> Fields:
         """The fields of the base model."""
-        fields = read_recipe(PROBLEMS[problem].recipe) | (PROBLEMS[problem].full if self.full else {})
-        if self.max_steps is not None:
-            fields = scaled(fields, self.max_steps)
-        return StudyRun.from_fields(fields, self.output_dir, self.more).arguments.as_dict()
+        return self.resolved(read_recipe(PROBLEMS[problem].recipe) | (PROBLEMS[problem].full if self.full else {}))
 
     @cache  # noqa: B019
-    def _fields(self, problem: str, mechanism: str) -> Fields:
+    def fields(self, name: str) -> Fields:
         """The fields of a mechanism, with as many steps as take the operations of the base model."""
-        base = self._base(problem)
-        fields = base | MECHANISMS[mechanism].fields(base["n_loops"])
-        ratio = self._operations(base) / self._operations(fields)
-        return scaled(fields, max(1, round(base["max_steps"] * ratio)))
-
-    def _operations(self, fields: Fields) -> int:
-        """Operations of a training of these fields, but of fewer steps: each draws its loops, which takes time."""
-        return training_flops(StudyRun.from_fields(scaled(fields, PROBED_STEPS), self.output_dir).arguments)
-
-
-def scaled(fields: Fields, max_steps: int) -> Fields:
-    """The fields of a run of `max_steps`, with all else that is counted in steps in the same relation to them."""
-    ratio = max_steps / int(fields["max_steps"])
-    counted = {name: int(int(fields[name]) * ratio) for name in ("warmup_steps", "decay_steps")}
-    schedules = {
-        size: growth
-        | {"interval": max(1, int(int(growth["interval"]) * ratio)), "hold": int(int(growth["hold"]) * ratio)}
-        for size, growth in fields["schedules"].items()
-    }
-    return fields | counted | {"max_steps": max_steps, "schedules": schedules}
+        problem, mechanism = name.split("/")
+        base = self.base(problem)
+        return self.as_costly(base | MECHANISMS[mechanism].fields(base["n_loops"]), base)

@@ -5,7 +5,7 @@ import torch
 
 from scripts.studies import mechanism_figures
 from scripts.studies.mechanism_figures import LOOPS, mark, measure_cell, plot_cells, table
-from scripts.studies.mechanisms import MECHANISMS, PROBLEMS, Grid
+from scripts.studies.mechanisms import MECHANISMS, PROBLEMS, MechanismGrid
 
 
 TINY = ["--n_embd", "8", "--n_head", "2", "--batch_size", "4"]
@@ -68,9 +68,9 @@ def test_the_picture_shows_every_error_that_is_there(chosen, tmp_path, monkeypat
     shares = {"chains": "share of wrong answers"}
     cells = {
         name: figures(0.3, 0.0, 0.9, **{"score_name": shares[name.split("/")[0]]} if name.startswith("chains") else {})
-        for name in Grid.cells
+        for name in MechanismGrid.cells
     }
-    names = {"nothing": [], "one": ["chains/none/1"], "all": Grid.cells}[chosen]
+    names = {"nothing": [], "one": ["chains/none/1"], "all": MechanismGrid.cells}[chosen]
     kept = []
     monkeypatch.setattr(mechanism_figures.plt, "close", kept.append)
     plot_cells({name: cells[name] for name in names}, tmp_path)
@@ -88,7 +88,7 @@ def test_the_picture_shows_every_error_that_is_there(chosen, tmp_path, monkeypat
 @pytest.mark.parametrize("cell", ["linear/add/0", "tree/untied/0", "chains/none/0"])
 def test_a_cell_is_measured_at_its_loops(cell, tmp_path, monkeypatch):
     monkeypatch.setattr(mechanism_figures, "N_PROMPTS", 8)
-    run = Grid(tmp_path, False, 2, TINY).run(cell)
+    run = MechanismGrid(tmp_path, False, 2, TINY).run(cell)
     model = run.arguments.objective.model_class(run.arguments.config)
     model.save_pretrained(tmp_path / cell)
     measured = measure_cell(run, torch.device("cpu"))

@@ -2,13 +2,14 @@ from pathlib import Path
 
 import pytest
 
-from scripts.studies.mechanisms import BASE, MECHANISMS, PROBLEMS, Grid, scaled
+from scripts.studies.grid import scaled
+from scripts.studies.mechanisms import BASE, MECHANISMS, PROBLEMS, MechanismGrid
 from scripts.training.cost import training_flops
 
 
 @pytest.fixture(scope="module")
 def grid():
-    return Grid(Path("out"), full=False, max_steps=1000, more=["--n_embd", "32"])
+    return MechanismGrid(Path("out"), full=False, max_steps=1000, more=["--n_embd", "32"])
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
@@ -28,15 +29,19 @@ def test_every_mechanism_runs_as_many_blocks_as_the_base_model(grid, mechanism):
     assert run.arguments.config.num_hidden_layers == base.arguments.config.num_hidden_layers == 6
 
 
-def test_the_size_for_a_gpu_is_larger(grid):
+def test_the_size_for_a_gpu_is_larger():
     for problem in PROBLEMS:
-        small, full = (Grid(Path("out"), size, 200, []).run(f"{problem}/add/0").arguments for size in (False, True))
+        small, full = (
+            MechanismGrid(Path("out"), size, 200, []).run(f"{problem}/add/0").arguments for size in (False, True)
+        )
         assert training_flops(full) > 20 * training_flops(small)
         assert full.config.n_positions > small.config.n_positions
 
 
 def test_a_field_that_a_mechanism_changes_is_the_mechanisms():
-    grid = Grid(Path("out"), False, None, ["--input_injection", "multiply", "--n_loops", "12", "--n_loops_min", "2"])
+    grid = MechanismGrid(
+        Path("out"), False, None, ["--input_injection", "multiply", "--n_loops", "12", "--n_loops_min", "2"]
+    )
     names = ("none", "two_blocks", "untied")
     fields = {name: grid.run(f"linear/{name}/0").arguments.as_dict() for name in names}
     assert fields["none"]["input_injection"] == "none"
@@ -63,7 +68,7 @@ def test_all_that_is_counted_in_steps_is_scaled():
 @pytest.mark.parametrize("max_steps", [1, 3, 300])
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_any_number_of_steps_can_be_trained(problem, max_steps):
-    run = Grid(Path("out"), False, max_steps, []).run(f"{problem}/add/0")
+    run = MechanismGrid(Path("out"), False, max_steps, []).run(f"{problem}/add/0")
     assert run.arguments.optimization.max_steps == max_steps
     if max_steps == 300:
         assert run.arguments.stream.sizes_at(max_steps - 1) == run.task.sizes
