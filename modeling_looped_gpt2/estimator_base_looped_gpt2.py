@@ -21,7 +21,8 @@ from .estimator_views_looped_gpt2 import view_of
 from .in_context_looped_gpt2 import LoopedGPT2InContextPreTrainedModel
 
 
-# contexts times queries that are computed together: many make matrix products fast; few need little memory
+# contexts, as often as y is read, times queries that are computed together: many make matrix products fast; few need
+# little memory
 ANSWERS_AT_A_TIME = 1024
 # contexts times queries that are worth a progress bar
 MANY_ANSWERS = 4096
@@ -99,14 +100,14 @@ class InContextEstimator(BaseEstimator):
         return X[:, kept]
 
     def _encode(self, X: np.ndarray, ys: torch.Tensor):
-        """Encode X with ys `(n_examples,)`."""
-        xs = self._view.show(X)
+        """Encode X with ys `(n_readings, n_examples)`, several readings of y, in every context."""
         order = self._deal(len(X))
         self.n_contexts_, self.n_examples_ = order.shape
-        xs, ys = (part[order].to(self.model_.device) for part in (xs, ys))
+        xs = self._view.show(X)[order].to(self.model_.device).repeat(len(ys), 1, 1)
+        ys = ys[:, order].flatten(0, 1).to(self.model_.device)  # all contexts of the first reading, then of the next
         with torch.inference_mode():
             self.context_ = self.model_.encode_context(xs, ys, n_loops=self._count_loops(xs, ys))
-        self.n_loops_ = self.model_.config.loops_of(len(self.context_))
+        self.n_readings_, self.n_loops_ = len(xs) // self.n_contexts_, self.model_.config.loops_of(len(self.context_))
 
     def _count_loops(self, xs: torch.Tensor, ys: torch.Tensor) -> int | None:
         """Loops after which the answers to some of the examples, asked as queries to the others, have settled."""
@@ -123,17 +124,18 @@ class InContextEstimator(BaseEstimator):
         """
         Yield what `predict` of the model answers from every context, for some rows of X at a time.
 
-        It is `(n_contexts, n_rows, ...)`, float64.
+        It is `(n_readings, n_contexts, n_rows, ...)`, float64.
         """
-        n_rows = max(1, ANSWERS_AT_A_TIME // self.n_contexts_)
-        takes_long = self.n_contexts_ * len(X) > MANY_ANSWERS
+        n_copies = self.n_readings_ * self.n_contexts_
+        n_rows = max(1, ANSWERS_AT_A_TIME // n_copies)
+        takes_long = n_copies * len(X) > MANY_ANSWERS
         hidden = None if self.verbose and takes_long else True  # None: where stderr is no terminal
         with tqdm(total=len(X), desc="predict", unit=" rows", disable=hidden) as progress:
             for start in range(0, len(X), n_rows):
                 queries = self._view.show(X[start : start + n_rows]).to(self.model_.device)
                 with torch.inference_mode():
-                    answers = predict(queries.expand(self.n_contexts_, -1, -1), self.context_)
-                yield answers.cpu().double()
+                    answers = predict(queries.expand(n_copies, -1, -1), self.context_)
+                yield answers.cpu().double().unflatten(0, (self.n_readings_, self.n_contexts_))
                 progress.update(len(queries))
 
     def _load(self) -> LoopedGPT2InContextPreTrainedModel:

@@ -12,7 +12,7 @@ import numpy as np
 
 
 # a category of at most so many levels has a column of 0 and 1 for each; one of more has a single column of codes
-MAX_LEVEL_COLUMNS = 10
+MAX_LEVEL_COLUMNS = 30
 # a column of text is free text where it has more than so many different values, and more than this share of its rows:
 # a level that is seen once tells a model nothing
 MAX_TEXT_LEVELS = 30
@@ -74,7 +74,7 @@ def find_columns(X: Any) -> list[Column]:
     """
     Say what numbers a table is to be read as.
 
-    A category, or text, of two levels is a column of 0 and 1; one of up to ten a column for each level, 1 where a row
+    A category, or text, of two levels is a column of 0 and 1; one of up to 30 a column for each level, 1 where a row
     has it. One of more levels is a column of codes, the most frequent being 0; that of ordered categories is their
     rank. Numbers of any type and truth values stay what they are.
 

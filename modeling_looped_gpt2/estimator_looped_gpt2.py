@@ -19,6 +19,10 @@ from .modeling_looped_gpt2_classification import LoopedGPT2ForInContextClassific
 from .modeling_looped_gpt2_regression import LoopedGPT2ForInContextRegression
 
 
+# a model knows classes by numbers, which mean nothing: answers are averaged over so many ways to number them
+MAX_NUMBERINGS = 4
+
+
 class InContextRegressor(RegressorMixin, InContextEstimator):
     """
     In-context regression with scikit-learn's interface: `fit` encodes the examples once, `predict` asks all queries.
@@ -68,7 +72,9 @@ class InContextRegressor(RegressorMixin, InContextEstimator):
         columns_ (`list[str]`):
             The columns that the model sees: "age", "ward=b" for a level of a category, "x3" in an array.
         context_ ([`~transformers.DynamicCache`]):
-            The encoded examples, one row per context.
+            The encoded examples, one row per context and reading of y, all contexts of the first reading first.
+        n_readings_ (`int`):
+            How often every context is read: 1 for regression, for classes as often as they are numbered anew.
         n_loops_ (`int`):
             Loops of the context and of every answer.
         n_contexts_ (`int`), n_examples_ (`int`):
@@ -138,7 +144,7 @@ class InContextRegressor(RegressorMixin, InContextEstimator):
         deviations = self.y_standardizer_.transform(y)
         X = self._choose(columns, X, targets=deviations[:, None] / len(y) ** 0.5)
         self.y_std_ = self._view.y_std(len(self.columns_)) if self.y_std is None else self.y_std
-        self._encode(X, torch.as_tensor(deviations * self.y_std_, dtype=torch.float32))
+        self._encode(X, torch.as_tensor(deviations * self.y_std_, dtype=torch.float32)[None])
         return self
 
     def predict(self, X, return_std: bool = False) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
@@ -163,7 +169,7 @@ class InContextRegressor(RegressorMixin, InContextEstimator):
             deviations = quantiles.std(axis=1)
             return self._in_units_of_y(quantiles.mean(axis=1)), self.y_standardizer_.inverse_scale(deviations)
         answers = self._ask(self._read_queries(X), self.model_.predict)
-        return self._in_units_of_y(torch.cat([part.mean(dim=0) for part in answers]).numpy() / self.y_std_)
+        return self._in_units_of_y(torch.cat([part.mean(dim=(0, 1)) for part in answers]).numpy() / self.y_std_)
 
     def predict_quantiles(self, X, levels=(0.05, 0.5, 0.95)) -> np.ndarray:
         """
@@ -203,7 +209,7 @@ class InContextRegressor(RegressorMixin, InContextEstimator):
                 f"`{asked}` needs a model with quantiles, got one of `n_quantiles` = 0: `predict` gives its answers."
             )
         answers = self._ask(self._read_queries(X), self.model_.predict_quantiles)
-        return torch.cat([part.mean(dim=0) for part in answers]).numpy() / self.y_std_
+        return torch.cat([part.mean(dim=(0, 1)) for part in answers]).numpy() / self.y_std_
 
     def _in_units_of_y(self, deviations: np.ndarray) -> np.ndarray:
         values = self.y_standardizer_.inverse_transform(deviations)
@@ -221,7 +227,9 @@ class InContextClassifier(ClassifierMixin, InContextEstimator):
     """
     In-context classification with scikit-learn's interface, as [`InContextRegressor`] does regression.
 
-    The probabilities of several contexts are averaged. A single class is the answer to every query.
+    A model knows classes by numbers. Every context is read once for each of up to four ways to number them, each class
+    moving on by one, and the probabilities of all are averaged, so that the order of the labels hardly matters, and of
+    two classes not at all. A single class is the answer to every query.
 
     Args:
         model (`str`, `Path` or [`LoopedGPT2ForInContextClassification`]):
@@ -232,7 +240,7 @@ class InContextClassifier(ClassifierMixin, InContextEstimator):
     Attributes:
         classes_ (`ndarray` of shape `(n_classes,)`):
             The labels seen in `fit`, at most `num_labels` of the model.
-        model_, columns_, context_, n_loops_, n_contexts_, n_examples_, n_features_in_, feature_names_in_:
+        model_, columns_, context_, n_readings_, n_loops_, n_contexts_, n_examples_, n_features_in_, feature_names_in_:
             As in [`InContextRegressor`]; of a single class there is no context.
     """
 
@@ -265,7 +273,8 @@ class InContextClassifier(ClassifierMixin, InContextEstimator):
             )
         X = self._choose(columns, X, targets=np.eye(n_classes)[classes] / counts**0.5)
         if n_classes > 1:
-            self._encode(X, torch.as_tensor(classes))
+            first = np.arange(min(n_classes, MAX_NUMBERINGS))[:, None]
+            self._encode(X, torch.as_tensor((classes + first) % n_classes))
         return self
 
     def predict_proba(self, X) -> np.ndarray:
@@ -286,8 +295,12 @@ class InContextClassifier(ClassifierMixin, InContextEstimator):
         X, n_classes = self._read_queries(X), len(self.classes_)
         if n_classes == 1:
             return np.ones((len(X), 1))
-        logits = (part[..., :n_classes] for part in self._ask(X, self.model_.predict))
-        return torch.cat([part.softmax(dim=-1).mean(dim=0) for part in logits]).numpy()
+        numbers = (torch.arange(n_classes) + torch.arange(self.n_readings_)[:, None]) % n_classes
+        answers = []
+        for logits in self._ask(X, self.model_.predict):
+            of_numbers = logits[..., :n_classes].softmax(dim=-1).mean(dim=1)  # (n_readings, n_rows, n_classes)
+            answers.append(of_numbers.gather(2, numbers[:, None].expand_as(of_numbers)).mean(dim=0))
+        return torch.cat(answers).numpy()
 
     def predict(self, X) -> np.ndarray:
         """Return the most probable label, `(n_queries,)`, at every row of X `(n_queries, n_features)`."""

@@ -270,10 +270,23 @@ def test_probabilities_are_those_of_the_model_on_standardised_prompts(classifier
     for query, row in zip(queries, probabilities, strict=True):
         xs = torch.zeros(1, 7, 20)
         xs[0, :, :3] = torch.tensor((np.vstack((X, query)) - mean) / std)
-        ys = torch.tensor([[1, 2, 0, 1, 2, 0]])
-        expected = classifier_model(xs, ys, n_loops=3).logits[0, -1, :3].softmax(0).detach().numpy()
+        expected = 0
+        for numbers in ([0, 1, 2], [1, 2, 0], [2, 0, 1]):  # of "maybe", "no" and "yes"
+            ys = torch.tensor([[numbers[label] for label in (1, 2, 0, 1, 2, 0)]])
+            logits = classifier_model(xs, ys, n_loops=3).logits[0, -1, :3]
+            expected = expected + logits.softmax(0)[numbers].detach().numpy() / 3
         np.testing.assert_allclose(row, expected, rtol=1e-4)
     assert classifier.predict(queries).tolist() == [classifier.classes_[i] for i in probabilities.argmax(axis=1)]
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 4])
+def test_in_which_order_labels_come_does_not_matter(n_classes, classifier_model, data):
+    X, _, queries = data
+    classes = np.arange(6) % n_classes
+    found = InContextClassifier(classifier_model).fit(X, classes)
+    assert found.n_readings_ == n_classes
+    turned = InContextClassifier(classifier_model).fit(X, (classes + 1) % n_classes).predict_proba(queries)
+    np.testing.assert_allclose(np.roll(turned, -1, axis=1), found.predict_proba(queries), rtol=1e-5)
 
 
 def test_too_many_classes_are_refused(classifier_model):
