@@ -36,7 +36,9 @@ def table_values(record: Record) -> dict[str, Any]:
     """The variables of model_cards/tasks/tables.md."""
     task, config, certainty = record.task, record.config, record.metrics.certainty
     target, estimator = KINDS[task.kind]
-    suite = record.suite and SuiteRecord(record.suite, record.metrics.settings, config["n_loops"])
+    suite = None
+    if record.suite is not None:
+        suite = suite_values(SuiteRecord(record.suite, record.metrics.settings, config["n_loops"]))
     return {
         "target": target,
         "estimator": Markdown(estimator),
@@ -44,7 +46,7 @@ def table_values(record: Record) -> dict[str, Any]:
         "n_dims": task.n_dims,
         "n_rows": task.n_points,
         "n_labels": task.model_fields.get("num_labels"),
-        "suite": suite and suite_values(suite),
+        "suite": suite,
         "certainty": certainty
         and table(["value"], "measure", {name: [number(value)] for name, value in certainty.items()}),
     }
