@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import pad
 
 from .common import Prompts, Task
 from .registry import TASKS, make_task, task_fields
@@ -19,11 +20,12 @@ class Mixture(Task):
     """
     Several tasks at once: each prompt comes from one of them, with a probability proportional to its weight.
 
-    A model is measured on each component by itself, so a mixture has no baselines and no limit of its own.
+    A model is measured on each component by itself, so a mixture has no baselines and no limit of its own. Components
+    may have different `n_dims`: prompts of fewer than the widest have zeros in the others, as in a curriculum.
 
     Args:
         components (`Mapping[str, Task]`):
-            The tasks, by name: no mixtures, and alike in objective, sizes and columns.
+            The tasks, by name: no mixtures, and alike in objective, sizes and columns, but for `n_dims`.
         weights (`Mapping[str, float]`):
             The weight of each, finite and > 0.
 
@@ -54,9 +56,10 @@ class Mixture(Task):
     def _check_alike(self):
         """Raise `ValueError` unless the components agree in everything that a batch and its score depend on."""
         first, *others = self.components
-        expected = _traits(self.components[first])
+        width = _width(self._widest)
+        expected = _traits(self.components[first], width)
         for other in others:
-            for trait, value in _traits(self.components[other]).items():
+            for trait, value in _traits(self.components[other], width).items():
                 if value != expected[trait]:
                     raise ValueError(
                         f"the components of a mixture must have the same {trait}, got {expected[trait]!r} of {first} "
@@ -90,6 +93,11 @@ class Mixture(Task):
         return next(iter(self.components.values()))
 
     @property
+    def _widest(self) -> Task:
+        """The first of the components with the most dimensions."""
+        return max(self.components.values(), key=_width)
+
+    @property
     def _relative_weights(self) -> list[float]:
         """The weights in units of the largest, so that no sum of them overflows."""
         return [weight / max(self.weights.values()) for weight in self.weights.values()]
@@ -108,11 +116,11 @@ class Mixture(Task):
 
     @property
     def sizes(self) -> dict[str, int]:
-        return self._first.sizes
+        return self._widest.sizes
 
     @property
     def model_fields(self) -> dict[str, int]:
-        return self._first.model_fields
+        return self._widest.model_fields
 
     @property
     def normaliser(self) -> float:
@@ -133,16 +141,18 @@ class Mixture(Task):
         return self._first.n_positions(**sizes)
 
     def check_sizes(self, **sizes: int):
+        self._widest.check_sizes(**sizes)
         for task in self.components.values():
-            task.check_sizes(**sizes)
+            task.check_sizes(**_sizes_of(task, sizes))
 
     def sample(self, n_prompts: int, generator: torch.Generator, with_hints: bool = False, **sizes: int) -> Prompts:
         sizes = self.checked_sizes(n_prompts, with_hints, **sizes)
         weights = torch.tensor(self._relative_weights, dtype=torch.float64, device=generator.device)
         component_of = torch.multinomial(weights, n_prompts, replacement=True, generator=generator)
         counts = component_of.bincount(minlength=len(weights)).tolist()
+        width = _width(self._widest)
         parts = [
-            task.sample(count, generator, with_hints, **sizes)
+            _widen(task.sample(count, generator, with_hints, **_sizes_of(task, sizes)), width)
             for task, count in zip(self.components.values(), counts, strict=True)
             if count
         ]
@@ -184,9 +194,28 @@ def _read_components(settings: Mapping[str, Any]) -> dict[str, tuple[Any, dict[s
     return components
 
 
-def _traits(task: Task) -> dict[str, Any]:
-    """Return everything that a batch, its loss and its score depend on, by its name in messages."""
+def _width(task: Task) -> int:
+    """The dimensions of a class of functions, 0 of another task."""
+    return task.sizes.get("n_dims_active", 0)
+
+
+def _sizes_of(task: Task, sizes: dict[str, int]) -> dict[str, int]:
+    """The sizes of a mixture's prompts as a component draws them: no more active dimensions than it has."""
+    return {name: min(size, _width(task)) if name == "n_dims_active" else size for name, size in sizes.items()}
+
+
+def _widen(prompts: Prompts, width: int) -> Prompts:
+    """Add zeros to xs `(B, P, D)` up to so many dimensions; 0 adds none."""
+    return prompts | {"xs": pad(prompts["xs"], (0, width - prompts["xs"].shape[2]))} if width else prompts
+
+
+def _traits(task: Task, width: int) -> dict[str, Any]:
+    """Return everything that a batch, its loss and its score depend on, by its name in messages, of xs so wide."""
     prompts = task.sample(1, torch.Generator().manual_seed(0))
-    columns = {name: (str(values.dtype), tuple(values.shape[1:])) for name, values in prompts.items()}
     names = ("objective", "score_name", "place_name", "sizes", "model_fields")
-    return {f"`{name}`": getattr(task, name) for name in names} | {"columns": columns}
+    traits = {f"`{name}`": getattr(task, name) for name in names}
+    if _width(task):
+        prompts = _widen(prompts, width)
+        traits["`sizes`"] = task.sizes | {"n_dims_active": width}
+        traits["`model_fields`"] = task.model_fields | {"n_dims": width}
+    return traits | {"columns": {name: (str(each.dtype), tuple(each.shape[1:])) for name, each in prompts.items()}}

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from scripts.common.model_loading import weights_digest
 from scripts.training.objectives import Objective
+from scripts.training.objectives.in_context import widen
 from tasks import Task
 from tasks.baselines.prefixes import name_predictions
 from tasks.common import Prompts
@@ -79,7 +80,7 @@ class Answers:
         @torch.inference_mode()
         def answer(batch: Prompts) -> torch.Tensor:
             xs, ys, queries = (batch[name].to(self.model.device) for name in ("xs", "ys", "queries"))
-            return self.model.predict_at_queries(xs, ys, queries, n_loops)
+            return self.model.predict_at_queries(widen(xs, self.model), ys, widen(queries, self.model), n_loops)
 
         return self._recall(answer, "at queries", [prompts], n_loops)[0]
 

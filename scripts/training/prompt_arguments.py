@@ -55,8 +55,10 @@ class TaskArguments:
     task_settings: Mapping | str | None = described(
         None, "Further settings of the task, e.g. '{noise_std: 0.5}'. Default: its own.", metavar=MAPPING
     )
-    n_dims: int | None = described(None, "Dimension of x. Default: that of the task, 20.")
-    n_points: int | None = described(None, "Points of a prompt at the end of the curriculum. Default: 41.")
+    n_dims: int | None = described(None, "Dimension of x. Default: that of the task.")
+    n_points: int | None = described(
+        None, "Points of a prompt at the end of the curriculum. Default: that of the task."
+    )
     schedules: Mapping | str | None = described(
         None,
         "How sizes of a prompt, or n_loops, grow: '{max_hops: {start: 1, interval: 200, increment: 1, hold: 0}}'.",

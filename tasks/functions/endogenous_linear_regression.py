@@ -35,7 +35,7 @@ class EndogenousLinearRegression(FunctionClass):
     (arXiv 2410.01265), section 2.
 
     Args:
-        n_dims (`int`, defaults to 15), n_points (`int`, defaults to 51):
+        n_dims (`int`, defaults to 15), n_points (`int`, defaults to 41):
             As in every class; 15 dimensions are 5 regressors and 10 instruments. `n_dims` and active dimensions >= 2.
         noise_std (`float`, defaults to 0.1):
             Standard deviation of e, in units of y, >= 0.
@@ -44,7 +44,6 @@ class EndogenousLinearRegression(FunctionClass):
     name = "endogenous_linear_regression"
     description = "linear effects of endogenous regressors"
     n_dims: int = 15
-    n_points: int = 51
     noise_std: float = 0.1
 
     def __post_init__(self):

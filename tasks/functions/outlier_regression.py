@@ -29,9 +29,9 @@ class OutlierRegression(LinearRegression):
     Park et al. take the loss at clean points alone; the best predictor is the same.
 
     Args:
-        n_dims (`int`, defaults to 20), n_points (`int`):
+        n_dims (`int`, defaults to 20), n_points (`int`, defaults to 41):
             As in every class.
-        outlier_share (`float`):
+        outlier_share (`float`, defaults to 0.5):
             The probability of an outlier, in [0, 1).
     """
 
@@ -73,16 +73,15 @@ class OutlierRegression(LinearRegression):
 @dataclass(frozen=True)
 class ManyOutlierRegression(OutlierRegression):
     """
-    Nine points of ten are the outlier x = (1, ..., 1) with the y 1, which tells nothing.
+    Nine points of ten are the outlier x = (1, ..., 1) with the y 1, which tells nothing. Park et al. have 512 points.
 
     Args:
-        n_dims (`int`, defaults to 20), n_points (`int`, defaults to 512), outlier_share (`float`, defaults to 0.9):
+        n_dims (`int`, defaults to 20), n_points (`int`, defaults to 41), outlier_share (`float`, defaults to 0.9):
             As in [`OutlierRegression`].
     """
 
     name = "many_outlier_regression"
     description = "linear functions among many constant outliers"
-    n_points: int = 512
     outlier_share: float = 0.9
 
     @property
@@ -111,13 +110,12 @@ class OrthogonalOutlierRegression(OutlierRegression):
     that their length has no mean square. Its ys are vectors, of outliers such ones too; ours are numbers.
 
     Args:
-        n_dims (`int`, defaults to 20), n_points (`int`, defaults to 101), outlier_share (`float`, defaults to 0.5):
+        n_dims (`int`, defaults to 20), n_points (`int`, defaults to 41), outlier_share (`float`, defaults to 0.5):
             As in [`OutlierRegression`]; `n_dims` and active dimensions >= 3.
     """
 
     name = "orthogonal_outlier_regression"
     description = "linear functions among outliers orthogonal to their weights"
-    n_points: int = 101
 
     def __post_init__(self):
         super().__post_init__()

@@ -21,7 +21,7 @@ class SparseParity(FunctionClass):
     its squared error; theirs, trained by the cross-entropy, by its sign.
 
     Args:
-        n_dims (`int`, defaults to 10), n_points (`int`, defaults to 140):
+        n_dims (`int`, defaults to 10), n_points (`int`, defaults to 41):
             As in every class.
         sparsity (`int`, defaults to 2):
             Coordinates in the product, in 1 ... `n_dims_active`.
@@ -30,7 +30,6 @@ class SparseParity(FunctionClass):
     name = "sparse_parity"
     description = "parities of a few coordinates"
     n_dims: int = 10
-    n_points: int = 140
     sparsity: int = 2
 
     def __post_init__(self):

@@ -18,21 +18,20 @@ class VectorRetrieval(FunctionClass):
     1 - (1 - 1 / `n_keys`)^n. Values are vectors of `n_dims` numbers and of length sqrt(`n_dims`); keys have the length
     sqrt(`n_dims_active`).
 
-    Park et al. show all keys once and ask at the end for one of them. Their code
+    Park et al. show 64 keys once and ask at the end for one of them. Their code
     (github.com/krafton-ai/mambaformer-icl, `src/samplers.py`) draws the place of the question from one too many, so
     that in one prompt of 65 it is a vector that was never shown.
 
     Args:
-        n_dims (`int`, defaults to 20), n_points (`int`, defaults to 65):
+        n_dims (`int`, defaults to 20), n_points (`int`, defaults to 41):
             As in every class.
-        n_keys (`int`, defaults to 64):
+        n_keys (`int`, defaults to 16):
             Keys of a prompt, >= 1.
     """
 
     name = "vector_retrieval"
     description = "tables of keys and values"
-    n_points: int = 65
-    n_keys: int = 64
+    n_keys: int = 16
 
     def __post_init__(self):
         super().__post_init__()

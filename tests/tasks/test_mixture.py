@@ -67,6 +67,34 @@ def test_only_the_ratio_of_weights_counts():
     assert all(torch.equal(prompts[name], same[name]) for name in prompts)
 
 
+WIDE_AND_NARROW = {
+    "linear_regression": {"weight": 1, "n_dims": 6},
+    "decision_tree": {"weight": 1, "n_dims": 4, "depth": 2},
+    "fourier_regression": {"weight": 1, "n_dims": 1, "n_frequencies": 2},
+}
+
+
+def test_components_of_fewer_dimensions_have_zeros_in_the_others():
+    mixture = make_task("mixture", n_points=30, components=WIDE_AND_NARROW)
+    assert mixture.model_fields == {"n_dims": 6, "n_positions": 60, "n_outputs": 1}
+    assert mixture.sizes == {"n_points": 30, "n_dims_active": 6}
+    prompts = mixture.sample(60, generator())
+    widths = (prompts["xs"] != 0).any(dim=1).sum(dim=1)
+    assert set(widths.tolist()) == {1, 4, 6}
+    assert torch.equal(widths == 4, torch.from_numpy(is_tree(prompts)))
+    assert all(not xs[:, width:].any() for xs, width in zip(prompts["xs"], widths, strict=True))
+    # each component has its own baselines and its own limit, on prompts of its own dimensions
+    assert [task.n_dims for task in mixture.components.values()] == [4, 1, 6]
+
+
+def test_active_dimensions_grow_for_every_component_up_to_its_own():
+    mixture = make_task("mixture", n_points=30, components=WIDE_AND_NARROW)
+    prompts = mixture.sample(60, generator(), n_dims_active=5)
+    assert set((prompts["xs"] != 0).any(dim=1).sum(dim=1).tolist()) == {1, 4, 5}
+    with pytest.raises(ValueError, match="`n_dims_active` must be <= `n_dims` = 6, got 7"):
+        mixture.sample(1, generator(), n_dims_active=7)
+
+
 @pytest.mark.parametrize("with_hints", [False, True])
 def test_every_column_of_a_row_is_of_one_prompt(with_hints):
     prompts = make_mixture().sample(50, generator(), with_hints=with_hints, n_points=20, n_dims_active=3)

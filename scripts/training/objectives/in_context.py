@@ -1,10 +1,21 @@
 """Answer at points of a prompt from the examples that it shows."""
 
 import torch
+from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
 from modeling_looped_gpt2.example_orders_looped_gpt2 import order_of, whole_prompts
 from scripts.training.objectives.common import Batch, Objective
+
+
+def widen(xs: torch.Tensor, model: PreTrainedModel) -> torch.Tensor:
+    """
+    Add zeros to xs `(B, P, D)` up to the dimensions that the model reads: inactive ones, as those of a curriculum.
+
+    A component of a mixture may have fewer than others. Wider xs are left for the model to refuse.
+    """
+    n_dims = order_of(model.config).n_columns(model.config) or 0
+    return pad(xs, (0, max(0, n_dims - xs.shape[-1])))
 
 
 class InContext(Objective):
@@ -22,7 +33,8 @@ class InContext(Objective):
     def answers(
         self, model: PreTrainedModel, prompts: Batch, n_loops: int | None = None, every_loop: bool = False
     ) -> torch.Tensor:
-        """As [`Objective.answers`], `(B, P, ...)` or `(B, L, P, ...)`."""
+        """As [`Objective.answers`], `(B, P, ...)` or `(B, L, P, ...)`; xs may have fewer dimensions than are read."""
+        prompts = prompts | {"xs": widen(prompts["xs"], model)}
         is_split = prompts["ys"].shape[1] < prompts["xs"].shape[1]
         if is_split or not order_of(model.config).is_split:
             return super().answers(model, prompts, n_loops, every_loop)

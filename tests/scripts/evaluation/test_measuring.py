@@ -154,6 +154,21 @@ def test_a_mixture_is_measured_as_a_whole_and_by_component(measured):
     assert all(f"normalised squared error, {name}, 20 prompts" in printed for name in ("mixture", *components))
 
 
+def test_a_component_of_fewer_dimensions_is_measured_with_its_own_baselines_and_limit(measured):
+    components = {"linear_regression": {"weight": 1, "n_dims": 2}, "decision_tree": {"weight": 1, "depth": 2}}
+    task = make_task("mixture", components=components, n_dims=3, n_points=6)
+    metrics, model = measured(task)
+    part = metrics.components["linear_regression"]
+    prompts = draw_prompts(task.components["linear_regression"], SIZES.n_prompts, SIZES.seed)
+    with torch.no_grad():
+        wide = torch.nn.functional.pad(prompts["xs"], (0, 1))
+        errors = task.components["linear_regression"].score(model(wide, prompts["ys"]).predictions.numpy(), prompts)
+    assert part.error_by_example["model"].error == pytest.approx(errors.mean(axis=0).tolist(), rel=1e-4)
+    assert part.settings.n_dims == 2
+    assert max(part.limit.error[2:]) < 1e-6
+    assert part.shifts["scale_x_2"]["model"].error
+
+
 def test_tables_call_scores_and_places_by_their_names(measured):
     printed = list(table_lines(measured(Copies())[0]))
     assert printed[0] == "share of wrong answers, copies, 20 prompts"

@@ -97,8 +97,6 @@ def flags(task, **changes):
 MIXTURE = "{components: {linear_regression: 1, decision_tree: {weight: 2, depth: 2}}}"
 SETTINGS = {
     "mixture": {"task_settings": MIXTURE, "n_dims": 3, "n_points": 4},
-    "many_outlier_regression": {"n_points": 12},
-    "sparse_parity": {"n_points": 12},
     "table_prior": {"task_settings": "{n_columns: 3, n_dims: 3, n_points: 12}", "example_order": "set"},
 }
 

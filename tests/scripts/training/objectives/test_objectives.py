@@ -215,3 +215,13 @@ def test_a_task_scores_the_answers_of_its_objective():
     prompts = task.sample(4, torch.Generator().manual_seed(0))
     answers = Regression().answers(model_of("regression").eval(), prompts)
     assert np.isfinite(task.score(answers.numpy(), prompts)).all()
+
+
+def test_prompts_of_fewer_dimensions_than_are_read_are_answered_with_zeros_in_the_others():
+    model = model_of("regression").eval()
+    xs, ys = torch.randn(4, 5, 1), torch.randn(4, 5)
+    answers = Regression().answers(model, {"xs": xs, "ys": ys})
+    wide = Regression().answers(model, {"xs": torch.cat((xs, torch.zeros_like(xs)), dim=2), "ys": ys})
+    assert torch.equal(answers, wide)
+    with pytest.raises(ValueError, match="`xs` must have shape"):
+        Regression().answers(model, {"xs": torch.randn(4, 5, 3), "ys": ys})
