@@ -1,7 +1,7 @@
 """scikit-learn estimators that fit by showing examples to a looped GPT-2; no weight changes.
 
-They are installed with the model but are not part of it: no file of the model imports this one, so no checkpoint
-contains it, and only its users need scikit-learn.
+They are installed with the model but are not part of it: no file of the model imports this one but the pipeline of
+tables, so no other checkpoint contains it, and only its users need scikit-learn.
 """
 
 from numbers import Real

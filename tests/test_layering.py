@@ -28,6 +28,7 @@ EXTRA = {
     "modeling_looped_gpt2/estimator_looped_gpt2.py": {"numpy", "sklearn"},
     "modeling_looped_gpt2/estimator_views_looped_gpt2.py": {"numpy"},
     "modeling_looped_gpt2/pipeline_looped_gpt2.py": {"numpy"},
+    "modeling_looped_gpt2/table_pipeline_looped_gpt2.py": {"numpy", "pandas", "sklearn"},
     "scripts/demo_page/function_tab.py": {"gradio"},
     "scripts/demo_page/page.py": {"gradio", "starlette"},
     "scripts/demo_page/problem_tab.py": {"gradio"},
