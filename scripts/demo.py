@@ -21,7 +21,10 @@ from tasks import TASKS
 
 
 FOLDER = Path("model_cards")
-RELEASES = ("linear_regression", "tables_classification", "tables_regression", "parity", "addition", "p_hop")
+RELEASES = (
+    *("linear_regression", "tables_classification", "tables_regression"),
+    *("parity", "addition", "group_words", "p_hop"),
+)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -16,7 +16,7 @@ from tasks.sequences.rows import ABSENT
 from tasks.streams import RowLoops, make_generator
 
 
-LOOPS_SHOWN = 3  # times those that a problem needs
+TIMES_NEEDED = 3  # loops shown, as a multiple of those that a problem needs
 LONGEST = 60  # of the problems that the page takes, in the unit of their task
 
 
@@ -149,7 +149,7 @@ def solve(solver: Solver, problem: str, confidence: float) -> Solution:
     model, task, prompt = solver.model, solver.task, solver.task.ask(problem)
     inputs = {name: values for name, values in prompt.items() if name != "labels"}
     n_needed = int(solver.row_loops.needed(task.needed_loops(prompt)))
-    n_loops = max(LOOPS_SHOWN * n_needed, model.config.n_loops)
+    n_loops = max(TIMES_NEEDED * n_needed, model.config.n_loops)
     places = (prompt["labels"][0] != ABSENT).nonzero()[:, 0]
     outputs = model(**inputs, n_loops=n_loops, output_loop_logits=True, logits_to_keep=places)
     by_loop = torch.cat(outputs.loop_logits).softmax(dim=-1)  # (L, A, V)

@@ -46,9 +46,9 @@ def test_a_task_is_of_one_model(start, folder):
 def with_recipe(tmp_path):
     """Save a model with the recipe of a task; its folder."""
 
-    def with_recipe(name, model, task):
+    def with_recipe(name, model, task, settings="{}"):
         model.save_pretrained(tmp_path / name)
-        (tmp_path / name / "recipe.yaml").write_text(f"task: {task}")
+        (tmp_path / name / "recipe.yaml").write_text(f"{{task: {task}, task_settings: {settings}}}")
         return tmp_path / name
 
     return with_recipe
@@ -76,6 +76,19 @@ def test_a_model_that_is_none_is_refused_in_one_line(start, with_recipe, tmp_pat
 def test_two_models_of_functions_are_refused_by_name(start, with_recipe, make_model):
     folders = [with_recipe(name, make_model(), "linear_regression") for name in ("first", "second")]
     assert re.search("one model of functions at most, got .*first, .*second", start("--model", *folders))
+
+
+SET = {"example_order": "set", "position_embedding": "none"}
+
+
+def test_two_models_of_tables_of_one_kind_are_refused_and_so_is_one_without_quantiles(
+    start, with_recipe, make_config, make_model
+):
+    classifier = LoopedGPT2ForInContextClassification(make_config(**SET))
+    folders = [with_recipe(name, classifier, "table_prior") for name in ("first", "second")]
+    assert re.search("one model of tables for classes at most, got .*first and .*second", start("--model", *folders))
+    folder = with_recipe("numbers", make_model(**SET), "table_prior", "{kind: regression}")
+    assert "must have quantiles, whose intervals the page shows" in start("--model", folder)
 
 
 @pytest.mark.parametrize(
@@ -147,9 +160,18 @@ def test_a_repository_of_the_hub_names_its_class_too(hub, served, folder, monkey
     assert tab.title == "`ana/looped`, trained with 4 loops on functions of the class `linear_regression`."
 
 
-def test_by_default_the_releases_are_shown_that_there_are(served, with_recipe, make_model, tmp_path, monkeypatch):
+def test_by_default_the_releases_that_there_are_have_their_tabs(
+    served, with_recipe, make_config, make_model, tmp_path, monkeypatch
+):
     monkeypatch.delenv("LOOPED_GPT2_MODEL", raising=False)
     monkeypatch.chdir(tmp_path)
     with_recipe("model_cards/linear_regression", make_model(), "linear_regression")
     (tab,), _ = served()
     assert tab.title.startswith("`model_cards/linear_regression`, trained")
+    classifier = LoopedGPT2ForInContextClassification(make_config(**SET))
+    with_recipe("model_cards/tables_classification", classifier, "table_prior")
+    words = LoopedGPT2LMHeadModel(make_config(**make_task("parity").model_fields))
+    with_recipe("model_cards/parity", words, "parity")
+    (_, tables, problems), _ = served()
+    assert tables.title == "`model_cards/tables_classification` for classes"
+    assert list(problems.solvers) == ["model_cards/parity"]
