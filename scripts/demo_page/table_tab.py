@@ -97,9 +97,7 @@ class TableTab(Tab):
                 text = gr.Textbox(example_table(), lines=8, max_lines=12, label="Table")
                 button = gr.Button("Answer the table", variant="primary")
                 column = gr.Dropdown([], label="Column to predict")
-                loops = gr.Slider(
-                    1, LOOPS_SHOWN * self.n_loops, value=self.n_loops, step=1, label="Loops of the answers"
-                )
+                loops = gr.Slider(1, self.most_loops, value=self.n_loops, step=1, label="Loops of the answers")
             with gr.Column(min_width=340):
                 drawn = [gr.Image(alt_text="answers by loop", **PICTURE), gr.Markdown()]
                 drawn.append(gr.Dataframe(label="Answers", interactive=False, datatype="str", max_height=300))
