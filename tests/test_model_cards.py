@@ -84,7 +84,7 @@ def elsewhere(tmp_path):
 def questions_of(folder):
     """Prompts of the task of a release in parts of one shape, each with the arguments that its model answers it by."""
     record = read_record(folder)
-    parts = record.task.sample_parts(14 if record.task.has_queries else 64, make_generator("release", 1))
+    parts = record.task.sample_parts(14 if record.task.has_queries else 32, make_generator("release", 1))
     loops = own_loops_of(record.task, parts, record.recipe)
     own = {} if loops is None else {"n_loops": torch.tensor(loops)}
     return [(prompts, dict(record.objective().inputs(prompts)) | own) for prompts in parts]

@@ -17,7 +17,7 @@ def length_figure(metrics: Metrics) -> Figure:
     image = axes.imshow(1 - errors, cmap="viridis", vmin=0, vmax=1, origin="lower", aspect="auto", extent=extent)
     needed = metrics.stops[NEEDED_LOOPS].mean_loops
     axes.plot(lengths, needed, color="white", marker="." if len(lengths) == 1 else None, label="loops it needs")
-    axes.legend(loc="upper left", fontsize=8, labelcolor="white", frameon=False)
+    axes.legend(loc="upper left", fontsize=8, labelcolor="white", facecolor="black", framealpha=0.6)
     axes.set_xlabel(plain(settings.place))
     axes.set_ylabel("loops")
     axes.xaxis.get_major_locator().set_params(integer=True)

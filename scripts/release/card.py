@@ -42,18 +42,8 @@ PAGES = {
     TablePrior: ("tasks/tables.md", table_values),
 }
 RECIPE_ROWS = (
-    *(
-        "task",
-        "task_settings",
-        "schedules",
-        "n_dims",
-        "n_points",
-        "n_loops",
-        "n_loops_start",
-        "n_loops_min",
-        "loop_window",
-    ),
-    *("loop_surplus", "doubt_weight", "input_injection"),
+    *("task", "task_settings", "schedules", "n_dims", "n_points"),
+    *("n_loops", "n_loops_start", "n_loops_min", "loop_window", "loop_surplus", "doubt_weight", "input_injection"),
     *("max_steps", "batch_size", "optimizer", "learning_rate", "muon_learning_rate"),
     *("weight_decay", "warmup_steps", "decay_steps", "loss_balance", "hint_weight", "average_decay"),
     *("initial_model", "seed"),

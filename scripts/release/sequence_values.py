@@ -9,7 +9,7 @@ import torch
 
 from modeling_looped_gpt2.positions_looped_gpt2 import POSITION_EMBEDDINGS
 from scripts.evaluation.metrics_record import NEEDED_LOOPS, Settings, StoppedErrors
-from scripts.evaluation.own_loops import THRESHOLDS
+from scripts.evaluation.own_loops import THRESHOLDS, own_loops_of
 from scripts.release.markdown import Markdown, table
 from scripts.release.record import Record
 from tasks.published import published
@@ -26,8 +26,9 @@ def percent(share: float) -> str:
     return f"{100 * share:.3g}%"
 
 
-def question_values(task: SequenceTask, n_longest: int) -> dict[str, Any]:
-    """A question as it is written and as tensors, and the code that makes a task of it, of up to `n_longest`."""
+def question_values(record: Record) -> dict[str, Any]:
+    """A question as it is written and as tensors, the loops it needs, and the code that makes the task as measured."""
+    task, n_longest = record.task, record.metrics.settings.place_numbers[-1]
     length = min(max(N_SYMBOLS, task.min_length), task.max_length)
     asked = replace(task, min_length=length, max_length=length, max_offset=0)
     prompt = asked.sample(1, torch.Generator().manual_seed(0))
@@ -42,7 +43,8 @@ def question_values(task: SequenceTask, n_longest: int) -> dict[str, Any]:
         "columns": {name: Markdown(prompt[name].tolist()) for name in ("input_ids", "position_ids") if name in prompt},
         "slot": task.slot,
         "symbols": task.symbols,
-        "needed": int(task.needed_loops(prompt)),
+        "n_steps": int(task.needed_loops(prompt)),
+        "n_loops": own_loops_of(task, [prompt], record.recipe).item(),
         "make": Markdown(f"make_task({', '.join([json.dumps(task.name), *arguments])})"),
     }
 
@@ -116,9 +118,8 @@ def sequence_values(record: Record) -> dict[str, Any]:
     task, metrics = record.task, record.metrics
     needed = metrics.stops[NEEDED_LOOPS]
     return {
-        "question": question_values(task, metrics.settings.place_numbers[-1]),
+        "question": question_values(record),
         "trained": task.max_length,
-        "loop_rate": float(record.recipe.get("loop_rate") or 1),
         "loop_surplus": record.recipe.get("loop_surplus"),
         "stop": Markdown(f"`{STOP}={THRESHOLDS[STOP]}`") if f"{STOP} {THRESHOLDS[STOP]}" in metrics.stops else None,
         "n_longest": longest_of(task, record.config),
