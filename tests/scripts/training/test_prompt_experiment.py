@@ -10,7 +10,7 @@ import yaml
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
 from scripts.training.objectives import OBJECTIVES
 from scripts.training.prompt_arguments import TaskArguments
-from tasks import TASKS, Task, make_task
+from tasks import TASKS, FunctionClass, Task, make_task
 from tasks.streams import make_generator
 from tests.scripts.toy_tasks import Tables
 
@@ -95,7 +95,7 @@ def flags(task, **changes):
 
 
 MIXTURE = "{components: {linear_regression: 1, decision_tree: {weight: 2, depth: 2}}}"
-SETTINGS = {
+SETTINGS = {name: {"n_points": 7} for name, kind in TASKS.items() if issubclass(kind, FunctionClass)} | {
     "mixture": {"task_settings": MIXTURE, "n_dims": 3, "n_points": 4},
     "table_prior": {"task_settings": "{n_columns: 3, n_dims: 3, n_points: 12}", "example_order": "set"},
 }
