@@ -46,6 +46,7 @@ class Variant(NamedTuple):
 
 VARIANTS = {
     "looped": Variant("two blocks, six loops", {}),
+    "one_block": Variant("one block, six loops", {"n_layer": 1}),
     "six_layers": Variant("six layers", untied(6) | {"loop_window": None}),
     "three_layers": Variant("three layers", untied(3) | {"loop_window": None}),
     "cells": Variant("two blocks, six loops, of cells", {"example_order": "cells", "n_dims": None}, is_as_costly=True),

@@ -27,6 +27,7 @@ def test_variants_differ_from_the_looped_model_in_what_they_say(grid):
     blocks = {"n_layer", "n_loops", "n_loops_min", "loop_window"}
     counted = {"max_steps", "warmup_steps", "decay_steps", "schedules"}
     assert changed == {
+        "one_block": {"n_layer"},
         "six_layers": blocks,
         "three_layers": blocks,
         "cells": {"example_order", "n_dims"} | counted,
