@@ -3,26 +3,20 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import Pipeline, PreTrainedModel
 
 import modeling_looped_gpt2
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from modeling_looped_gpt2.pipeline_looped_gpt2 import InContextRegressionPipeline
+from modeling_looped_gpt2.table_pipeline_looped_gpt2 import InContextTablePipeline
 from scripts.common.model_loading import load_model, weights_digest
 from scripts.common.records import write_atomically
 from scripts.release.card import render_card
 from scripts.release.files import CARD_FILE, claim_release, release_files, replacing
 from scripts.release.record import read_record
-
-
-# models that are saved with their pipeline
-PIPELINES: dict[type[PreTrainedModel], Callable[[PreTrainedModel], Any]] = {
-    LoopedGPT2ForInContextRegression: InContextRegressionPipeline
-}
+from tasks import Task
 
 
 def stage_release(folder: Path, repo_id: str, output_dir: Path):
@@ -42,8 +36,7 @@ def stage_release(folder: Path, repo_id: str, output_dir: Path):
     """
     card = render_card(folder, repo_id)
     model = load_checked(folder)
-    wrap = PIPELINES.get(type(model)) if model.config.n_outputs == 1 else None  # the pipeline answers with numbers
-    (wrap(model) if wrap else model).save_pretrained(output_dir)
+    with_pipeline(model, read_record(folder).task).save_pretrained(output_dir)
     for name in release_files(folder):
         if not (output_dir / name).exists():  # configuration and weights are written by the model itself
             shutil.copyfile(folder / name, output_dir / name)
@@ -118,6 +111,15 @@ def link_code(path: Path, folder: Path):
         return
     path.unlink(missing_ok=True)  # a link whose target is gone
     path.symlink_to(os.path.relpath(source, folder))
+
+
+def with_pipeline(model: PreTrainedModel, task: Task) -> PreTrainedModel | Pipeline:
+    """The model in the pipeline that it is saved with, or the model itself where there is none for it."""
+    if task.has_queries:
+        return InContextTablePipeline(model)
+    if isinstance(model, LoopedGPT2ForInContextRegression) and model.config.n_outputs == 1:
+        return InContextRegressionPipeline(model)
+    return model
 
 
 def load_checked(folder: Path) -> PreTrainedModel:

@@ -7,8 +7,11 @@ from scripts.release.record import Record
 from scripts.release.suite_record import SuiteRecord
 
 
-# by kind of target: what it is called, and the estimator that answers it
-KINDS = {"classification": ("class", "InContextClassifier"), "regression": ("value", "InContextRegressor")}
+# by kind of target: what it is called, the estimator that answers it, and answers of an example
+KINDS = {
+    "classification": ("class", "InContextClassifier", ('"no"', '"yes"', '"yes"')),
+    "regression": ("value", "InContextRegressor", ("2.5", "9.1", "7")),
+}
 
 
 def suite_values(suite: SuiteRecord) -> dict[str, Any]:
@@ -35,13 +38,14 @@ def suite_values(suite: SuiteRecord) -> dict[str, Any]:
 def table_values(record: Record) -> dict[str, Any]:
     """The variables of model_cards/tasks/tables.md."""
     task, config, certainty = record.task, record.config, record.metrics.certainty
-    target, estimator = KINDS[task.kind]
+    target, estimator, answers = KINDS[task.kind]
     suite = None
     if record.suite is not None:
         suite = suite_values(SuiteRecord(record.suite, record.metrics.settings, config["n_loops"]))
     return {
         "target": target,
         "estimator": Markdown(estimator),
+        "answers": [Markdown(answer) for answer in answers],
         "n_columns": task.n_columns,
         "n_dims": task.n_dims,
         "n_rows": task.n_points,
