@@ -33,6 +33,7 @@ EXTRAS = {
     "probe": "eval,plot",
     "push_to_hub": "hub",
     "report": "plot",
+    "seeds": "hub",
     "stages": "hub",
     "study": "eval,plot,train",
     "table_suite": "eval",
