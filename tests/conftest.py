@@ -88,7 +88,7 @@ def run_isolated(tmp_path):
         folder = tmp_path / "elsewhere"
         folder.mkdir(exist_ok=True)
         command = [sys.executable, "-S", "-c", guard + code]
-        result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+        result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
         assert result.returncode == 0, result.stderr
         return result.stdout
 
