@@ -1,0 +1,1 @@
+../../modeling_looped_gpt2/estimator_columns_looped_gpt2.py

@@ -1,0 +1,1 @@
+../../modeling_looped_gpt2/estimator_views_looped_gpt2.py

@@ -1,0 +1,1 @@
+../../modeling_looped_gpt2/table_pipeline_looped_gpt2.py
