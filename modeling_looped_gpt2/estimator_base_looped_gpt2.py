@@ -147,7 +147,9 @@ class InContextEstimator(BaseEstimator):
             model, names = self.model, _class_names(self.model)
         elif isinstance(self.model, str | os.PathLike):
             path = Path(self.model)
-            if not path.exists() and len(path.parts) > 1 and path.parent.is_dir():  # cannot be meant as a repository
+            # neither of these can be meant as a repository, `namespace/name`
+            is_folder = path.is_absolute() or len(path.parts) > 2 or (len(path.parts) == 2 and path.parent.is_dir())
+            if is_folder and not path.exists():
                 raise ValueError(f"`model` must be a folder, a Hub repository or a model: there is no folder {path}.")
             hub_arguments = {"revision": self.revision} if self.revision else {}
             model = self.model_class.from_pretrained(self.model, **hub_arguments)

@@ -28,15 +28,16 @@ class InContextRegressor(RegressorMixin, InContextEstimator):
     In-context regression with scikit-learn's interface: `fit` encodes the examples once, `predict` asks all queries.
 
     X is a data frame or an array. Columns of categories and text become columns of numbers, see [`find_columns`];
-    those that never vary are left out, and of more than the model takes (`n_dims`, or 40 of a model of tables) those
-    are kept that y explains best, see [`choose_columns`]. Columns are standardised by the examples; a missing value
-    stays missing for a model of tables and is the mean for others. y is brought to the scale the model was trained on
-    and back. More examples than a context takes are shuffled and dealt into at most `max_contexts` contexts of equal
-    size, whose predictions are averaged.
+    those that never vary are left out, and of more than the model takes (`n_dims` of a model of points, 100 of one of
+    rows, 40 of one of cells) those are kept that y explains best, see [`choose_columns`]. Columns are standardised by
+    the examples, and a model of rows is shown their normal scores and principal components, see [`RowView`]; a missing
+    value stays missing for a model of cells and is the mean for others. y is brought to the scale the model was
+    trained on and back. More examples than a context takes are shuffled and dealt into at most `max_contexts` contexts
+    of equal size, whose predictions are averaged.
 
     No column can destroy an answer by itself. One that is constant in the examples says nothing. A value far from the
-    examples' mean counts as 10 standard deviations for a model of tables; for others as 5, and as the mean where it is
-    more than 20 away. A constant y is the answer to every query.
+    examples' mean counts as 10 standard deviations for models of rows and of cells; for others as 5, and as the mean
+    where it is more than 20 away. A constant y is the answer to every query.
 
     Args:
         model (`str`, `Path` or [`LoopedGPT2ForInContextRegression`]):
@@ -48,7 +49,7 @@ class InContextRegressor(RegressorMixin, InContextEstimator):
             Take fewer loops where answers settle early: `fit` asks some of the examples as queries to the others, and
             loops end once one changes the state of their answers by less than this share of its norm (> 0), see
             [`~LoopedGPT2ForInContextRegression.forward`]; at most `n_loops`.
-        y_std (`float`, *optional*, defaults to 1 for a model of tables, else to the square root of `len(columns_)`):
+        y_std (`float`, *optional*, defaults to 1 for models of rows or cells, else to the root of `len(columns_)`):
             Standard deviation to which y is scaled, in 1e-6 ... 1e6. The default is that of linear functions of
             standardised features with standard normal weights; sparse ones of the paper have 3 ** 0.5, trees 1.
         max_examples (`int`, defaults to 1,000):

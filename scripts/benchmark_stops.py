@@ -23,9 +23,10 @@ from scripts.common.model_loading import add_model_arguments, check_name, load_c
 from scripts.common.output_folder import claim_own
 from scripts.common.records import write_atomically
 from scripts.evaluation.evaluated_task import build_task, recipe_of, settings_of, task_for
-from scripts.evaluation.measuring import draw_prompts
 from scripts.training.objectives import OBJECTIVES
-from tasks import TASKS
+from tasks import TASKS, Task
+from tasks.common import Prompts
+from tasks.streams import make_generator
 
 
 RESULT_FILE = "benchmark_stops.json"
@@ -44,6 +45,14 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
+def draw_batch(task: Task, n_prompts: int, seed: int) -> Prompts:
+    """Draw prompts of one shape; raises `ValueError` where they do not fit into memory."""
+    try:
+        return task.sample(n_prompts, make_generator("evaluation", seed))
+    except (RuntimeError, MemoryError) as error:
+        raise ValueError(f"{n_prompts} prompts (`n_prompts`) cannot be drawn: {error}") from None
+
+
 def main():
     """Measure, print, write."""
     arguments = parse_arguments()
@@ -60,7 +69,7 @@ def main():
                 f"{model.config.loop_encoding!r}`): a random exit has no such loops to be compared with."
             )
         task = task_for(arguments.task, task_settings, model.config)
-        prompts = draw_prompts(task, arguments.n_prompts, arguments.seed)
+        prompts = draw_batch(task, arguments.n_prompts, arguments.seed)
         claim_own(arguments.output_dir, RESULT_FILE, settings, [])
     except (ValueError, OSError) as error:
         sys.exit(f"benchmark_stops.py: error: {error}")

@@ -21,7 +21,6 @@ import yaml
 
 from modeling_looped_gpt2 import (
     LoopedGPT2Config,
-    LoopedGPT2ForInContextClassification,
     LoopedGPT2ForInContextRegression,
 )
 from scripts.common.model_loading import weights_digest
@@ -58,10 +57,6 @@ def demo(evaluated, tmp_path, monkeypatch):
     (evaluated / "recipe.yaml").write_text(yaml.safe_dump(recipe | {"n_dims": 5, "n_loops": 6}))
     (tmp_path / "runs").mkdir()
     evaluated.rename(tmp_path / "runs" / "quickstart")
-    settings = {"n_embd": 16, "n_head": 2, "n_layer": 2, "n_loops": 2, "example_order": "cells", "num_labels": 10}
-    config = LoopedGPT2Config(**settings, position_embedding="none", n_quantiles=5)
-    LoopedGPT2ForInContextClassification(config).save_pretrained(tmp_path / "runs" / "tables_classification")
-    LoopedGPT2ForInContextRegression(config).save_pretrained(tmp_path / "runs" / "tables_regression")
     for name in ("docs", "modeling_looped_gpt2", "scripts"):
         (tmp_path / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "model_cards", tmp_path / "model_cards", symlinks=True)

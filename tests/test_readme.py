@@ -31,6 +31,7 @@ def blocks(language):
 def test_the_python_code_runs(tmp_path, monkeypatch, capsys):
     config = LoopedGPT2Config(n_embd=16, n_head=2, n_dims=5, n_positions=22)
     LoopedGPT2ForInContextRegression(config).save_pretrained(tmp_path / "runs" / "quickstart")
+    (tmp_path / "model_cards").symlink_to(ROOT / "model_cards")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
     code = "\n".join(blocks("python"))

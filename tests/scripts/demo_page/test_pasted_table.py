@@ -99,7 +99,7 @@ def test_numbers_of_more_than_two_values_are_predicted_as_a_number(cells, object
         (written([]), "age", "At least 4 rows beside those asked must have a cell in 'age', got"),
         (written(ROWS[:4]), "cost", "At least 4 rows .* got 3"),
         (written([["1", "a", ""]] * 9), "cost", "At least 4 rows .* got 0"),
-        (written([*ROWS, ["1", "a", "1e999"]]), "cost", "must be up to 1e.100 in size, got inf in 'cost'"),
+        (written([*ROWS, ["1", "a", "1e999"]]), "cost", "must hold numbers up to 1e.100, got inf in 'cost'"),
         (written([["1", "a", "3"]] * 9), "ward", "nothing to tell: 'ward' is 'a' in every row"),
         (written([["1", "a", "3"]] * 9), "cost", "nothing to tell: 'cost' is '3' in every row"),
     ],

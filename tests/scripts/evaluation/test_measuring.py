@@ -159,7 +159,7 @@ def test_a_component_of_fewer_dimensions_is_measured_with_its_own_baselines_and_
     task = make_task("mixture", components=components, n_dims=3, n_points=6)
     metrics, model = measured(task)
     part = metrics.components["linear_regression"]
-    prompts = draw_prompts(task.components["linear_regression"], SIZES.n_prompts, SIZES.seed)
+    (prompts,) = draw_prompts(task.components["linear_regression"], SIZES.n_prompts, SIZES.seed)
     with torch.no_grad():
         wide = torch.nn.functional.pad(prompts["xs"], (0, 1))
         errors = task.components["linear_regression"].score(model(wide, prompts["ys"]).predictions.numpy(), prompts)

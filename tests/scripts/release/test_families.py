@@ -98,7 +98,7 @@ def test_the_card_of_tables_says_what_it_takes_and_how_it_is_asked(kind, texts, 
         "| log loss | 0.457 |",
     ):
         assert text in card
-    for of_other_cards in ("real tables", "pipeline(", "use a method made for tables", "predicting 0"):
+    for of_other_cards in ("real tables", "in-context-regression", "use a method made for tables", "predicting 0"):
         assert of_other_cards not in card
     assert "\n\n\n" not in card
 

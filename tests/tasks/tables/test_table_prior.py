@@ -6,6 +6,7 @@ from tasks import make_task
 from tasks.streams import Stream, make_generator
 from tasks.tables.columns import dress, join_levels, lose_values
 from tasks.tables.presentation import present
+from tasks.tables.table_prior import count_columns
 from tasks.tables.targets import LAWS
 
 
