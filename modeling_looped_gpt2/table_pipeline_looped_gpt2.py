@@ -106,13 +106,14 @@ class InContextTablePipeline(Pipeline):
         examples, queries = input_tensors["examples"], input_tensors["queries"]
         estimator = self.estimator_class(self.model, **options, random_state=0, verbose=False)
         estimator.fit(examples.iloc[:, :-1], examples.iloc[:, -1])
-        answer = {"predictions": estimator.predict(queries).tolist()}
         if self.estimator_class is InContextClassifier:
-            labels = estimator.classes_.tolist()
-            shares = estimator.predict_proba(queries).tolist()
-            answer["probabilities"] = [dict(zip(labels, row, strict=True)) for row in shares]
-        elif self.model.config.n_quantiles:
-            answer["intervals"] = estimator.predict_quantiles(queries, INTERVAL).tolist()
+            shares, labels = estimator.predict_proba(queries), estimator.classes_
+            probabilities = [dict(zip(labels.tolist(), row, strict=True)) for row in shares.tolist()]
+            answer = {"predictions": labels[shares.argmax(axis=1)].tolist(), "probabilities": probabilities}
+        else:
+            answer = {"predictions": estimator.predict(queries).tolist()}
+            if self.model.config.n_quantiles:
+                answer["intervals"] = estimator.predict_quantiles(queries, INTERVAL).tolist()
         return answer | {"n_loops_used": getattr(estimator, "n_loops_", 0)}
 
     def postprocess(self, model_outputs: dict[str, Any]) -> dict[str, Any]:
