@@ -6,34 +6,15 @@ Every folder holds a model of scripts/train.py by the same recipe, measured by s
 The record, `seeds.json`, is written into the model's folder.
 """
 
-import argparse
-import json
-import sys
-from pathlib import Path
-
-from scripts.common.output_folder import check_beside
-from scripts.common.records import METRICS_FILE, SEEDS_FILE, write_atomically
-from scripts.evaluation.metrics_record import Metrics
-from scripts.release.markdown import one_line
+from scripts.common.records import SEEDS_FILE
+from scripts.release.beside import record_others
 from scripts.release.seeds import read_seeds
 
 
 def main():
     """Read what the seeds reached and write the record."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("--model", type=Path, required=True, help="Folder of the trained and evaluated model.")
-    parser.add_argument(
-        "--others", type=Path, nargs="+", required=True, help="Folders of the evaluated models of the other seeds."
-    )
-    arguments = parser.parse_args()
-    path = arguments.model / SEEDS_FILE
-    try:
-        seeds = read_seeds(arguments.model, arguments.others)
-        check_beside(arguments.model, Metrics.read(arguments.model / METRICS_FILE).settings.weights_sha256)
-        write_atomically(path, json.dumps(seeds) + "\n")
-    except (OSError, ValueError) as error:
-        sys.exit(f"seeds.py: error: {one_line(str(error))}")
-    print(path)
+    others = "the other seeds"
+    record_others("seeds.py", __doc__, others, SEEDS_FILE, read_seeds)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from scripts.suite.tables import list_suite
 from scripts.training.cost import training_flops
 
 
+SMALL_STEPS = 1200
 N_ROWS = 200  # for training, of a real table
 MEASURED = ("auc", "accuracy", "log_loss", "calibration_error")
 HEADINGS = ("model", "AUC", "accuracy", "log loss", "calibration error", "seeds", "parameters", "steps", "TFLOP")
@@ -54,14 +55,13 @@ VARIANTS = {
 
 
 class TableGrid(Grid):
-    """The study: a cell `variant/seed` each, by the recipe tables_classification.yaml, of a tenth of its steps."""
+    """The study: a cell `variant/seed` each, by tables_classification.yaml; of a tenth of its steps unless `full`."""
 
     cells = tuple(f"{variant}/{seed}" for seed in SEEDS for variant in VARIANTS)
     files = tuple(VARIANTS)
-    full_steps = 12_000
 
     def __init__(self, output_dir: Path, full: bool, max_steps: int | None, more: Sequence[str]):
-        super().__init__(output_dir, full, max_steps or (None if full else 1200), more)
+        super().__init__(output_dir, full, max_steps or (None if full else SMALL_STEPS), more)
 
     @cache  # noqa: B019
     def base(self) -> Fields:
