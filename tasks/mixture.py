@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn.functional import pad
 
-from .common import Prompts, Task
+from .common import Prompts, Task, check_at_least_one
 from .registry import TASKS, make_task, task_fields
 
 
@@ -23,11 +23,16 @@ class Mixture(Task):
     A model is measured on each component by itself, so a mixture has no baselines and no limit of its own. Components
     may have different `n_dims`: prompts of fewer than the widest have zeros in the others, as in a curriculum.
 
+    With `fewest_dims` every other batch of a component, by chance, has fewer active dimensions than are asked for: a
+    model of the mixture then takes functions of any number of them.
+
     Args:
         components (`Mapping[str, Task]`):
             The tasks, by name: no mixtures, and alike in objective, sizes and columns, but for `n_dims`.
         weights (`Mapping[str, float]`):
             The weight of each, finite and > 0.
+        fewest_dims (`int`, *optional*):
+            Fewest active dimensions, >= 1, where fewer are drawn, all equally likely. Default: none are.
 
     Example: `make_task("mixture", n_dims=5, components={"linear_regression": 2, "decision_tree": {"weight": 1,
     "depth": 2}})` draws on average two linear functions per tree of depth 2, all in 5 dimensions.
@@ -37,6 +42,7 @@ class Mixture(Task):
     description = "mixtures of tasks"
     components: Mapping[str, Task] = field()
     weights: Mapping[str, float] = field()
+    fewest_dims: int | None = None
 
     def __post_init__(self):
         if not self.components:
@@ -52,6 +58,11 @@ class Mixture(Task):
             if task.components:
                 raise ValueError(f"`components` must not be mixtures themselves, got {name}.")
         self._check_alike()
+        if self.fewest_dims is not None:
+            check_at_least_one(fewest_dims=self.fewest_dims)
+            if not _width(self._widest):
+                raise ValueError(f"`fewest_dims` is of functions, and {next(iter(self.components))} is none: leave it out.")
+            self.check_sizes(**(self.sizes | {"n_dims_active": self.fewest_dims}))
 
     def _check_alike(self):
         """Raise `ValueError` unless the components agree in everything that a batch and its score depend on."""
@@ -68,23 +79,25 @@ class Mixture(Task):
 
     @classmethod
     def known_fields(cls, settings: Mapping[str, Any]) -> dict[str, Field]:
-        """The field `components`, and the settings that all of them take."""
+        """The fields of the mixture itself, and the settings that all of its components take."""
         first, *others = (task_fields(name, own) for name, (_, own) in _read_components(settings).items())
         shared = {name: known for name, known in first.items() if all(name in other for other in others)}
-        return {"components": super().known_fields(settings)["components"], **shared}
+        own = {name: known for name, known in super().known_fields(settings).items() if name != "weights"}
+        return own | shared
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> "Mixture":
         """
         The mixture of `components`: for each name a weight, or a mapping with `weight` and settings of this one alone.
 
-        All other settings hold for every component.
+        All other settings but `fewest_dims` hold for every component.
         """
         components = _read_components(settings)
-        shared = {name: value for name, value in settings.items() if name != "components"}
+        shared = {name: value for name, value in settings.items() if name not in ("components", "fewest_dims")}
         return cls(
             {name: make_task(name, **(shared | own)) for name, (_, own) in components.items()},
             {name: weight for name, (weight, _) in components.items()},
+            settings.get("fewest_dims"),
         )
 
     @property
@@ -152,13 +165,23 @@ class Mixture(Task):
         counts = component_of.bincount(minlength=len(weights)).tolist()
         width = _width(self._widest)
         parts = [
-            _widen(task.sample(count, generator, with_hints, **_sizes_of(task, sizes)), width)
+            _widen(task.sample(count, generator, with_hints, **self._drawn_sizes(task, sizes, generator)), width)
             for task, count in zip(self.components.values(), counts, strict=True)
             if count
         ]
         # the parts lie one after the other; row i of the result is the next row of its component
         places = component_of.argsort(stable=True).argsort()
         return {name: torch.cat([part[name] for part in parts])[places] for name in parts[0]}
+
+    def _drawn_sizes(self, task: Task, sizes: dict[str, int], generator: torch.Generator) -> dict[str, int]:
+        """The sizes of a component's prompts, in every other batch with fewer dimensions where these are drawn."""
+        sizes = _sizes_of(task, sizes)
+        most = sizes.get("n_dims_active", 0)
+        if self.fewest_dims is None or self.fewest_dims >= most:
+            return sizes
+        options = {"generator": generator, "device": generator.device}
+        is_fewer, n_dims = torch.randint(2, (), **options), torch.randint(self.fewest_dims, most, (), **options)
+        return sizes | {"n_dims_active": int(n_dims) if is_fewer else most}
 
     def score(self, answers: np.ndarray, prompts: Prompts) -> np.ndarray:
         """
