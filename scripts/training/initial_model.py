@@ -11,7 +11,17 @@ from scripts.training.run_folder import RunError
 
 
 # fields of a configuration, by their endings, in which a model and the one it starts from may differ
-FREE = ("n_loops", "solver", "solver_steps", "n_positions", "n_quantiles", "_range", "_pdrop", "_token_id", "use_cache")
+FREE = (
+    "n_loops",
+    "solver",
+    "solver_steps",
+    "n_positions",
+    "n_quantiles",
+    "_range",
+    "_pdrop",
+    "_token_id",
+    "use_cache",
+)
 COMMON = {item.name for item in fields(PreTrainedConfig)}
 SHARED_FIELDS = [
     *(item.name for item in fields(LoopedGPT2Config) if item.name not in COMMON and not item.name.endswith(FREE)),
@@ -26,7 +36,7 @@ def initial_weights(
     The weights of the model `name`, a folder or Hub repository, for a `model_class` of `config`.
 
     Positions that it lacks repeat its last x and y: a model of 41 points then still solves prompts of 101, if worse.
-    A model of quantiles may start from one without: each of them is at first what that one predicts.
+    A model of quantiles may start from one without: each quantile is at first what that one predicts.
 
     Raises:
         `RunError`: there is no such model, or one that computes something else.
@@ -52,6 +62,6 @@ def initial_weights(
         tail = positions[-3:-1].repeat(missing // 2 + 1, 1)[: missing + 1]
         weights["transformer.wpe.weight"] = torch.cat((positions[:-1], tail))
     if config.n_quantiles > own.n_quantiles:
-        read_out = ("read_out.weight", "read_out.bias")
-        weights |= {name: weights[name].repeat_interleave(config.n_quantiles, dim=0) for name in read_out}
+        read_out = {name: value for name, value in weights.items() if name.startswith("read_out.")}
+        weights |= {name: value.repeat_interleave(config.n_quantiles, dim=0) for name, value in read_out.items()}
     return weights

@@ -14,6 +14,7 @@ from modeling_looped_gpt2 import (
     LoopedGPT2LMHeadModel,
 )
 from scripts.training.initial_model import initial_weights
+from scripts.training.run_folder import RunError
 
 
 def test_a_run_starts_from_another_model(train, finished, tmp_path, weights):
@@ -75,3 +76,51 @@ def test_positions_that_the_initial_model_lacks_repeat_its_last_x_and_y(finished
         assert torch.equal(positions[: len(own) - 1], own[:-1])
     assert all(torch.equal(positions[at], positions[at - 2]) for at in range(len(own) - 1, len(positions)))
     assert not torch.equal(positions[-1], positions[-2])
+
+
+SIZES = {"n_embd": 16, "n_head": 2, "n_positions": 10, "n_dims": 3, "n_loops": 2}
+
+
+def saved(folder, model_class=LoopedGPT2ForInContextRegression, **fields):
+    """A model of these fields with weights that are far from 0, and its folder."""
+    model = model_class(LoopedGPT2Config(**SIZES, initializer_range=0.5, **fields)).eval()
+    model.save_pretrained(folder)
+    return model, str(folder)
+
+
+def started(folder, model_class=LoopedGPT2ForInContextRegression, **fields):
+    """A model of these fields that starts from the one in the folder."""
+    config = LoopedGPT2Config(**SIZES, **fields)
+    model = model_class(config).eval()
+    model.load_state_dict(initial_weights(folder, config, model_class))
+    return model
+
+
+def test_every_quantile_is_at_first_what_the_initial_model_predicts(tmp_path):
+    own, folder = saved(tmp_path / "own")
+    model, xs, ys = started(folder, n_quantiles=4), torch.randn(8, 5, 3), torch.randn(8, 5)
+    predictions, outputs = own(xs, ys).predictions, model(xs, ys, labels=ys)
+    torch.testing.assert_close(outputs.quantiles, predictions.unsqueeze(2).expand(8, 5, 4))
+    torch.testing.assert_close(outputs.predictions, predictions)
+    # they are equal, but of different levels: the loss pulls them apart
+    outputs.loss.backward()
+    assert len(model.read_out.bias.grad.unique()) == 4
+
+
+def test_a_model_of_quantiles_starts_from_one_of_as_many_as_it_is(tmp_path):
+    own, folder = saved(tmp_path / "own", n_quantiles=4)
+    state = started(folder, n_quantiles=4).state_dict()
+    assert all(torch.equal(state[name], value) for name, value in own.state_dict().items())
+
+
+@pytest.mark.parametrize("n_quantiles", [0, 1, 3, 8])
+def test_no_other_number_of_quantiles_starts_from_a_model_of_quantiles(n_quantiles, tmp_path):
+    _, folder = saved(tmp_path / "own", n_quantiles=4)
+    with pytest.raises(RunError, match=rf"it differs \(`n_quantiles` 4 -> {n_quantiles}\)"):
+        started(folder, n_quantiles=n_quantiles)
+
+
+def test_quantiles_are_nothing_to_a_classifier(tmp_path):
+    own, folder = saved(tmp_path / "own", LoopedGPT2ForInContextClassification)
+    state = started(folder, LoopedGPT2ForInContextClassification, n_quantiles=4).state_dict()
+    assert all(torch.equal(state[name], value) for name, value in own.state_dict().items())
