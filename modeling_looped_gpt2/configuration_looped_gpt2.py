@@ -51,9 +51,9 @@ class LoopedGPT2Config(GPT2Config):
             Times that each of the `n_layer` blocks runs in a row within every loop, >= 1, e.g. `[2, 1]` (intra-layer
             recurrence, Nguyen & Lin 2025).
         position_embedding (`str`, defaults to `"learned"`):
-            What tells a token its place: `"learned"` (an embedding for each of `n_positions`, added in every loop) or
-            `"none"` (the causal mask alone; sequences may then be of any length, and `position_ids` only tell packed
-            sequences apart).
+            What tells a token its place: `"learned"` (an embedding for each of `n_positions`, added in every loop),
+            `"sinusoidal"` (sines and cosines by learned gains, for sequences of any length) or `"none"` (the causal
+            mask alone; sequences may be of any length, and `position_ids` only tell packed sequences apart).
         attention_window (`int`, *optional*):
             Last tokens that a token sees, itself included, >= 1. `None`: all before it. Caches keep all tokens.
         solver (`str`, defaults to `"unrolled"`):
@@ -118,7 +118,7 @@ class LoopedGPT2Config(GPT2Config):
             Standard deviation of the initial read-in weights, > 0. Far above GPT-2's 0.02, so that the injected
             prompt is not negligible beside a layer-normalised state of unit variance.
         position_initializer_range (`float`, defaults to 0.1):
-            Standard deviation of the initial position embeddings, > 0.
+            Standard deviation of the initial position embeddings, > 0; of sinusoidal ones their root mean square.
 
     Raises:
         `huggingface_hub.errors.StrictDataclassError`: a field has the wrong type or a value outside its range; the

@@ -28,6 +28,37 @@ class LearnedPositions(nn.Embedding):
         init.normal_(self.weight, mean=0.0, std=std)
 
 
+class SinusoidalPositions(nn.Module):
+    """
+    Sines and cosines of the position, of wavelengths from 2 pi to almost 20,000 pi, each by a learned gain.
+
+    Positions have no end, and a step from one to the next is the same rotation everywhere: what is learned of places
+    that are met in training holds for others (Vaswani et al. 2017, section 3.5).
+
+    Args:
+        config ([`LoopedGPT2Config`]):
+            The model's configuration.
+    """
+
+    is_limited = False
+
+    def __init__(self, config: GPT2Config):
+        super().__init__()
+        self.gain = nn.Parameter(torch.empty(config.n_embd))
+
+    def init_weights(self, std: float):
+        """Set the gains that training starts from, for waves whose mean square is `std` squared."""
+        init.constant_(self.gain, std * 2**0.5)
+
+    def forward(self, position_ids: torch.LongTensor) -> torch.Tensor:
+        """Return the waves `(B, T, E)` at positions `(B, T)`, computed in float32 and of the dtype of the gains."""
+        n_sines = (len(self.gain) + 1) // 2
+        exponents = torch.arange(n_sines, device=position_ids.device) / n_sines
+        angles = position_ids.unsqueeze(-1) * 1e4**-exponents
+        waves = torch.cat((angles.sin(), angles.cos()), dim=-1)[..., : len(self.gain)]
+        return waves.to(self.gain.dtype) * self.gain
+
+
 class NoPositions(nn.Module):
     """Nothing: a token knows its place by the tokens that it sees, which causal attention counts."""
 
@@ -44,7 +75,7 @@ class NoPositions(nn.Module):
         return torch.zeros((1, 1, 1), device=position_ids.device)
 
 
-POSITION_EMBEDDINGS = {"learned": LearnedPositions, "none": NoPositions}
+POSITION_EMBEDDINGS = {"learned": LearnedPositions, "sinusoidal": SinusoidalPositions, "none": NoPositions}
 
 
 def check_positions(position_ids: torch.LongTensor | None, batch_size: int, n_tokens: int, max_tokens: int):

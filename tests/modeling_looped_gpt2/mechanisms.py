@@ -146,6 +146,19 @@ class NoPositionsTwin(Twin):
         return 0.0
 
 
+class SinusoidalTwin(Twin):
+    """Token t has sin(t / 10000^(2 i / E)) at coordinate i of the first half and cosines in the second, by gains."""
+
+    def positions(self, body, n_tokens):
+        gain = body.wpe.gain
+        half = len(gain) // 2
+        waves = [
+            [wave(t / 10000 ** (i / half)) for wave in (math.sin, math.cos) for i in range(half)]
+            for t in range(n_tokens)
+        ]
+        return torch.tensor(waves) * gain
+
+
 class WindowTwin(Twin):
     """A token sees itself and the two before it."""
 
@@ -201,6 +214,7 @@ MECHANISMS = {
     "gated": {"input_injection": "gated"},
     "block_loops": {"n_layer": 2, "block_loops": [2, 1]},
     "no_positions": {"position_embedding": "none"},
+    "sinusoidal": {"position_embedding": "sinusoidal"},
     "window": {"attention_window": 3},
     "encoding": {"loop_encoding": "step"},
     "adapters": {"adapter_rank": 3, "n_adapters": 2},
@@ -212,6 +226,7 @@ TWINS = {
     "gated": GateTwin,
     "block_loops": TwoOneTwin,
     "no_positions": NoPositionsTwin,
+    "sinusoidal": SinusoidalTwin,
     "window": WindowTwin,
     "encoding": EncodingTwin,
     "adapters": AdaptersTwin,

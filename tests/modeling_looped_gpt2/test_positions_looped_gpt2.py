@@ -32,15 +32,18 @@ def test_generate_counts_on_from_given_positions(make_lm, batch, cache):
     assert torch.equal(logits[:, 6:].argmax(-1), texts[:, 7:])
 
 
-def test_without_an_embedding_no_length_is_too_long(make_lm, make_model, batch):
-    model = make_lm(position_embedding="none", n_positions=4)
-    assert not any("wpe" in name for name in model.state_dict())
+@pytest.mark.parametrize("position_embedding", ["none", "sinusoidal"])
+def test_without_a_table_no_length_is_too_long(make_lm, make_model, batch, position_embedding):
+    model = make_lm(position_embedding=position_embedding, n_positions=4)
+    assert [name for name in model.state_dict() if "wpe" in name] == (
+        ["transformer.wpe.gain"] if position_embedding == "sinusoidal" else []
+    )
     settings = {"max_new_tokens": 5, "do_sample": False}
     text = model.generate(batch["input_ids"][:1], **settings)
     assert torch.equal(model.generate(batch["input_ids"][:1], **settings, use_cache=False), text)
     assert text.shape == (1, 12)
     xs, ys = torch.randn(2, 9, 3), torch.randn(2, 9)
-    head = make_model(position_embedding="none", n_positions=4)
+    head = make_model(position_embedding=position_embedding, n_positions=4)
     predictions = head(xs, ys).predictions
     context = head.encode_context(xs[:, :8], ys[:, :8])
     torch.testing.assert_close(head.predict(xs[:, 8:], context), predictions[:, 8:], rtol=1e-4, atol=1e-5)
@@ -62,3 +65,22 @@ def test_without_an_embedding_positions_only_tell_sequences_apart(make_lm, batch
 def test_dropout_of_embeddings_acts_without_positions(make_lm, batch):
     model = make_lm(position_embedding="none", embd_pdrop=0.5).train()
     assert not torch.equal(model(**batch).logits, model(**batch).logits)
+
+
+def test_a_step_along_sinusoids_is_one_rotation_everywhere(make_model):
+    wpe = make_model(position_embedding="sinusoidal", n_embd=8, n_head=2, position_initializer_range=0.5).transformer.wpe
+    wpe.init_weights(0.5)
+    waves = wpe(torch.arange(2000)[None])[0].detach().double()
+    torch.testing.assert_close(waves.square().mean(dim=1), torch.full((2000,), 0.25).double())
+    step = torch.linalg.lstsq(waves[:1000], waves[1:1001]).solution
+    torch.testing.assert_close(waves[1500:-1] @ step, waves[1501:], rtol=0, atol=1e-2)
+    torch.testing.assert_close(step @ step.T, torch.eye(8).double(), rtol=0, atol=1e-3)
+
+
+def test_sinusoids_have_the_dtype_of_the_model_and_the_angles_of_float32(make_lm):
+    model = make_lm(position_embedding="sinusoidal")
+    positions = torch.tensor([[0, 1, 4095]])
+    expected = model.transformer.wpe(positions)
+    found = model.to(torch.bfloat16).transformer.wpe(positions)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=1e-3)
