@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..common import check_at_least_one
+from ..common import Prompts, check_at_least_one
 from .common import LETTERS, SequenceTask
 from .rows import ABSENT, is_within
 from .words import check_letters
@@ -25,6 +25,9 @@ class PHop(SequenceTask):
             Letters of the text.
         n_letters (`int`, defaults to 4):
             Letters of the alphabet, 2 ... 52.
+        every_letter (`bool`, defaults to `False`):
+            Whether each letter of the text is asked too, for the letter that p hops from there lead to; an answer is
+            then right if all of these are.
 
     Source: Sanford, Hsu and Telgarsky, "Transformers, parallel computation, and logarithmic depth" (ICML 2024).
     """
@@ -37,6 +40,7 @@ class PHop(SequenceTask):
     max_length: int = 8
     n_text: int = 64
     n_letters: int = 4
+    every_letter: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -78,11 +82,21 @@ class PHop(SequenceTask):
         return torch.cat((steps.cumsum(dim=1) % self.n_letters, marks), dim=1)
 
     def answer(self, questions: torch.Tensor) -> torch.Tensor:
-        text, hops = questions[:, : self.n_text], self.lengths(questions)
+        return self._reached(questions)[:, -1:]
+
+    def prompts(self, questions: torch.Tensor, offsets: torch.Tensor | int = 0) -> Prompts:
+        columns = super().prompts(questions, offsets)
+        if self.every_letter:
+            columns["labels"][:, : self.n_text] = self._reached(questions)
+        return columns
+
+    def _reached(self, questions: torch.Tensor) -> torch.Tensor:
+        """The letters `(B, n_text)` that the hops of a question lead to from each letter of its text."""
+        text, hops = questions[:, : self.n_text], self.lengths(questions)[:, None]
         places = torch.arange(self.n_text, device=text.device)
         is_before = (text[:, :, None] == text[:, None, :]) & (places < places[:, None])
         target = torch.where(is_before.any(dim=2), (is_before * (places + 1)).amax(dim=2), places)
-        place = torch.full_like(hops, self.n_text - 1)
+        reached = places.expand_as(text)
         for hop in range(questions.shape[1] - self.n_text):
-            place = torch.where(hop < hops, target.gather(1, place[:, None])[:, 0], place)
-        return text.gather(1, place[:, None])
+            reached = torch.where(hop < hops, target.gather(1, reached), reached)
+        return text.gather(1, reached)

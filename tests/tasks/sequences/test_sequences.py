@@ -299,6 +299,20 @@ def test_a_text_has_no_equal_neighbours_and_hops_go_back():
     assert [task.say(columns["labels"], columns) for columns in prompts] == [["a"], ["b"], ["c"], ["c"], ["c"]]
 
 
+def test_every_letter_of_a_text_can_be_asked_for_where_its_hops_lead():
+    """The letters before it are then the whole text."""
+    task = make_task("p_hop", n_text=10, max_length=5, every_letter=True)
+    prompts = task.sample(50, make_generator())
+    last = make_task("p_hop", n_text=10, max_length=5).sample(50, make_generator())
+    assert torch.equal(prompts["input_ids"], last["input_ids"])
+    assert torch.equal(prompts["labels"][:, 10:], last["labels"][:, 10:])
+    for ids, labels in zip(prompts["input_ids"].tolist(), prompts["labels"].tolist(), strict=True):
+        hops = ids.count(task.symbols.index(">"))
+        text = [task.symbols[token] for token in ids[:10]]
+        expected = [solved_hops(text[: place + 1] + [">"] * hops)[0] for place in range(10)]
+        assert [task.symbols[token] for token in labels[:10]] == expected
+
+
 def test_rows_run_the_loops_that_they_need_and_a_surplus_of_their_own():
     task = make_task("addition", max_length=6)
     stream = Stream(task, 300, {}, seed=3, row_loops=RowLoops(rate=1.5, surplus=4))
