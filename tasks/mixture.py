@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field
+from dataclasses import Field, dataclass, field, fields, replace
 from difflib import get_close_matches
 from numbers import Real
 from typing import Any
@@ -24,7 +24,7 @@ class Mixture(Task):
     may have different `n_dims`: prompts of fewer than the widest have zeros in the others, as in a curriculum.
 
     With `fewest_dims` every other batch of a component, by chance, has fewer active dimensions than are asked for: a
-    model of the mixture then takes functions of any number of them.
+    model of the mixture then takes functions of any number of them. A score is of full sizes.
 
     Args:
         components (`Mapping[str, Task]`):
@@ -59,10 +59,19 @@ class Mixture(Task):
                 raise ValueError(f"`components` must not be mixtures themselves, got {name}.")
         self._check_alike()
         if self.fewest_dims is not None:
-            check_at_least_one(fewest_dims=self.fewest_dims)
-            if not _width(self._widest):
-                raise ValueError(f"`fewest_dims` is of functions, and {next(iter(self.components))} is none: leave it out.")
-            self.check_sizes(**(self.sizes | {"n_dims_active": self.fewest_dims}))
+            self._check_fewest_dims()
+
+    def _check_fewest_dims(self):
+        """Raise `ValueError` unless every component has prompts of so few active dimensions."""
+        check_at_least_one(fewest_dims=self.fewest_dims)
+        if not _width(self._widest):
+            raise ValueError(
+                f"`fewest_dims` is of functions, and {next(iter(self.components))} is none: leave it out."
+            )
+        try:
+            self.check_sizes(n_dims_active=self.fewest_dims)
+        except ValueError as error:
+            raise ValueError(f"`fewest_dims` = {self.fewest_dims} cannot be drawn: {error}") from None
 
     def _check_alike(self):
         """Raise `ValueError` unless the components agree in everything that a batch and its score depend on."""
@@ -79,26 +88,21 @@ class Mixture(Task):
 
     @classmethod
     def known_fields(cls, settings: Mapping[str, Any]) -> dict[str, Field]:
-        """The fields of the mixture itself, and the settings that all of its components take."""
-        first, *others = (task_fields(name, own) for name, (_, own) in _read_components(settings).items())
+        """The fields of [`MixtureSettings`], and the settings that all components take."""
+        first, *others = (task_fields(name, own) for name, (_, own) in read_components(settings).items())
         shared = {name: known for name, known in first.items() if all(name in other for other in others)}
-        own = {name: known for name, known in super().known_fields(settings).items() if name != "weights"}
-        return own | shared
+        return {known.name: known for known in fields(MixtureSettings)} | shared
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> "Mixture":
-        """
-        The mixture of `components`: for each name a weight, or a mapping with `weight` and settings of this one alone.
-
-        All other settings but `fewest_dims` hold for every component.
-        """
-        components = _read_components(settings)
-        shared = {name: value for name, value in settings.items() if name not in ("components", "fewest_dims")}
-        return cls(
-            {name: make_task(name, **(shared | own)) for name, (_, own) in components.items()},
-            {name: weight for name, (weight, _) in components.items()},
-            settings.get("fewest_dims"),
-        )
+        """The mixture of these [`MixtureSettings`]; all other settings hold for every component."""
+        names = [known.name for known in fields(MixtureSettings)]
+        own = MixtureSettings(**{name: value for name, value in settings.items() if name in names})
+        shared = {name: value for name, value in settings.items() if name not in names}
+        entries = read_components(settings)
+        components = {name: make_task(name, **(shared | each)) for name, (_, each) in entries.items()}
+        weights = {name: weight for name, (weight, _) in entries.items()}
+        return cls(components, weights, own.fewest_dims)
 
     @property
     def _first(self) -> Task:
@@ -173,6 +177,9 @@ class Mixture(Task):
         places = component_of.argsort(stable=True).argsort()
         return {name: torch.cat([part[name] for part in parts])[places] for name in parts[0]}
 
+    def sample_parts(self, n_prompts: int, generator: torch.Generator) -> list[Prompts]:
+        return [replace(self, fewest_dims=None).sample(n_prompts, generator)]
+
     def _drawn_sizes(self, task: Task, sizes: dict[str, int], generator: torch.Generator) -> dict[str, int]:
         """The sizes of a component's prompts, in every other batch with fewer dimensions where these are drawn."""
         sizes = _sizes_of(task, sizes)
@@ -192,8 +199,29 @@ class Mixture(Task):
         return self._first.score(answers, prompts) * (self._first.normaliser / self.normaliser)
 
 
-def _read_components(settings: Mapping[str, Any]) -> dict[str, tuple[Any, dict[str, Any]]]:
-    """The weight of every component in a recipe, and the component's own settings, by name."""
+@dataclass(frozen=True)
+class MixtureSettings:
+    """
+    What a recipe says of a mixture itself.
+
+    Args:
+        components (`Mapping[str, Any]`):
+            By the name of a task its weight, or a mapping with `weight` and settings of this component alone.
+        fewest_dims (`int`, *optional*):
+            As [`Mixture`] takes it.
+    """
+
+    components: Mapping[str, Any] = field()
+    fewest_dims: int | None = None
+
+
+def read_components(settings: Mapping[str, Any]) -> dict[str, tuple[Any, dict[str, Any]]]:
+    """
+    Return the weight of every component in the settings of a mixture, and the component's own settings, by name.
+
+    Raises:
+        `ValueError`: they are not as [`MixtureSettings`] says.
+    """
     entries = settings.get("components")
     if not isinstance(entries, Mapping) or not entries:
         others = "".join(f" and `{name}`" for name in settings if name != "components")

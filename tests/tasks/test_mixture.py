@@ -95,6 +95,80 @@ def test_active_dimensions_grow_for_every_component_up_to_its_own():
         mixture.sample(1, generator(), n_dims_active=7)
 
 
+def test_without_fewest_dims_the_components_draw_one_after_the_other_and_nothing_else_does():
+    mixture, random = make_mixture(), generator()
+    of_tree = torch.multinomial(torch.tensor([1.0, 3.0]).double(), 40, replacement=True, generator=random) == 0
+    expected = {name: torch.empty_like(values) for name, values in mixture.sample(40, generator()).items()}
+    for task, rows in zip(mixture.components.values(), (of_tree, ~of_tree), strict=True):
+        for name, values in task.sample(int(rows.sum()), random, n_points=9, n_dims_active=3).items():
+            expected[name] = expected[name][:, :9]
+            expected[name][rows] = values
+    prompts = mixture.sample(40, generator(), n_points=9, n_dims_active=3)
+    assert all(torch.equal(prompts[name], expected[name]) for name in expected)
+
+
+def widths_of(prompts):
+    return (prompts["xs"] != 0).any(dim=1).sum(dim=1)
+
+
+def test_every_other_batch_of_a_component_has_fewer_dimensions_all_equally_likely():
+    mixture = make_task("mixture", n_dims=5, n_points=2, components={"linear_regression": 1}, fewest_dims=2)
+    random = generator()
+    widths = [set(widths_of(mixture.sample(3, random)).tolist()) for _ in range(1200)]
+    assert all(len(width) == 1 for width in widths)  # of a batch
+    shares = np.bincount([width.pop() for width in widths], minlength=6) / len(widths)
+    np.testing.assert_allclose(shares, [0, 0, 1 / 6, 1 / 6, 1 / 6, 1 / 2], atol=0.05)
+
+
+def test_each_component_draws_its_dimensions_by_itself_between_the_fewest_and_its_own():
+    mixture, random, drawn = (
+        make_task("mixture", n_points=30, components=WIDE_AND_NARROW, fewest_dims=3),
+        generator(),
+        set(),
+    )
+    for _ in range(100):
+        prompts = mixture.sample(20, random)
+        trees, widths = torch.from_numpy(is_tree(prompts)), widths_of(prompts)
+        waves = widths == 1  # a component that has fewer than the fewest keeps them
+        drawn |= {(tree, line) for tree in widths[trees].tolist() for line in widths[~trees & ~waves].tolist()}
+        assert waves.any()
+    assert drawn == {(tree, line) for tree in (3, 4) for line in (3, 4, 5, 6)}
+
+
+@pytest.mark.parametrize("asked", [1, 3])
+def test_no_fewer_dimensions_are_drawn_where_no_more_are_asked_for(asked):
+    prompts = make_mixture().sample(20, generator(), n_dims_active=asked)
+    same = make_mixture(fewest_dims=3).sample(20, generator(), n_dims_active=asked)
+    assert all(torch.equal(prompts[name], same[name]) for name in prompts)
+
+
+def test_a_score_is_of_all_dimensions():
+    prompts = make_mixture().sample(20, generator())
+    (part,) = make_mixture(fewest_dims=1).sample_parts(20, generator())
+    assert all(torch.equal(prompts[name], part[name]) for name in prompts)
+
+
+FEWEST_DIMS = {
+    **{repr(number): (number, "must be an integer >= 1, got ") for number in (0, -1, 1.5, True, "2", [2])},
+    "more than there are": (7, "= 7 cannot be drawn: `n_dims_active` must be <= `n_dims` = 6, got 7"),
+    "fewer than a component takes": (2, "= 2 cannot be drawn: `sparsity` must be <= the active dimensions, got 3 > 2"),
+}
+
+
+@pytest.mark.parametrize("name", FEWEST_DIMS)
+def test_bad_fewest_dims_are_refused(name):
+    fewest_dims, message = FEWEST_DIMS[name]
+    with pytest.raises(ValueError, match=f"`fewest_dims` {message}"):
+        make_mixture(n_dims=6, components={"sparse_linear_regression": 1}, fewest_dims=fewest_dims)
+
+
+def test_fewest_dims_are_of_functions_alone():
+    with pytest.raises(ValueError, match="`fewest_dims` is of functions, and coins is none: leave it out"):
+        Mixture({"coins": Coins()}, {"coins": 1}, fewest_dims=1)
+    with pytest.raises(ValueError, match="`fewest_dims` is of functions, and random_tables is none: leave it out"):
+        make_task("mixture", components={"random_tables": 1}, fewest_dims=1)
+
+
 @pytest.mark.parametrize("with_hints", [False, True])
 def test_every_column_of_a_row_is_of_one_prompt(with_hints):
     prompts = make_mixture().sample(50, generator(), with_hints=with_hints, n_points=20, n_dims_active=3)
@@ -221,11 +295,12 @@ def test_bad_components_are_refused(name):
 
 
 def test_a_mixture_takes_what_all_its_components_take():
-    assert list(task_fields("mixture", {"components": COMPONENTS})) == ["components", "n_dims", "n_points"]
+    own = ["components", "fewest_dims"]
+    assert list(task_fields("mixture", {"components": COMPONENTS})) == [*own, "n_dims", "n_points"]
     same = {"decision_tree": 1}
-    assert list(task_fields("mixture", {"components": same})) == ["components", "n_dims", "n_points", "depth"]
+    assert list(task_fields("mixture", {"components": same})) == [*own, "n_dims", "n_points", "depth"]
     assert make_mixture(components=same, depth=3).components["decision_tree"].depth == 3
-    with pytest.raises(ValueError, match="the settings of mixture are components, n_dims, n_points, got `depth`"):
+    with pytest.raises(ValueError, match=r"the settings of mixture are components, .*, n_dims, n_points, got `depth`"):
         make_mixture(depth=3)
 
 
