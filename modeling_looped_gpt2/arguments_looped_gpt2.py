@@ -126,10 +126,27 @@ def check_indices(name: str, indices: torch.LongTensor, n_rows: int):
     if not isinstance(indices, torch.Tensor) or indices.ndim != 2 or indices.dtype not in (torch.int, torch.long):
         got = f"{indices.dtype} of shape {tuple(indices.shape)}" if isinstance(indices, torch.Tensor) else indices
         raise ValueError(f"`{name}` must be a `torch.LongTensor` of two dimensions, got {got!s:.80}.")
-    if indices.device.type == "cpu" and not torch.compiler.is_compiling() and indices.numel():
+    if not indices.numel():
+        raise ValueError(f"`{name}` must hold a token at least, got shape {tuple(indices.shape)}.")
+    if indices.device.type == "cpu" and not torch.compiler.is_compiling():
         least, most = indices.min().item(), indices.max().item()
         if not 0 <= least <= most < n_rows:
             raise ValueError(f"`{name}` must be in 0 ... {n_rows - 1}, got {least} to {most}.")
+
+
+def check_labels(labels: torch.Tensor, logits: torch.Tensor, ignore_index: int = -100):
+    """Refuse anything but a label, or `ignore_index`, for each of `logits` `(B, T, V)`; values as in check_indices."""
+    shape = tuple(logits.shape[:2])
+    if not isinstance(labels, torch.Tensor) or tuple(labels.shape) != shape:
+        got = f"shape {tuple(labels.shape)}" if isinstance(labels, torch.Tensor) else type(labels).__name__
+        raise ValueError(f"`labels` must be a tensor of shape {shape}, one for each of the logits, got {got}.")
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling():
+        scored, n_tokens = labels[labels != ignore_index], logits.shape[-1]
+        if ((scored < 0) | (scored >= n_tokens)).any():
+            raise ValueError(
+                f"`labels` must be in 0 ... {n_tokens - 1}, or {ignore_index} where nothing is scored, got "
+                f"{scored.min().item()} to {scored.max().item()}."
+            )
 
 
 def check_mask(attention_mask: torch.Tensor | None, batch_size: int, n_seen: int | torch.Tensor, n_tokens: int):

@@ -16,7 +16,7 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple
 
-from .arguments_looped_gpt2 import check_loops, check_no_exits
+from .arguments_looped_gpt2 import check_labels, check_loops, check_no_exits
 from .cache_looped_gpt2 import CACHE_NAME, CacheByEitherName, cache_bytes, one_cache
 from .configuration_looped_gpt2 import LoopedGPT2Config
 from .gpt2_blocks_looped_gpt2 import (
@@ -169,6 +169,8 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
 
         loss = None
         if labels is not None:
+            if "shift_labels" not in loss_arguments:
+                check_labels(labels, loop_logits[-1], loss_arguments.get("ignore_index", -100))
             scored = loop_logits if scores_loops else loop_logits[-1:]
             arguments = {"labels": labels, "vocab_size": self.config.vocab_size, **loss_arguments, **kwargs}
             loss = sum(self.loss_function(logits, **arguments) for logits in scored) / len(scored)

@@ -95,5 +95,8 @@ def next_positions(inputs_embeds: torch.Tensor, n_seen: int | torch.Tensor, max_
     n_tokens = inputs_embeds.shape[1]
     # a static cache keeps its length in a tensor, which a check would have to wait for
     if isinstance(n_seen, int) and n_seen + n_tokens > max_tokens:
-        raise ValueError(f"`n_positions` is {max_tokens} tokens, got a sequence of {n_seen + n_tokens}.")
+        raise ValueError(
+            f"`n_positions` is {max_tokens} tokens, got a sequence of {n_seen + n_tokens}: shorten it, or give "
+            "`position_ids` if the model was trained with them."
+        )
     return (torch.arange(n_tokens, device=inputs_embeds.device) + n_seen).unsqueeze(0)

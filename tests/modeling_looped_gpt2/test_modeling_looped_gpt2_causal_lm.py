@@ -270,9 +270,15 @@ def test_backbone_and_language_model_checkpoints_interchange(make_lm, tmp_path):
         ({"input_ids": torch.full((2, 7), -100)}, "`input_ids` must be in 0"),
         ({"input_ids": torch.ones(2, 7)}, "`input_ids` must be a `torch.LongTensor`"),
         ({"input_ids": [[1] * 7] * 2}, "`input_ids` must be a `torch.LongTensor`"),
+        ({"input_ids": torch.ones(2, 0, dtype=torch.long)}, r"`input_ids` must hold a token at least, got .*\(2, 0\)"),
+        ({"input_ids": torch.ones(0, 7, dtype=torch.long)}, r"`input_ids` must hold a token at least, got .*\(0, 7\)"),
+        ({"labels": torch.ones(2, 6, dtype=torch.long)}, r"`labels` must be a tensor of shape \(2, 7\), .*\(2, 6\)"),
+        ({"labels": [[1] * 7] * 2}, r"`labels` must be a tensor of shape \(2, 7\), .* got list"),
+        ({"labels": torch.full((2, 7), 23)}, r"`labels` must be in 0 \.\.\. 22, or -100 where .*, got 23 to 23"),
+        ({"labels": torch.full((2, 7), -1)}, r"`labels` must be in 0 \.\.\. 22, or -100 where .*, got -1 to -1"),
         ({"exit_tolerance": True}, "`exit_tolerance` must be a finite number"),
     ],
 )
-def test_ids_masks_and_positions_that_do_not_fit_are_refused(make_lm, batch, changes, match):
+def test_ids_masks_labels_and_positions_that_do_not_fit_are_refused(make_lm, batch, changes, match):
     with pytest.raises(ValueError, match=match):
         make_lm()(**(batch | changes))
