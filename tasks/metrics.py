@@ -61,7 +61,8 @@ def bootstrap_interval(
     n_prompts, is_there = values.shape[0], ~np.isnan(values)
     if n_empty := int((~is_there.any(axis=0)).sum()):
         raise ValueError(
-            f"`values` must have a number at every place, got {n_empty} that no prompt has: draw more prompts."
+            f"`values` must have a number at every place, got {n_empty} that no prompt has: draw more prompts "
+            "(`n_prompts`)."
         )
     # how often each prompt is drawn in each resample
     counts = np.random.default_rng(seed).multinomial(n_prompts, np.full(n_prompts, 1 / n_prompts), size=n_resamples)

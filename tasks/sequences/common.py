@@ -1,7 +1,7 @@
 """The base of tasks that ask a question in symbols and give slots for the symbols of its answer."""
 
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import numpy as np
@@ -13,6 +13,7 @@ from .rows import ABSENT, moved_left
 
 
 LETTERS = string.ascii_letters
+LARGEST = 1_000_000  # of every number among the settings: the prompts of more fit nowhere
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,12 @@ class SequenceTask(Task):
 
     def __post_init__(self):
         check_at_least_one(max_length=self.max_length, min_length=self.min_length)
+        for name in (item.name for item in fields(self)):
+            if type(value := getattr(self, name)) is int and value > LARGEST:
+                raise ValueError(f"`{name}` must be <= {LARGEST}, got {value}.")
         if self.min_length > self.max_length:
             raise ValueError(f"`min_length` must be <= `max_length` = {self.max_length}, got {self.min_length}.")
-        if self.positions not in POSITIONS:
+        if self.positions not in list(POSITIONS):  # whatever it is, even what has no hash
             raise ValueError(f"`positions` must be one of {', '.join(POSITIONS)}, got {self.positions!r}.")
         if type(self.max_offset) is not int or self.max_offset < 0:
             raise ValueError(f"`max_offset` must be an integer >= 0, got {self.max_offset!r}.")
@@ -191,7 +195,7 @@ class SequenceTask(Task):
                 letters = (self.letters[0], "...", self.letters[-1]) if len(self.letters) > 4 else self.letters
                 raise ValueError(
                     f"a question of {self.name} is written in {' '.join((*letters, *self.separators))}, got "
-                    f"{symbol!r:.40} as symbol {place}."
+                    f"{symbol[:40]!r} as symbol {place}."
                 )
         return written
 
@@ -210,6 +214,8 @@ class SequenceTask(Task):
         Raises:
             `ValueError`: it is no question of this task, or shorter or longer than those of the task.
         """
+        if not isinstance(text, str):
+            raise ValueError(f"a question of {self.name} must be text, got {text!r:.40}.")
         written = self.read(text)
         question = torch.tensor([[self.symbols.index(symbol) for symbol in written]], dtype=torch.long)
         length = int(self.lengths(question)) if written else 0

@@ -40,7 +40,7 @@ class GroupWords(SequenceTask):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.group not in GROUPS:
+        if self.group not in list(GROUPS):
             raise ValueError(f"`group` must be one of {', '.join(GROUPS)}, got {self.group!r}.")
 
     @property

@@ -1,6 +1,7 @@
 """p-hop induction: look back for the last time that a letter was there, p times over."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -71,6 +72,8 @@ class PHop(SequenceTask):
                 f'a question of {self.name} must be {self.n_text} letters and a ">" for each hop behind them, got '
                 f"{text!r:.80}."
             )
+        if any(letter == following for letter, following in pairwise(words)):
+            raise ValueError(f"a question of {self.name} must have no letter beside its like, got {text!r:.80}.")
         return written
 
     def draw(self, lengths: torch.Tensor, n_question: int, generator: torch.Generator) -> torch.Tensor:

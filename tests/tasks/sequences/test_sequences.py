@@ -204,6 +204,10 @@ def test_a_written_question_is_the_prompt_that_is_drawn(name):
         ("edit_distance", "abc/ab", 'must be two words of one length with "/" between them'),
         ("edit_distance", "ab1/abc", "is written in a ... j /, got '1' as symbol 3."),
         ("edit_distance", "/", "must have 1 to 8 letters, got 0."),
+        ("p_hop", "ab" * 31 + "bb>", "a question of p_hop must have no letter beside its like, got 'abab"),
+        ("modular_sum", "1" * 99, f"is written in 0 ... 999, got '{'1' * 40}' as symbol 1."),
+        ("parity", None, "a question of parity must be text, got None."),
+        ("addition", ["1", "+", "2"], "a question of addition must be text, got ['1', '+', '2']."),
     ],
 )
 def test_what_is_no_question_is_refused_in_one_sentence(name, text, error):
@@ -228,6 +232,10 @@ def test_sums_are_written_as_people_do():
         ("parity", {"max_length": 3, "min_length": 4}, "`min_length` must be <= `max_length` = 3, got 4"),
         ("parity", {"positions": "sine"}, "`positions` must be one of order, alternate, aligned, got 'sine'"),
         ("parity", {"max_offset": -1, "positions": "aligned"}, "`max_offset` must be an integer >= 0, got -1"),
+        ("parity", {"positions": ["order"]}, r"`positions` must be one of order, .*, got \['order'\]"),
+        ("parity", {"max_length": 10**30}, f"`max_length` must be <= 1000000, got {10**30}"),
+        ("modular_sum", {"modulus": 10**9}, "`modulus` must be <= 1000000, got 1000000000"),
+        ("group_words", {"group": ["A5"]}, r"`group` must be one of A5, S5, got \['A5'\]"),
         ("parity", {"max_offset": 3}, "`max_offset` is of positions that are aligned: leave it out, got 3"),
         ("copy", {"n_letters": 53}, "`n_letters` must be <= 52, got 53"),
         ("addition", {"base": 11}, "`base` must be an integer in 2 ... 10, got 11"),
