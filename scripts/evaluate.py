@@ -93,15 +93,26 @@ def say_where_trained(arguments: argparse.Namespace, recipe: dict[str, Any]):
 
 def sizes_for(model: PreTrainedModel, arguments: argparse.Namespace, needed: np.ndarray | None) -> Sizes:
     """
-    Return the sizes that were asked for, else the model's; raises `ValueError` where loops are too few.
+    Return the sizes that were asked for, else the model's; raises `ValueError` where `max_loops` are too few.
 
-    Where prompts have a number of loops that they need, the default is the largest, and twice as many for the last.
+    Where prompts have a number of loops that they need, the default is the largest, and twice as many for the last;
+    fewer are noted on stderr.
     """
-    n_loops = arguments.n_loops or (model.config.n_loops if needed is None else int(needed.max()))
-    max_loops = arguments.max_loops or (5 if needed is None else 2) * n_loops
-    least = n_loops if needed is None else max(n_loops, int(needed.max()))
-    if max_loops < least:
-        raise ValueError(f"`max_loops` must be >= the loops of the model, {least}, got {max_loops}.")
+    most_needed = 0 if needed is None else int(needed.max())
+    n_loops = arguments.n_loops or most_needed or model.config.n_loops
+    max_loops = arguments.max_loops or (5 * n_loops if needed is None else 2 * max(n_loops, most_needed))
+    if max_loops < most_needed:
+        raise ValueError(
+            f"`max_loops` must be >= {most_needed}, the loops that the longest prompt needs, got {max_loops}."
+        )
+    if max_loops < n_loops:
+        raise ValueError(f"`max_loops` must be >= the loops of the model, {n_loops}, got {max_loops}.")
+    if n_loops < most_needed:
+        print(
+            f"evaluate.py: note: the longest prompt needs {most_needed} loops and `n_loops` is {n_loops}, so answers "
+            "of the model are wrong that more loops would set right.",
+            file=sys.stderr,
+        )
     asked = {name: getattr(arguments, name) for name in ("n_prompts", "n_loop_prompts", "n_shift_prompts", "seed")}
     return Sizes(**asked, n_loops=n_loops, max_loops=max_loops)
 

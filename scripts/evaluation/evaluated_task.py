@@ -78,6 +78,9 @@ def task_for(name: str, settings: dict[str, Any], config: LoopedGPT2Config, n_po
         has = getattr(config, field, needed)  # code beside the weights may be of an older version
         needs = order.n_tokens(task.n_positions(**task.sizes))
         fits = config.max_tokens >= needs if field == "n_positions" else has == needed
+        if not fits and field == "n_positions":
+            of_sizes = ", ".join(f"`{size}` {value}" for size, value in task.sizes.items())
+            raise ValueError(f"`{field}` of the model must be >= {needs} for {name} of {of_sizes}, got {has}.")
         if not fits:
             raise ValueError(f"`{field}` of the model must be {needed} for {name}, got {has}.")
     return task

@@ -74,12 +74,23 @@ def test_prompts_that_need_loops_of_their_own_are_measured_by_rule_loop_and_leng
     assert "model, 7 bits" in printed
 
 
+def test_loops_that_are_too_few_are_noted(evaluate_parity, capsys):
+    settings = evaluate_parity("--n_loops", 3)["settings"]
+    assert (settings["n_loops"], settings["max_loops"]) == (3, 12)
+    assert "note: the longest prompt needs 6 loops and `n_loops` is 3, so answers" in capsys.readouterr().err
+    evaluate_parity("--n_loops", 6)
+    assert "note" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "error"),
     [
         (("--task_settings", "{max_length: 0}"), "`max_length` must be an integer >= 1, got 0"),
-        (("--max_loops", 3), "`max_loops` must be >= the loops of the model, 6, got 3"),
-        (("--task_settings", "{positions: order}"), "`n_positions` of the model must be 5 for parity, got 3"),
+        (("--max_loops", 3), "`max_loops` must be >= 6, the loops that the longest prompt needs, got 3"),
+        (
+            ("--task_settings", "{positions: order}"),
+            "`n_positions` of the model must be >= 5 for parity of `max_length` 4, got 3",
+        ),
     ],
 )
 def test_lengths_and_loops_that_do_not_fit_are_refused_in_one_sentence(flags, error, evaluate_parity, tmp_path):
