@@ -319,6 +319,7 @@ class FunctionClass(Task):
         with_hints: bool = False,
         n_points: int | None = None,
         n_dims_active: int | None = None,
+        function_generator: torch.Generator | None = None,
     ) -> Prompts:
         """
         Draw prompts as [`Task.sample`] says, one function per prompt.
@@ -330,6 +331,8 @@ class FunctionClass(Task):
                 Points of a prompt, >= 1.
             n_dims_active (`int`, *optional*, defaults to `n_dims`):
                 Dimensions in use, in 1 ... `n_dims`; the others are zero in every x (curriculum of Garg et al., 2022).
+            function_generator (`torch.Generator`, *optional*, defaults to `generator`):
+                What the functions are drawn from: one of the same state draws the same functions at other points.
 
         Returns:
             float32: `xs` of shape `(B, P, D)`, `ys` and `labels`, the noiseless values, of shape `(B, P)`, or
@@ -337,7 +340,7 @@ class FunctionClass(Task):
         """
         sizes = self.checked_sizes(n_prompts, with_hints, n_points=n_points, n_dims_active=n_dims_active)
         n_points, n_dims_active = sizes["n_points"], sizes["n_dims_active"]
-        function = self.draw_functions(n_prompts, n_dims_active, generator)
+        function = self.draw_functions(n_prompts, n_dims_active, function_generator or generator)
         prompts = self.draw_points(function, n_prompts, n_points, n_dims_active, generator)
         return prompts | {"hints": function.hints(prompts["xs"])} if with_hints else prompts
 

@@ -7,7 +7,7 @@ import datasets
 import numpy as np
 import torch
 
-from .common import Task, check_at_least_one
+from .common import FunctionClass, Prompts, Task, check_at_least_one
 from .curriculum import Schedule
 
 
@@ -64,6 +64,10 @@ class Stream:
         n_distinct_prompts (`int`, *optional*):
             Prompts that are repeated without end, a multiple of `batch_size`: with n batches of them, batch i is drawn
             as batch i modulo n, with the sizes of step i. Default: no prompt is repeated.
+        n_distinct_functions (`int`, *optional*):
+            Functions of a class, >= 1; each prompt is of one of them, all equally likely, at points of its own.
+            Function k depends on `seed` and k alone, so more functions are the same ones and others, in every split.
+            Default: each prompt is of a function of its own.
         with_hints (`bool`, defaults to `False`):
             Whether batches hold the hints of the task too.
         as_sets (`bool`, defaults to `False`):
@@ -79,6 +83,7 @@ class Stream:
     seed: int
     split: str = "train"
     n_distinct_prompts: int | None = None
+    n_distinct_functions: int | None = None
     with_hints: bool = False
     as_sets: bool = False
     row_loops: RowLoops | None = None
@@ -91,6 +96,12 @@ class Stream:
                 raise ValueError(
                     f"`n_distinct_prompts` must be a multiple of `batch_size` = {self.batch_size}, got "
                     f"{self.n_distinct_prompts}."
+                )
+        if self.n_distinct_functions is not None:
+            check_at_least_one(n_distinct_functions=self.n_distinct_functions)
+            if not isinstance(self.task, FunctionClass):
+                raise ValueError(
+                    f"`n_distinct_functions` is of a class of functions, and {self.task.name} is none: leave it out."
                 )
         if self.seed < 0:
             raise ValueError(f"`seed` must be >= 0, got {self.seed}.")
@@ -114,9 +125,7 @@ class Stream:
 
     def batch(self, index: int) -> dict[str, torch.Tensor]:
         """Batch `index` (>= 0), the rows of all processes together, as [`Task.sample`] returns it."""
-        prompts = self.task.sample(
-            self.batch_size, self.generator(index), with_hints=self.with_hints, **self.sizes_at(index)
-        )
+        prompts = self._draw(self.generator(index), with_hints=self.with_hints, **self.sizes_at(index))
         if self.row_loops is not None:
             generator = make_generator(f"loops of {self.split}", self.seed, index)
             prompts |= self.row_loops.draw(self.task.needed_loops(prompts), generator)
@@ -126,6 +135,21 @@ class Stream:
         """What batch `index` (>= 0) is drawn from."""
         n_batches = self.n_distinct_prompts and self.n_distinct_prompts // self.batch_size
         return make_generator(self.split, self.seed, index % n_batches if n_batches else index)
+
+    def function_generator(self, number: int) -> torch.Generator:
+        """What function `number`, in 0 ... `n_distinct_functions` - 1, is drawn from."""
+        return make_generator("functions", self.seed, number)
+
+    def _draw(self, generator: torch.Generator, **options: int | bool) -> Prompts:
+        """Draw a batch: of functions of its own, or of those that come again."""
+        if self.n_distinct_functions is None:
+            return self.task.sample(self.batch_size, generator, **options)
+        numbers = torch.randint(self.n_distinct_functions, (self.batch_size,), generator=generator).tolist()
+        prompts = [
+            self.task.sample(1, generator, function_generator=self.function_generator(number), **options)
+            for number in numbers
+        ]
+        return {name: torch.cat([prompt[name] for prompt in prompts]) for name in prompts[0]}
 
     def _split(self, prompts: dict[str, torch.Tensor], index: int) -> dict[str, torch.Tensor]:
         """Leave the ys of the examples and the labels of the queries; how many is drawn apart from the prompts."""

@@ -72,6 +72,9 @@ class TaskArguments:
     n_points_interval: int = described(5000, "Steps between two additions of points.")
     curriculum_hold: int = described(0, "Steps before dimensions and points begin to grow.")
     n_distinct_prompts: int | None = described(None, "Training prompts, met again and again. Default: no end of them.")
+    n_distinct_functions: int | None = described(
+        None, "Functions that training prompts are of, met again and again. Default: no end of them."
+    )
 
     def __post_init__(self):
         check_at_least(1, self, "n_dims", "n_dims_increment", "n_dims_interval")
@@ -294,6 +297,7 @@ class Arguments(FieldGroups):
             self.task.size_schedules(task),
             seed=self.optimization.seed,
             n_distinct_prompts=self.task.n_distinct_prompts,
+            n_distinct_functions=self.task.n_distinct_functions,
             with_hints=self.optimization.hint_weight > 0,
             as_sets=order_of(self.model).is_split and not task.has_queries,
             row_loops=self.loops.row_loops,

@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import pytest
@@ -171,3 +171,69 @@ def test_a_pool_of_prompts_comes_again():
     assert not torch.equal(stream.batch(0)["xs"], stream.batch(1)["xs"])
     with pytest.raises(ValueError, match="`n_distinct_prompts` must be a multiple of `batch_size` = 4, got 6"):
         Stream(*settings, n_distinct_prompts=6)
+
+
+def weights_of(batch):
+    """The w of every prompt with more points than dimensions."""
+    return torch.linalg.lstsq(batch["xs"].double(), batch["labels"].double().unsqueeze(2)).solution.squeeze(2)
+
+
+@pytest.mark.parametrize("n_functions", [1, 3, 16])
+def test_so_many_functions_are_met_again_and_again_at_other_points(n_functions):
+    settings = {"schedules": {}, "n_distinct_functions": n_functions, "batch_size": 64}
+    stream = make_stream(task=make_task("noisy_linear_regression", n_dims=3, n_points=9), **settings)
+    batches = [stream.batch(index) for index in range(2)]
+    weights = torch.cat([weights_of(batch) for batch in batches])
+    generators = map(stream.function_generator, range(n_functions))
+    drawn = torch.cat([stream.task.draw_functions(1, 3, generator).weights for generator in generators])
+    nearest = torch.cdist(weights, drawn.double())
+    assert nearest.min(dim=1).values.max() < 1e-4
+    assert len(nearest.argmin(dim=1).unique()) == n_functions
+    # inputs and noise never come again
+    xs, noise = (torch.cat([batch[name] for batch in batches]).flatten(0, 1) for name in ("xs", "ys"))
+    assert len(xs.unique(dim=0)) == len(noise.unique()) == 128 * 9
+
+
+@pytest.mark.parametrize("change", [{"batch_size": 16}, {"split": "test"}, {"n_distinct_functions": 8}])
+def test_a_function_depends_on_the_seed_and_its_number_alone(change):
+    stream = make_stream(schedules={}, n_distinct_functions=4)
+    other = replace(stream, **change)
+    for number in range(4):
+        first, second = (each.function_generator(number) for each in (stream, other))
+        assert torch.equal(*(stream.task.draw_functions(1, 6, each).weights for each in (first, second)))
+    known = torch.cat([stream.task.draw_functions(1, 6, stream.function_generator(k)).weights for k in range(8)])
+    for index in range(4):
+        assert (torch.cdist(weights_of(other.batch(index)), known.double()).min(dim=1).values < 1e-4).all()
+    assert not torch.equal(
+        *(torch.randn(9, generator=each.function_generator(0)) for each in (stream, replace(stream, seed=1)))
+    )
+
+
+def test_functions_that_come_again_are_those_of_fewer_dimensions_too():
+    task, generator = make_task("linear_regression", n_dims=6), make_stream().function_generator
+    few, all_of_them = (task.draw_functions(1, n_dims, generator(0)).weights for n_dims in (2, 6))
+    assert torch.equal(few[:, :2], all_of_them[:, :2])
+
+
+def test_a_batch_of_functions_that_come_again_is_the_same_for_any_number_of_processes():
+    stream = make_stream(n_distinct_functions=3)
+    parts = [read(stream, 2, rank=rank, world_size=2) for rank in range(2)]
+    assert_same(
+        read(stream, 2),
+        [{name: torch.cat([part[i][name] for part in parts]) for name in parts[0][i]} for i in range(2)],
+    )
+
+
+@pytest.mark.parametrize("name", [name for name, kind in TASKS.items() if issubclass(kind, FunctionClass)])
+def test_every_class_has_functions_that_come_again(name):
+    task = make_task(name, n_dims=4, n_points=6)
+    stream = make_stream(task=task, schedules={}, n_distinct_functions=2)
+    plain, batch = replace(stream, n_distinct_functions=None).batch(0), stream.batch(0)
+    assert {key: value.shape for key, value in batch.items()} == {key: value.shape for key, value in plain.items()}
+
+
+def test_functions_that_come_again_are_refused_where_there_are_none():
+    with pytest.raises(ValueError, match="`n_distinct_functions` must be an integer >= 1, got 0"):
+        make_stream(n_distinct_functions=0)
+    with pytest.raises(ValueError, match="`n_distinct_functions` is of a class of functions, and echo is none"):
+        make_echo(n_distinct_functions=2)
