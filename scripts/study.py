@@ -15,6 +15,10 @@ cell that any process can do; several may work in the same folder, and `--list` 
 
 does so with models of tables: looped, of three and six different layers, and of cells, each judged by real tables.
 
+    python scripts/study.py diversity --output_dir runs/diversity
+
+does so with noisy linear functions of which a training shows 1 to 1,024, measured on these and on new ones.
+
     python scripts/study.py linear_attention --output_dir runs/linear_attention
 
 trains looped linear attention, which has no block of GPT-2, in minutes, and writes its table too, `study.md`.
@@ -72,7 +76,7 @@ def main():
     parser.add_argument("study", choices=PROGRAMS, help="What is varied.")
     parser.add_argument("--output_dir", type=Path, required=True, help="Folder of the models, numbers and picture.")
     parser.add_argument("--full", action="store_true", help="The paper's size; of grids, a longer one.")
-    grid = parser.add_argument_group("grids alone: mechanisms and tables")
+    grid = parser.add_argument_group(f"grids alone: {', '.join(GRIDS)}")
     grid.add_argument("--list", action="store_true", help="Print a command for each cell that is left, and end.")
     grid.add_argument("--only", metavar="PATTERN", help="Cells to do: linear/gated/0, or 'tree/*'.")
     grid.add_argument("--jobs", type=int, help="Cells at a time. Default: one per core of a CPU, one on a GPU.")
@@ -81,7 +85,7 @@ def main():
         parser.error("`recipe` is that of the study: give fields of it, e.g. --max_steps 2000")
     study = PROGRAMS[options.study]
     if study is not study_grid and (options.list or options.only or options.jobs):
-        names = " and ".join(GRIDS)
+        names = ", ".join(GRIDS)
         parser.error(f"`list`, `only` and `jobs` are of the studies {names}, got {options.study}: leave them out.")
     try:
         study(options, more)

@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 # pages of commands that take minutes to hours; tests of the programs themselves run them small
 LONG = (
+    "diversity.md",
     "evaluation.md",
     "generation.md",
     "linear_attention.md",

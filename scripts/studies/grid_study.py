@@ -18,6 +18,7 @@ from scripts.common.fields import unknown
 from scripts.common.output_folder import claim_own
 from scripts.common.records import write_atomically
 from scripts.studies.cells import Cell, Work
+from scripts.studies.diversity import DiversityGrid, measure_diversity, write_diversity
 from scripts.studies.grid import Grid
 from scripts.studies.mechanism_figures import Figures, measure_cell, write_cells
 from scripts.studies.mechanisms import MechanismGrid
@@ -47,6 +48,7 @@ class GridStudy(NamedTuple):
 STUDIES = {
     "mechanisms": GridStudy(MechanismGrid, measure_cell, write_cells),
     "tables": GridStudy(TableGrid, measure_tables, write_tables),
+    "diversity": GridStudy(DiversityGrid, measure_diversity, write_diversity),
 }
 
 

@@ -137,4 +137,4 @@ def test_flags_of_the_mechanisms_are_refused_elsewhere(other, tmp_path, monkeypa
     monkeypatch.setattr(sys, "argv", ["study.py", other, "--output_dir", str(tmp_path), "--list"])
     with pytest.raises(SystemExit, match="2"):
         study.main()
-    assert f"are of the studies mechanisms and tables, got {other}" in capsys.readouterr().err
+    assert f"are of the studies mechanisms, tables, diversity, got {other}" in capsys.readouterr().err
