@@ -9,6 +9,7 @@ from .functions.linear_regression import LinearRegression, NoisyLinearRegression
 from .functions.outlier_regression import ManyOutlierRegression, OrthogonalOutlierRegression
 from .functions.quadratic_regression import QuadraticRegression
 from .functions.relu_2nn_regression import Relu2nnRegression
+from .functions.relu_chain import ReluChain
 from .functions.representation_regression import RepresentationRegression
 from .functions.sparse_linear_regression import SparseLinearRegression
 from .functions.sparse_parity import SparseParity
@@ -48,6 +49,7 @@ TASKS.update(
         EndogenousLinearRegression,
         LinearAutoregression,
         VectorRetrieval,
+        ReluChain,
         SparseParity,
         PointerChains,
         Parity,

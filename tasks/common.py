@@ -50,6 +50,8 @@ class Task:
         has_queries (`bool`, defaults to `False`):
             Whether a prompt of it is a table of P rows and D columns, of which C are examples with `ys` `(B, C)` and
             the others queries with `labels` `(B, P - C)`; else a point is a query and then an example.
+        has_steps (`bool`, defaults to `False`):
+            Whether prompts show the steps of their answers, which [`~Task.roll_out`] asks for instead.
         components (`Mapping[str, Task]`, defaults to none):
             The tasks that a mixture is made of, by name; those of an instance.
     """
@@ -61,6 +63,7 @@ class Task:
     place_name: ClassVar[str]
     headline_places: ClassVar[Mapping[str, list[int]]] = {}
     has_queries: ClassVar[bool] = False
+    has_steps: ClassVar[bool] = False
     components: ClassVar[Mapping[str, "Task"]] = {}
 
     @classmethod
@@ -177,6 +180,24 @@ class Task:
     def sample_parts(self, n_prompts: int, generator: torch.Generator) -> list[Prompts]:
         """Draw prompts of all shapes that are scored, as `sample` does, in parts of one shape each: here one part."""
         return [self.sample(n_prompts, generator)]
+
+    def roll_out(
+        self, answer: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], xs: torch.Tensor, ys: torch.Tensor
+    ) -> torch.Tensor:
+        """
+        Answer every question by steps that are answers too, of a task that `has_steps`.
+
+        Args:
+            answer (`Callable`):
+                From points `(B, n, D)` and the ys of all but the last, `(B, n - 1, K)`, to the answer at the last,
+                `(B, K)`.
+            xs (`torch.Tensor` of shape `(B, P, D)`), ys (`torch.Tensor` of shape `(B, P, K)`):
+                Prompts. What is shown before a question stays as it is.
+
+        Returns:
+            `torch.Tensor` of shape `(B, P, K)`: answers as [`~Task.score`] takes them.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define `roll_out`.")
 
     def score(self, answers: np.ndarray, prompts: Prompts) -> np.ndarray:
         """

@@ -80,6 +80,12 @@ def predict_prefixes(
     return torch.stack([nothing_seen, *predictions], dim=1)
 
 
+def predict_last(predictor: Predictor, xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
+    """Predict at the last of xs `(B, n + 1, D)` from the examples before it, whose ys are `(B, n, K)`: `(B, K)`."""
+    xs, ys = xs.double(), ys.double()
+    return torch.stack([predictor(xs[:, :-1], output, xs[:, -1]) for output in ys.unbind(2)], dim=1)
+
+
 def _check_prompts(xs: torch.Tensor, ys: torch.Tensor, queries: torch.Tensor):
     if xs.ndim != 3 or 0 in xs.shape:
         raise ValueError(f"`xs` must have shape (prompts, points, dimensions), none of them 0, got {tuple(xs.shape)}.")

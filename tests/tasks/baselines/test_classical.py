@@ -10,7 +10,7 @@ from tasks.baselines.prefixes import predict_prefixes
 
 
 CLASSES = [kind for kind in TASKS.values() if issubclass(kind, FunctionClass)]
-BASELINES = {name: predictor for kind in CLASSES for name, predictor in kind().baselines.items()}
+BASELINES = {name: predictor for kind in reversed(CLASSES) for name, predictor in kind().baselines.items()}
 
 
 @pytest.fixture

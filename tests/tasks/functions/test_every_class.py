@@ -11,7 +11,7 @@ from tasks.metrics import bootstrap_interval
 
 CLASSES = [name for name, kind in TASKS.items() if issubclass(kind, FunctionClass)]
 # inputs that are not of mean 0 and variance 1, whose tests are in files of their own
-OWN_INPUTS = ["unscaled_linear_regression", "many_outlier_regression"]
+OWN_INPUTS = ["unscaled_linear_regression", "many_outlier_regression", "relu_chain"]
 WITH_HINTS = [name for name in CLASSES if make_task(name).n_hints]
 
 
@@ -60,7 +60,7 @@ def test_prompts_are_of_the_sizes_of_the_task_unless_told(name):
 def test_inactive_dimensions_are_zero_and_do_not_matter(name):
     prompts = make_task(name, n_dims=20).sample(64, generator(), n_points=30, n_dims_active=5)
     assert not prompts["xs"][..., 5:].any()
-    assert prompts["xs"][..., :5].all()
+    assert prompts["xs"][..., :5].all() or name == "relu_chain"  # which asks with ReLUs too
     # every function is alive: no prompt of zeros, as an inactive support would give
     assert (prompts["labels"].flatten(1).abs().amax(dim=1) > 0).all()
 
@@ -82,7 +82,7 @@ def test_hints_come_beside_prompts_that_they_do_not_change(name):
 @pytest.mark.parametrize("name", [name for name in CLASSES if name not in WITH_HINTS])
 def test_hints_of_a_class_that_has_none_are_refused(name):
     with pytest.raises(ValueError, match=f"the task {name} has no hints"):
-        make_task(name).sample(1, generator(), n_points=1, with_hints=True)
+        make_task(name).sample(1, generator(), n_points=2, with_hints=True)
 
 
 @pytest.mark.parametrize("name", CLASSES)
