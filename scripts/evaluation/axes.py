@@ -18,6 +18,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 # Okabe and Ito's colours, told apart with any colour vision; curves of one colour differ in their dashes
 COLOURS = {
     "model": "#D55E00",
+    "model, rolled out": "#D55E00",
     "least squares": "#000000",
     "3-nearest neighbours": "#0072B2",
     "averaging": "#009E73",
@@ -35,6 +36,7 @@ COLOURS = {
 }
 STYLES = {
     "model": "-",
+    "model, rolled out": "--",
     "3-nearest neighbours": "-.",
     "averaging": ":",
     "zero": ":",

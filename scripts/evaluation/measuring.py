@@ -13,7 +13,7 @@ from scripts.evaluation.certainty import measure_certainty
 from scripts.evaluation.loop_scores import LoopScores, first_prompts
 from scripts.evaluation.metrics_record import Curve, Interval, Metrics, Settings
 from scripts.evaluation.own_loops import measure_own_loops, own_loops_of
-from scripts.evaluation.predictions import Answers, score_classically
+from scripts.evaluation.predictions import Answers, score_classically, score_rolled_out
 from tasks import FunctionClass, Task
 from tasks.common import Prompts
 from tasks.metrics import bootstrap_interval, curve_of
@@ -102,7 +102,7 @@ def measure(
                 place_step=task.place_step,
                 **({"n_dims": task.n_dims, "normaliser": task.normaliser} if isinstance(task, FunctionClass) else {}),
             ),
-            **compare(errors, task, parts, answers),
+            **compare(errors, task, parts, answers, sizes.n_loops),
             **own,
             error_by_loop=errors_by_loop(by_loop),
             certainty=measure_certainty(answers, parts, sizes.n_loops) if task.has_queries else {},
@@ -138,10 +138,12 @@ def _scores_of_the_model(
     return by_loop, np.concatenate([by_loop.after(sizes.n_loops), *(task.score(*each) for each in rest)])
 
 
-def compare(errors: np.ndarray, task: Task, parts: Sequence[Prompts], answers: Answers) -> dict[str, Any]:
+def compare(
+    errors: np.ndarray, task: Task, parts: Sequence[Prompts], answers: Answers, n_loops: int
+) -> dict[str, Any]:
     """Return the fields of the record that compare the model's `errors` `(N, places)` with others'."""
     baselines, least = score_classically(parts, task, answers.cache)
-    by_name = {"model": errors, **baselines}
+    by_name = {"model": errors, **score_rolled_out(answers, task, parts, n_loops), **baselines}
     fields = {"error_by_example": {name: Curve(**curve_of(values)) for name, values in by_name.items()}}
     if least is None:
         return fields

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from scripts.common.model_loading import weights_digest
 from scripts.training.objectives import Objective
 from scripts.training.objectives.in_context import widen
 from tasks import Task
-from tasks.baselines.prefixes import name_predictions
+from tasks.baselines.prefixes import name_predictions, predict_last
 from tasks.common import Prompts
 from tasks.prediction_cache import PredictionCache, code_digest, n_chunks
 
@@ -84,6 +84,19 @@ class Answers:
 
         return self._recall(answer, "at queries", [prompts], n_loops)[0]
 
+    def rolled_out(self, task: Task, parts: Sequence[Prompts], n_loops: int) -> list[np.ndarray]:
+        """Answers as [`Task.roll_out`] asks for them to each part of some prompts, of a task that `has_steps`."""
+
+        @torch.inference_mode()
+        def last(xs: torch.Tensor, ys: torch.Tensor) -> torch.Tensor:
+            xs, ys = (values.to(self.model.device) for values in (widen(xs, self.model), ys))
+            return self.model(xs, ys, n_loops=n_loops).predictions[:, -1].float().cpu()
+
+        def answer(batch: Prompts) -> torch.Tensor:
+            return task.roll_out(last, batch["xs"], batch["ys"])
+
+        return self._recall(answer, f"rolled out: {task}", parts, n_loops)
+
     def _recall(
         self, answer: Callable[[Prompts], torch.Tensor], kind: str, parts: Sequence[Prompts], n_loops: int
     ) -> list[np.ndarray]:
@@ -113,6 +126,25 @@ def score_classically(
             scores.setdefault(name, []).append(task.score(predictions, prompts))
     scores = {name: np.concatenate(of_parts) for name, of_parts in scores.items()}
     return scores, scores.pop("limit", None)
+
+
+def score_rolled_out(answers: Answers, task: Task, parts: Sequence[Prompts], n_loops: int) -> dict[str, np.ndarray]:
+    """Return the scores of the model and of the task's solver, each by steps of its own; none without `has_steps`."""
+    if not task.has_steps:
+        return {}
+    name, solver = task.solver
+
+    def solve(batch: Prompts) -> np.ndarray:
+        return task.roll_out(partial(predict_last, solver), batch["xs"], batch["ys"]).numpy()
+
+    by_name = {
+        "model": answers.rolled_out(task, parts, n_loops),
+        name: [answers.cache.recall(solve, f"rolled out: {task}", prompts) for prompts in parts],
+    }
+    return {
+        f"{name}, rolled out": np.concatenate([task.score(*each) for each in zip(values, parts, strict=True)])
+        for name, values in by_name.items()
+    }
 
 
 def predict_classically(prompts: Prompts, task: Task, cache: PredictionCache) -> dict[str, np.ndarray]:

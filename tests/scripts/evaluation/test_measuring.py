@@ -112,6 +112,25 @@ def test_values_that_are_vectors_are_measured_by_their_squared_length(measured):
     assert metrics.error_by_example["least squares"].error[-1] < 1e-6
 
 
+def test_an_answer_in_steps_is_measured_with_and_without_them(measured):
+    task = make_task("relu_chain", n_dims=3, n_points=7, n_layers=1)
+    metrics, model = measured(task)
+    (prompts,) = draw_prompts(task, SIZES.n_prompts, SIZES.seed)
+    xs, ys = prompts["xs"], prompts["ys"]
+    for chain in range(3):
+        place = 2 * chain
+        with torch.no_grad():
+            own = model(xs[:, : place + 1], ys[:, :place]).predictions[:, -1:]
+            shown = [torch.cat((values[:, : place + n], own), dim=1) for values, n in ((xs, 1), (ys, 0))]
+            told = [model(*each).predictions[:, -1] for each in (shown, (xs[:, : place + 2], ys[:, : place + 1]))]
+        for name, answer in zip(("model, rolled out", "model"), told, strict=True):
+            error = (answer - ys[:, place + 1]).square().sum(dim=1).mean() / 3
+            assert metrics.error_by_example[name].error[chain] == pytest.approx(error.item(), rel=1e-4)
+    assert metrics.settings.place_numbers == [0, 1, 2]
+    assert metrics.excess_of_baselines.keys() >= {"model, rolled out", f"{task.solver.name}, rolled out"}
+    assert metrics.error_by_example[f"{task.solver.name}, rolled out"].error[0] == metrics.limit.error[0]
+
+
 def test_tables_of_several_shapes_are_measured_together(measured):
     task = make_task("table_prior", n_columns=4, n_points=16, n_dims=4)
     metrics, model = measured(task, sizes := replace(SIZES, n_prompts=30, n_loop_prompts=20))
