@@ -1,14 +1,18 @@
-"""How far a model of tables knows what it does not know: what its probabilities and its quantiles are worth."""
+"""How far an in-context model knows what it does not know: what its probabilities and its quantiles are worth."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextClassification, LoopedGPT2ForInContextRegression
 from scripts.evaluation.predictions import Answers
 from scripts.suite.metrics import calibration_error
+from tasks import Task
 from tasks.common import Prompts
+
+
+COVERAGE = "coverage of the 90% interval"
 
 
 class Measure(NamedTuple):
@@ -29,14 +33,19 @@ def class_figures(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     }
 
 
-def quantile_figures(quantiles: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """The share of `labels` `(N,)` in the 90% interval of quantiles `(N, K)` at the levels (k + 0.5) / K."""
-    n_levels = quantiles.shape[1]
+def is_covered(quantiles: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Which `labels` `(...)` are in the 90% interval of quantiles `(..., K)` at the levels (k + 0.5) / K."""
+    n_levels = quantiles.shape[-1]
     places = np.array([0.05, 0.95]) * n_levels - 0.5
     below = np.floor(places).astype(int).clip(0, max(n_levels - 2, 0))
     above = np.minimum(below + 1, n_levels - 1)
-    low, high = (quantiles[:, below] + (places - below).clip(0, 1) * (quantiles[:, above] - quantiles[:, below])).T
-    return {"coverage of the 90% interval": float(((low <= labels) & (labels <= high)).mean())}
+    ends = quantiles[..., below] + (places - below).clip(0, 1) * (quantiles[..., above] - quantiles[..., below])
+    return (ends[..., 0] <= labels) & (labels <= ends[..., 1])
+
+
+def quantile_figures(quantiles: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """The figures of quantiles `(N, K)` of answers `labels` `(N,)`."""
+    return {COVERAGE: float(is_covered(quantiles, labels).mean())}
 
 
 MEASURES = {
@@ -45,18 +54,23 @@ MEASURES = {
 }
 
 
-def measure_certainty(answers: Answers, parts: Sequence[Prompts], n_loops: int) -> dict[str, float]:
+def measure_certainty(answers: Answers, task: Task, parts: Sequence[Prompts], n_loops: int) -> dict[str, Any]:
     """
-    Measure a model at all queries of tables together.
+    Return the fields of the record on what an in-context model says of its own certainty.
 
-    Returns:
-        Of a model of classes its log loss in nats and the expected calibration error of its likeliest class, of one of
-        quantiles the share of answers in its 90% interval; of a model that answers with values alone nothing.
+    They are `certainty`, over all answers together: of a model of classes its log loss in nats and the expected
+    calibration error of its likeliest class, of one of quantiles the share of answers in its 90% interval. Of a model
+    of quantiles whose prompts are of one shape also that share at every place, `coverage_by_example`. Nothing of a
+    model that answers with values alone, or that answers no in-context prompts.
     """
-    measure = MEASURES[type(answers.model)]
-    if not getattr(answers.model.config, measure.n_numbers):
+    measure = MEASURES.get(answers.objective.model_class)
+    if measure is None or not getattr(answers.model.config, measure.n_numbers):
         return {}
     told = answers.fields(measure.field, parts, n_loops)
-    told = np.concatenate([values.reshape(-1, values.shape[-1]) for values in told])
-    labels = np.concatenate([prompts["labels"].numpy().ravel() for prompts in parts])
-    return measure.figures(told, labels)
+    labels = [prompts["labels"].numpy() for prompts in parts]
+    all_told = np.concatenate([values.reshape(-1, values.shape[-1]) for values in told])
+    fields = {"certainty": measure.figures(all_told, np.concatenate([values.ravel() for values in labels]))}
+    if answers.model.config.n_quantiles and not task.has_queries:
+        covered = is_covered(np.concatenate(told), np.concatenate(labels))
+        fields["coverage_by_example"] = covered.mean(axis=0).tolist()
+    return fields

@@ -187,7 +187,9 @@ class Metrics:
             Of a task that knows the loops that its prompts need: the model's errors at every place after each loop,
             and by the rule that ends the loops of a prompt.
         certainty (`dict[str, float]`):
-            What the probabilities or quantiles of a model of tables are worth, by the name of the measure.
+            What the probabilities or quantiles of an in-context model are worth, by the name of the measure.
+        coverage_by_example (`list[float]`, *optional*):
+            Of a model of quantiles that answers functions: the share of answers in its 90% interval at every place.
         shifts (`dict[str, dict[str, Curve]]`):
             By shift, errors of `"model"`, `"limit"` and some baselines.
         published (`dict[str, Curve]`), published_shifts (`dict[str, Curve]`):
@@ -211,6 +213,7 @@ class Metrics:
     error_by_loop_and_place: list[list[float]] = field(default_factory=list)
     stops: dict[str, StoppedErrors] = field(default_factory=dict)
     certainty: dict[str, float] = field(default_factory=dict)
+    coverage_by_example: list[float] | None = None
     shifts: dict[str, dict[str, Curve]] = field(default_factory=dict)
     published: dict[str, Curve] = field(default_factory=dict)
     published_shifts: dict[str, Curve] = field(default_factory=dict)
@@ -249,6 +252,9 @@ class Metrics:
         _check(are_whole and bool(rows) == bool(self.stops), "error_by_loop_and_place", rule, rows)
         for name, value in self.certainty.items():
             _check(_is_number(value), f"certainty.{name}", "be a finite number", value)
+        shares, rule = self.coverage_by_example, f"be a list of {n_points} finite numbers"
+        are_whole = shares is None or (_are_numbers(shares) and len(shares) == n_points)
+        _check(are_whole, "coverage_by_example", rule, shares)
         for name in dict.fromkeys(("last_point", "mean", *self.error_by_loop)):
             errors, rule = self.error_by_loop.get(name), f"be a list of at least {n_loops} finite numbers"
             _check(_are_numbers(errors) and len(errors) >= n_loops, f"error_by_loop.{name}", rule, errors)
@@ -277,6 +283,7 @@ class Metrics:
             error_by_loop_and_place=given.get("error_by_loop_and_place", []),
             stops=stops,
             certainty=_mapping(given.get("certainty", {}), "certainty"),
+            coverage_by_example=given.get("coverage_by_example"),
             shifts={shift: _curves(curves, f"shifts.{shift}") for shift, curves in shifts.items()},
             components=parts,
             versions=_mapping(given.get("versions", {}), "versions"),

@@ -65,12 +65,10 @@ class Answers:
         return self._recall(answer, f"every loop: {every_loop}", parts, n_loops)
 
     def fields(self, name: str, parts: Sequence[Prompts], n_loops: int) -> list[np.ndarray]:
-        """The field `name` of what `forward` returns for each part of in-context prompts, float32."""
+        """The field `name` of what `forward` returns for each part of in-context prompts, `(B, P, ...)`, float32."""
 
-        @torch.inference_mode()
         def answer(batch: Prompts) -> torch.Tensor:
-            xs, ys = (batch[column].to(self.model.device) for column in ("xs", "ys"))
-            return self.model(xs, ys, n_loops=n_loops)[name].float()
+            return self.objective.told(self.model, batch, n_loops, name)
 
         return self._recall(answer, name, parts, n_loops)
 

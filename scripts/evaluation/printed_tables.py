@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from scripts.evaluation.component_table import component_table
 from scripts.evaluation.metrics_record import Metrics
 
 
@@ -26,6 +27,11 @@ def table_lines(metrics: Metrics) -> Iterator[str]:
         yield "\n" + _line("shift, last point", shown)
         for shift, curves in metrics.shifts.items():
             yield _line(shift, [f"{curves[name].error[-1]:.3g}" for name in shown])
+    if metrics.components:
+        heads, rows = component_table(metrics)
+        width = max(map(len, rows))
+        yield "\n" + _line(f"components, {metrics.settings.places}", heads, width)
+        yield from (_line(name, [f"{value:.3g}" for value in values], width) for name, values in rows.items())
     for part in metrics.components.values():
         yield ""
         yield from table_lines(part)
@@ -42,15 +48,16 @@ def error_rows(metrics: Metrics) -> dict[str, list[Any]]:
         curves[f"limit: {settings.limit}"] = metrics.limit
         curves["excess of the model"] = metrics.excess_over_limit
     curves |= {f"{name}, published": curve for name, curve in metrics.published.items()}
+    shown = {name: curve.error for name, curve in curves.items()}
+    if metrics.coverage_by_example:
+        shown["in the 90% interval"] = metrics.coverage_by_example
     return {
         settings.places: [numbers[n] for n in examples],
-        **{
-            name: [f"{curve.error[n]:.3g}" for n in examples if n < len(curve.error)] for name, curve in curves.items()
-        },
+        **{name: [f"{values[n]:.3g}" for n in examples if n < len(values)] for name, values in shown.items()},
         "loops": loops,
         f"model, {numbers[last]} {settings.places}": [f"{by_loop[n - 1]:.3g}" for n in loops],
     }
 
 
-def _line(name: str, values: list[Any]) -> str:
-    return f"{name:>38}" + "".join(f"{value:>10}" for value in values)
+def _line(name: str, values: list[Any], width: int = 38) -> str:
+    return f"{name:>{width}}" + "".join(f"{value:>10}" for value in values)

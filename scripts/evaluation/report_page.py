@@ -9,6 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from scripts.evaluation.axes import LOGARITHMIC
+from scripts.evaluation.component_table import component_table
 from scripts.evaluation.figures import figures, title_of
 from scripts.evaluation.metrics_record import Metrics
 
@@ -126,7 +127,8 @@ def render_page(metrics: Metrics) -> str:
     if metrics.shifts:
         parts += ["<h2>Shifted prompts</h2>", drawn["shifts"], shift_table(metrics)]
     if metrics.components:
-        parts += ["<h2>Components</h2>", drawn["components"]]
+        heads, rows = component_table(metrics)
+        parts += ["<h2>Components</h2>", drawn["components"], html_table([settings.places, *heads], rows)]
         for name, part in metrics.components.items():
             parts += [f"<h3>{escape(name.replace('_', ' '))}</h3>", *excess_line(part), error_table(part)]
     about = {name: value for name, value in asdict(settings).items() if value is not None}

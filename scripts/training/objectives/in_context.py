@@ -1,5 +1,7 @@
 """Answer at points of a prompt from the examples that it shows."""
 
+from collections.abc import Iterator
+
 import torch
 from torch.nn.functional import pad
 from transformers import PreTrainedModel
@@ -34,11 +36,26 @@ class InContext(Objective):
         self, model: PreTrainedModel, prompts: Batch, n_loops: int | None = None, every_loop: bool = False
     ) -> torch.Tensor:
         """As [`Objective.answers`], `(B, P, ...)` or `(B, L, P, ...)`; xs may have fewer dimensions than are read."""
-        prompts = prompts | {"xs": widen(prompts["xs"], model)}
-        is_split = prompts["ys"].shape[1] < prompts["xs"].shape[1]
-        if is_split or not order_of(model.config).is_split:
-            return super().answers(model, prompts, n_loops, every_loop)
-        parts = whole_prompts(prompts["xs"], prompts["ys"], prompts["xs"])
         ask = super().answers
-        answers = [ask(model, {"xs": xs, "ys": ys}, n_loops, every_loop) for xs, ys in parts]
+        answers = [ask(model, asked, n_loops, every_loop) for asked in _asked(model, prompts)]
         return torch.cat(answers, dim=2 if every_loop else 1)
+
+    def told(self, model: PreTrainedModel, prompts: Batch, n_loops: int, field: str) -> torch.Tensor:
+        """The `field` of what `forward` returns where it answers, `(B, P, ...)`, float32 on the model's device."""
+        parts = []
+        with torch.no_grad():
+            for asked in _asked(model, prompts):
+                columns = {name: values.to(model.device) for name, values in self.inputs(asked).items()}
+                parts.append(model(**columns, n_loops=n_loops)[field].float())
+        return torch.cat(parts, dim=1)
+
+
+def _asked(model: PreTrainedModel, prompts: Batch) -> Iterator[Batch]:
+    """Yield the prompts by which a model is asked at every point: these, or those of a set one after another."""
+    prompts = prompts | {"xs": widen(prompts["xs"], model)}
+    is_split = prompts["ys"].shape[1] < prompts["xs"].shape[1]
+    if is_split or not order_of(model.config).is_split:
+        yield prompts
+        return
+    for xs, ys in whole_prompts(prompts["xs"], prompts["ys"], prompts["xs"]):
+        yield {"xs": xs, "ys": ys}

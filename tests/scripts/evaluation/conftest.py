@@ -33,6 +33,7 @@ def full_metrics(metrics):
         excess_over_limit=CURVE,
         excess_of_baselines={"zero": CURVE, "least squares": CURVE},
         mean_excess=Interval(0.01, 0.0, 0.02),
+        coverage_by_example=[0.8, 0.9, 1.0],
         error_by_loop=metrics.error_by_loop | {"last_fifth": [0.9, 0.1, 0.1, 0.2]},
         error_by_loop_and_place=[[0.9, 0.9, 0.9], [0.1, 0.9, 0.9], [0.1, 0.2, 0.9], [0.1, 0.2, 0.3]],
         stops={

@@ -34,11 +34,11 @@ def measured(tmp_path):
         "answer_slots": LoopedGPT2LMHeadModel,
     }
 
-    def run(task, sizes=SIZES, recipe=None):
+    def run(task, sizes=SIZES, recipe=None, **fields):
         torch.manual_seed(0)
         sizes_of_task = {"n_dims": 3, "vocab_size": 5, "n_outputs": getattr(task, "n_outputs", 1)}
         order = {"example_order": "set"} if task.has_queries else {}
-        sizes_of_task |= {"n_positions": 12} | task.model_fields | order
+        sizes_of_task |= {"n_positions": 12} | task.model_fields | order | fields
         config = LoopedGPT2Config(n_embd=16, n_head=2, n_loops=2, **sizes_of_task)
         model = classes[task.objective](config).eval()
         answers = Answers(model, OBJECTIVES[task.objective](), PredictionCache(tmp_path / "cache"), batch_size=8)
@@ -186,6 +186,26 @@ def test_a_component_of_fewer_dimensions_is_measured_with_its_own_baselines_and_
     assert part.settings.n_dims == 2
     assert max(part.limit.error[2:]) < 1e-6
     assert part.shifts["scale_x_2"]["model"].error
+
+
+@pytest.mark.parametrize("order", ["causal", "set"])
+def test_the_quantiles_of_functions_are_measured_at_every_place_and_by_component(order, measured):
+    components = {"linear_regression": {"weight": 1, "n_dims": 2}, "noisy_linear_regression": 1}
+    task = make_task("mixture", components=components, n_dims=3, n_points=6)
+    metrics, model = measured(task, n_quantiles=20, example_order=order)
+    tasks = (task, *task.components.values())
+    for part, own in zip((metrics, *metrics.components.values()), tasks, strict=True):
+        (prompts,) = draw_prompts(own, SIZES.n_prompts, SIZES.seed)
+        xs, ys = torch.nn.functional.pad(prompts["xs"], (0, 3 - prompts["xs"].shape[2])), prompts["ys"]
+        with torch.no_grad():
+            quantiles = torch.stack([model(xs[:, : n + 1], ys[:, :n]).quantiles[:, -1] for n in range(6)], dim=1)
+        low, high = (quantiles[..., i : i + 2].mean(dim=-1) for i in (0, 18))  # levels 0.025, 0.075 and 0.925, 0.975
+        covered = ((low <= prompts["labels"]) & (prompts["labels"] <= high)).double().mean(dim=0)
+        assert part.coverage_by_example == pytest.approx(covered.tolist())
+        assert part.certainty == {"coverage of the 90% interval": pytest.approx(covered.mean().item())}
+    printed = [line.split() for line in table_lines(metrics)]
+    shown = [f"{share:.3g}" for share in (metrics.coverage_by_example[n] for n in (0, 1, 2, 3, 5))]
+    assert ["in", "the", "90%", "interval", *shown] in printed
 
 
 def test_tables_call_scores_and_places_by_their_names(measured):
