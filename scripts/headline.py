@@ -2,6 +2,9 @@
 
     python scripts/headline.py
 
+Below comes, where a release has one, the table that scripts/compare_specialists.py made of a model of many classes
+beside those of one class each.
+
 Every number comes from the records in `model_cards/<function class>/`, from the published values of
 `tasks/published.json` and, for parameters and floating-point operations of the paper's models, from
 `scripts/recipes/<function class>_paper.yaml`.
@@ -11,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from scripts.release.headline import ROOT, headline
+from scripts.release.headline import ROOT, headline, specialist_tables
 
 
 def main():
@@ -27,7 +30,7 @@ def main():
     try:
         if not arguments.model_cards.is_dir():
             raise ValueError(f"`model_cards` must be a folder, got {arguments.model_cards}.")
-        print(headline(arguments.model_cards))
+        print(headline(arguments.model_cards), *specialist_tables(arguments.model_cards), sep="\n\n")
     except (OSError, ValueError) as error:
         sys.exit(f"headline.py: error: {error}")
 

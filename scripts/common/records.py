@@ -18,6 +18,7 @@ WEIGHTS_FILE = "model.safetensors"  # scripts/train.py, and the next three
 RECIPE_FILE, ENVIRONMENT_FILE, LOG_FILE = "recipe.yaml", "environment.json", "log.jsonl"
 METRICS_FILE, STAGES_FILE = "metrics.json", "stages.json"  # scripts/evaluate.py, scripts/stages.py
 SEEDS_FILE, SUITE_FILE = "seeds.json", "suite.json"  # scripts/seeds.py, a copy of what scripts/table_suite.py writes
+SPECIALISTS_FILE = "specialists.json"  # scripts/compare_specialists.py
 
 
 class RecordError(ValueError):

@@ -11,7 +11,7 @@ import yaml
 from huggingface_hub import metadata_load
 
 from scripts.common.output_folder import OutputError, claim_beside
-from scripts.common.records import SEEDS_FILE, STAGES_FILE, SUITE_FILE
+from scripts.common.records import SEEDS_FILE, SPECIALISTS_FILE, STAGES_FILE, SUITE_FILE
 from scripts.evaluation.metrics_record import Metrics
 
 
@@ -32,7 +32,7 @@ PICTURES = {
     for part, name in {"shifts": "shifts", "components": "components", "stops": "lengths"}.items()
 }
 # other files that it may hold
-OPTIONAL = {STAGES_FILE, SEEDS_FILE, SUITE_FILE, "error.svg"}.union(*PICTURES.values())
+OPTIONAL = {STAGES_FILE, SEEDS_FILE, SUITE_FILE, SPECIALISTS_FILE, "error.svg"}.union(*PICTURES.values())
 MAX_BYTES = 2**28  # of a record or a picture: each is read into memory
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 

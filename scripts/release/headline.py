@@ -1,5 +1,6 @@
 """The tables of all released checkpoints: errors beside limit, solver and the paper's models, and what they cost."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 import torch
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
-from scripts.common.records import ENVIRONMENT_FILE, LOG_FILE, METRICS_FILE
+from scripts.common.records import ENVIRONMENT_FILE, LOG_FILE, METRICS_FILE, SPECIALISTS_FILE
 from scripts.evaluation.metrics_record import Metrics
 from scripts.release.markdown import number
+from scripts.specialists.record import Comparison
 from scripts.training.cost import training_flops
 from scripts.training.prompt_arguments import Arguments, parse_arguments
 from scripts.training.recorded_cost import recorded_cost
@@ -85,3 +87,10 @@ def headline(cards: Path) -> str:
             ) from None
         costs.append([name, *cost_cells(folder, task, metrics.settings.n_parameters)])
     return markdown_table(["", "examples", *ERRORS], errors) + "\n\n" + markdown_table(["", *MODELS], costs)
+
+
+def specialist_tables(cards: Path) -> Iterator[str]:
+    """Yield the table of every release that was compared with models of one class each, and how often it is ahead."""
+    for path in sorted(cards.glob(f"*/{SPECIALISTS_FILE}")):
+        comparison = Comparison.read(path)
+        yield f"{comparison.table}\n\n{comparison.summary}"

@@ -14,6 +14,7 @@ from scripts import (
     benchmark_lm,
     benchmark_stops,
     chain_experiment,
+    compare_specialists,
     evaluate,
     headline,
     plot,
@@ -26,7 +27,10 @@ from scripts import (
 
 
 # programs that write beside a model, with the function that does their work
-BESIDE = {evaluate: "measure", probe: "probe_states", plot: "plot_metrics", report: "render_page"}
+BESIDE = {
+    **{evaluate: "measure", probe: "probe_states", plot: "plot_metrics", report: "render_page"},
+    compare_specialists: "measure_contests",
+}
 OWN = {
     tables: "train",
     chain_experiment: "train",
@@ -57,9 +61,12 @@ def flags_of(program, model, output_dir):
     }
     flags |= {evaluate: {"--model": model}, probe: {"--model": model}}
     flags |= {benchmark_stops: {"--model": model, "--task": "linear_regression"}}
+    flags |= {compare_specialists: {"--model": model, "--specialists": model}}
     flags = flags.get(program, {})
     if program is evaluate:
-        flags |= {"--task": "linear_regression", "--cache_dir": output_dir.with_name("cache")}
+        flags |= {"--task": "linear_regression"}
+    if program in (evaluate, compare_specialists):
+        flags |= {"--cache_dir": output_dir.with_name("cache")}
     return flags if program in (stages, headline) else flags | {"--output_dir": output_dir}
 
 
@@ -137,9 +144,11 @@ def test_no_program_writes_where_something_else_lies(program, evaluated, occupie
 
 BAD_NUMBERS = ("-1", "1.5", "x", "", "nan", "0x", "1e3")
 MAY_BE_ZERO = {("evaluate", "n_shift_prompts"), ("evaluate", "seed"), ("chain_experiment", "seed")}
+MAY_BE_ZERO |= {("compare_specialists", "seed")}
 NUMBERS = {
     evaluate: "n_prompts n_points n_loops max_loops n_loop_prompts n_shift_prompts seed batch_size",
     probe: "n_loops n_prompts n_steps n_prefixes",
+    compare_specialists: "n_prompts n_draws seed batch_size",
     tables: "n_steps n_tuning_steps n_points n_dims n_loops n_embd n_prompts seed",
     chain_experiment: "max_steps batch_size max_hops n_prompts blocks seed",
     benchmark: "batch_size n_dims n_points n_embd n_loops loop_window n_queries repeats",
@@ -163,7 +172,7 @@ def test_an_unknown_a_missing_and_an_abbreviated_flag_are_refused(program, evalu
     flags = flags_of(program, evaluated, tmp_path / "out")
     assert "--no_such_flag" in refused(program, flags, "--no_such_flag", "3").replace("`no_such", "--no_such")
     for name in flags:
-        if name not in ("--cache_dir", "--model_cards"):
+        if name not in ("--cache_dir", "--model_cards", "--specialists"):
             assert name in refused(program, {other: value for other, value in flags.items() if other != name})
 
 

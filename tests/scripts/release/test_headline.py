@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts.release.headline import headline
+from scripts.release.headline import headline, specialist_tables
 from tasks import TASKS, Task
+from tests.scripts.specialists.test_record import COMPARISON
 
 
 CARDS = Path(__file__).parents[3] / "model_cards"
@@ -37,6 +38,13 @@ def test_the_table_shows_what_the_records_hold(records):
     assert "| decision tree | 80 to 100 | 0.018 | 0.349, XGBoost, signs | 0.0749 | **0.046** | 0.123 |" in headline(
         records
     )
+
+
+def test_a_release_that_was_compared_with_others_has_its_table_too(tmp_path):
+    assert list(specialist_tables(tmp_path)) == []
+    (tmp_path / "all_classes").mkdir()
+    COMPARISON.write(tmp_path / "all_classes")
+    assert list(specialist_tables(tmp_path)) == [f"{COMPARISON.table}\n\n{COMPARISON.summary}"]
 
 
 def test_a_task_without_a_folder_or_without_headline_places_has_no_row(tmp_path, monkeypatch):
