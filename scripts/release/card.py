@@ -17,6 +17,7 @@ from scripts.common.records import RecordError
 from scripts.evaluation.metrics_record import NEEDED_LOOPS, Curve, Interval, Metrics
 from scripts.release.files import ReleaseError
 from scripts.release.markdown import FILTERS, Markdown, error_at, escape, number, one_line, table
+from scripts.release.mixture_values import mixture_values
 from scripts.release.record import Record, read_record
 from scripts.release.sequence_values import sequence_values
 from scripts.release.stages import stage_table
@@ -24,6 +25,7 @@ from scripts.release.table_values import table_values
 from scripts.training.prompt_arguments import PromptModelArguments, TaskArguments
 from scripts.training.recorded_cost import total_flops, training_seconds
 from tasks import Task
+from tasks.mixture import Mixture
 from tasks.sequences.common import SequenceTask
 from tasks.tables.table_prior import TablePrior
 
@@ -40,6 +42,7 @@ HUB_TASKS = {
 PAGES = {
     SequenceTask: ("tasks/sequences.md", sequence_values),
     TablePrior: ("tasks/tables.md", table_values),
+    Mixture: ("tasks/mixture.md", mixture_values),
 }
 RECIPE_ROWS = (
     *("task", "task_settings", "schedules", "n_dims", "n_points"),

@@ -11,6 +11,7 @@ from scripts.common.records import (
     METRICS_FILE,
     RECIPE_FILE,
     SEEDS_FILE,
+    SPECIALISTS_FILE,
     STAGES_FILE,
     SUITE_FILE,
     read_json,
@@ -23,6 +24,7 @@ from scripts.evaluation.metrics_record import Metrics
 from scripts.release.files import release_files
 from scripts.release.seeds import differing_fields
 from scripts.release.stages import prompt_settings
+from scripts.specialists.record import Comparison
 from scripts.training.objectives import OBJECTIVES, Objective
 from tasks import TASKS, FunctionClass, Task, task_fields
 
@@ -42,6 +44,8 @@ class Record:
             training with other seeds; empty where they were not run.
         suite (`dict`, *optional*):
             Written by scripts/table_suite.py.
+        comparison ([`~scripts.specialists.record.Comparison`], *optional*):
+            Written by scripts/compare_specialists.py.
     """
 
     config: dict[str, Any]
@@ -52,6 +56,7 @@ class Record:
     stages: list[dict[str, Any]]
     seeds: list[dict[str, Any]] = field(default_factory=list)
     suite: dict[str, Any] | None = None
+    comparison: Comparison | None = None
 
     @cached_property
     def task(self) -> Task:
@@ -69,8 +74,8 @@ class Record:
     def description(self) -> str:
         """What was learned, in words; a task that this project does not know goes by its name."""
         task, name = self.task, self.metrics.settings.task.replace("_", " ")
-        components = " and ".join(component.description for component in task.components.values())
-        return components or getattr(task, "description", name)
+        *others, last = [each.description for each in task.components.values()] or [getattr(task, "description", name)]
+        return f"{', '.join(others)} and {last}" if others else last
 
     @property
     def objective(self) -> type[Objective]:
@@ -86,7 +91,8 @@ def read_record(folder: Path) -> Record:
         `ValueError`: a file is missing or is not what its program writes, or the records are of different models.
     """
     release_files(folder)  # checked before anything is read: a device, e.g., may have no end
-    stages, seeds, suite = (folder / name for name in (STAGES_FILE, SEEDS_FILE, SUITE_FILE))
+    files = (STAGES_FILE, SEEDS_FILE, SUITE_FILE, SPECIALISTS_FILE)
+    stages, seeds, suite, specialists = (folder / name for name in files)
     record = Record(
         config=read_json(folder / "config.json"),
         recipe=read_yaml(folder / RECIPE_FILE),
@@ -96,6 +102,7 @@ def read_record(folder: Path) -> Record:
         stages=read_json_list(stages) if stages.exists() else [],
         seeds=read_json_list(seeds) if seeds.exists() else [],
         suite=read_json(suite) if suite.exists() else None,
+        comparison=Comparison.read(specialists) if specialists.exists() else None,
     )
     settings, config, recipe = record.metrics.settings, record.config, record.recipe
     n_dims = config["n_dims"] if settings.n_dims else None  # recorded for classes of functions only
