@@ -26,18 +26,28 @@ from .in_context_looped_gpt2 import LoopedGPT2InContextPreTrainedModel
 ANSWERS_AT_A_TIME = 1024
 # contexts times queries that are worth a progress bar
 MANY_ANSWERS = 4096
+RELEASES = Path(__file__).parents[1] / "model_cards"  # in a clone of the project
 NUMBERS = {"dtype": np.float64, "ensure_all_finite": "allow-nan"}
 
 
 class InContextEstimator(BaseEstimator):
-    """Columns that are read, chosen and standardised by the examples, which are dealt into contexts."""
+    """
+    Columns that are read, chosen and standardised by the examples, which are dealt into contexts.
+
+    Class attributes:
+        model_class (`type`), default_model (`str`):
+            Class of the models that answer, and the release that does where none is given.
+        takes_text (`bool`):
+            Whether y may be text.
+    """
 
     model_class: type[LoopedGPT2InContextPreTrainedModel]
+    default_model: str
     takes_text: bool
 
     def __init__(
         self,
-        model,
+        model=None,
         n_loops: int | None = None,
         exit_tolerance: float | None = None,
         max_examples: int = 1000,
@@ -143,16 +153,17 @@ class InContextEstimator(BaseEstimator):
             number = getattr(self, name)
             if not isinstance(number, Integral) or number < 1:
                 raise ValueError(f"`{name}` must be an integer >= 1, got {number!r}.")
-        if isinstance(self.model, torch.nn.Module):
-            model, names = self.model, _class_names(self.model)
-        elif isinstance(self.model, str | os.PathLike):
-            path = Path(self.model)
+        given = RELEASES / self.default_model if self.model is None else self.model
+        if isinstance(given, torch.nn.Module):
+            model, names = given, _class_names(given)
+        elif isinstance(given, str | os.PathLike):
+            path = Path(given)
             # neither of these can be meant as a repository, `namespace/name`
             is_folder = path.is_absolute() or len(path.parts) > 2 or (len(path.parts) == 2 and path.parent.is_dir())
             if is_folder and not path.exists():
                 raise ValueError(f"`model` must be a folder, a Hub repository or a model: there is no folder {path}.")
             hub_arguments = {"revision": self.revision} if self.revision else {}
-            model = self.model_class.from_pretrained(self.model, **hub_arguments)
+            model = self.model_class.from_pretrained(given, **hub_arguments)
             names = model.config.architectures or [None]
         else:
             raise ValueError(f"`model` must be a folder, a Hub repository or a model, got {self.model!r}.")

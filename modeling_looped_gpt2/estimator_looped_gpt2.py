@@ -40,7 +40,7 @@ class InContextRegressor(RegressorMixin, InContextEstimator):
     where it is more than 20 away. A constant y is the answer to every query.
 
     Args:
-        model (`str`, `Path` or [`LoopedGPT2ForInContextRegression`]):
+        model (`str`, `Path` or [`LoopedGPT2ForInContextRegression`], *optional*, in a clone of the project a release):
             Folder or Hub repository of a model, or the model itself, which is copied. The code of the repository is
             not run: the classes of this package load it.
         n_loops (`int`, *optional*, defaults to the model's):
@@ -93,11 +93,12 @@ class InContextRegressor(RegressorMixin, InContextEstimator):
     ```"""
 
     model_class = LoopedGPT2ForInContextRegression
+    default_model = "tables_regression"
     takes_text = False
 
     def __init__(
         self,
-        model,
+        model=None,
         n_loops: int | None = None,
         exit_tolerance: float | None = None,
         y_std: float | None = None,
@@ -233,7 +234,7 @@ class InContextClassifier(ClassifierMixin, InContextEstimator):
     two classes not at all. A single class is the answer to every query.
 
     Args:
-        model (`str`, `Path` or [`LoopedGPT2ForInContextClassification`]):
+        model (`str`, `Path` or [`LoopedGPT2ForInContextClassification`], *optional*, in a clone a release):
             Folder or Hub repository of a model, or the model itself, which is copied.
         n_loops, exit_tolerance, max_examples, max_contexts, revision, device, random_state, verbose:
             As in [`InContextRegressor`].
@@ -246,6 +247,7 @@ class InContextClassifier(ClassifierMixin, InContextEstimator):
     """
 
     model_class = LoopedGPT2ForInContextClassification
+    default_model = "tables_classification"
     takes_text = True
 
     def fit(self, X, y, **others) -> "InContextClassifier":

@@ -227,9 +227,21 @@ def test_a_model_of_another_class_is_refused(make_model, tmp_path):
     for model in (make_model(), tmp_path):
         with pytest.raises(ValueError, match=message):
             InContextClassifier(model).fit(np.eye(3), [0, 1, 0])
-    for model in (None, 3):
-        with pytest.raises(ValueError, match=f"`model` must be a folder, a Hub repository or a model, got {model}"):
-            InContextRegressor(model).fit(np.eye(3), np.ones(3))
+    with pytest.raises(ValueError, match="`model` must be a folder, a Hub repository or a model, got 3"):
+        InContextRegressor(3).fit(np.eye(3), np.ones(3))
+
+
+def test_without_a_model_a_release_of_the_clone_answers(make_model, data, tmp_path, monkeypatch):
+    assert module.RELEASES == ROOT / "model_cards"
+    for estimator in (InContextRegressor, InContextClassifier):
+        assert (module.RELEASES / estimator.default_model / "config.json").exists()
+    monkeypatch.setattr(module, "RELEASES", tmp_path)
+    X, y, queries = data
+    with pytest.raises(ValueError, match=r"there is no folder .*tables_regression"):
+        InContextRegressor().fit(X, y)
+    make_model().save_pretrained(tmp_path / InContextRegressor.default_model)
+    expected = InContextRegressor(make_model()).fit(X, y).predict(queries)
+    np.testing.assert_array_equal(clone(InContextRegressor()).fit(X, y).predict(queries), expected)
 
 
 def test_a_model_of_vectors_is_refused(make_model):
