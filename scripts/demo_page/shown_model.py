@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from scripts.common.model_loading import check_name
-from scripts.evaluation.evaluated_task import recipe_of, settings_of
+from scripts.evaluation.evaluated_task import build_task, recipe_of, settings_of
 from tasks import TASKS, Task
+from tasks.mixture import Mixture
 
 
 LOOPS_SHOWN = 2  # times the trained count, where a task does not say how many it needs
@@ -48,7 +49,7 @@ def find_model(name: str, task_name: str | None = None) -> ShownModel:
         name (`str`):
             Folder or Hub repository of a model.
         task_name (`str`, *optional*, defaults to that of the model's recipe):
-            The task.
+            The task; of a mixture the page shows the component of most weight.
 
     Raises:
         `ValueError`: there is no such model, or no such task; or no task is given, and no recipe names one.
@@ -60,6 +61,9 @@ def find_model(name: str, task_name: str | None = None) -> ShownModel:
         raise ValueError(f"{name} holds no recipe.yaml, which names the task: give `--task`.")
     if task_name not in TASKS:
         raise ValueError(f"`task` must be one of {', '.join(TASKS)}, got {task_name!r}.")
+    if issubclass(TASKS[task_name], Mixture):
+        weights = build_task(task_name, settings_of(recipe, task_name)).weights
+        task_name = max(weights, key=weights.__getitem__)
     return ShownModel(name, task_name, recipe)
 
 
