@@ -58,6 +58,9 @@ class Answers:
         Answers to each part of some prompts, as [`Task.score`] takes them, `(n_prompts, ...)`; after every loop
         `(n_prompts, n_loops, ...)`.
         """
+        if getattr(self.model.config, "n_quantiles", 0) and not every_loop:
+            # what it is certain of is asked too: the cache answers then
+            return [quantiles.mean(axis=-1) for quantiles in self.fields("quantiles", parts, n_loops)]
 
         def answer(batch: Prompts) -> torch.Tensor:
             return self.objective.answers(self.model, batch, n_loops, every_loop)

@@ -53,3 +53,15 @@ def test_answers_are_kept_apart_by_all_that_they_depend_on(make_model, answers_o
     assert all((first != second).any() for first, second in itertools.pairwise(several))
     monkeypatch.setattr(Regression, "answers", lambda *_: pytest.fail("the model answers again"))
     np.testing.assert_array_equal(answers_of(model, batch_size=5).to_parts([prompts], 3)[0], several[-1])
+
+
+def test_a_model_of_quantiles_is_asked_once_for_them_and_for_their_mean(make_model, answers_of, monkeypatch):
+    model, prompts = make_model(n_quantiles=4), shifted("scale_x_2")
+    plain = {name: prompts[name] for name in ("xs", "ys")} | {"labels": prompts["labels"]}
+    (answered,) = answers_of(model).to_parts([plain], 3)
+    with torch.no_grad():
+        outputs = model(plain["xs"], plain["ys"], n_loops=3)
+    np.testing.assert_allclose(answered, outputs.predictions, rtol=1e-4, atol=1e-6)
+    monkeypatch.setattr(Regression, "told", lambda *_: pytest.fail("the model answers again"))
+    (quantiles,) = answers_of(model).fields("quantiles", [plain], 3)
+    np.testing.assert_allclose(quantiles, outputs.quantiles, rtol=1e-4, atol=1e-6)
