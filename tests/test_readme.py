@@ -1,6 +1,5 @@
 """The README's code and commands run as they stand, on small sizes appended to them."""
 
-import os
 import re
 import shlex
 import subprocess
@@ -11,6 +10,7 @@ import pytest
 
 from modeling_looped_gpt2 import LoopedGPT2Config, LoopedGPT2ForInContextRegression
 from tasks import TASKS
+from tests.programs import run_program
 
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +39,10 @@ def test_the_python_code_runs(tmp_path, monkeypatch, capsys):
     assert "should be near" in capsys.readouterr().out
 
 
-def test_the_commands_run_one_after_another(tmp_path):
+def test_the_commands_run_one_after_another(tmp_path, monkeypatch):
+    """Those of `accelerate launch` as a shell runs them, the others begin with their imports done."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     commands = [shlex.split(line) for block in blocks("bash") for line in block.splitlines()]
     ran = []
     for command in commands:
@@ -52,13 +55,12 @@ def test_the_commands_run_one_after_another(tmp_path):
         # runs/ of the README is a folder of the test; all else is the repository's own, and no command writes there
         assert not any(word.startswith("model_cards") for word in command)
         words = [re.sub("^runs/", f"{tmp_path}/", word) for word in command]
-        launcher = {"python": [sys.executable], "accelerate": [sys.executable, "-m", "accelerate.commands.launch"]}
-        words = launcher[words[0]] + words[(2 if words[0] == "accelerate" else 1) :]
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_MODULES_CACHE": str(tmp_path / "modules")}
-        environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
-        result = subprocess.run(
-            [*words, *SMALL[script].split()], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900
-        )
+        launcher, *words = *words, *SMALL[script].split()
+        if launcher == "python":
+            result = run_program(words)
+        else:
+            launch = [sys.executable, "-m", "accelerate.commands.launch", *words[1:]]
+            result = subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, timeout=900)
         assert result.returncode == 0, f"{shlex.join(command)}\n{result.stderr}"
         ran.append(script)
     assert ran == list(SMALL)

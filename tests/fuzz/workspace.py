@@ -2,15 +2,16 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import yaml
 
+from tests import programs
+from tests.programs import ROOT
 
-ROOT = Path(__file__).parents[2]
+
 RECIPE = {
     **{"task": "linear_regression", "n_dims": 3, "n_points": 5, "n_embd": 16, "n_head": 2, "n_loops": 2},
     **{
@@ -61,35 +62,18 @@ def build_workspace(folder: Path):
     """Make `run` (finished, evaluated, drawn), `earlier` (the same of fewer steps), `half` (unfinished), `release`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
-    for name, more in (("run", []), ("earlier", ["--max_steps", "3"])):
-        finish(run_program("train", ["--recipe", "recipe.yaml", "--output_dir", name, *more], folder))
-    shutil.copytree(folder / "run", folder / "half")
-    interrupt(folder / "half", folder)
+
+    def finish(program: str, flags: str):
+        result = programs.run_program([f"{ROOT}/scripts/{program}.py", *flags.split()], folder=folder)
+        assert result.returncode == 0, result.stderr
+
+    for name, more in (("run", ""), ("earlier", "--max_steps 3")):
+        finish("train", f"--recipe recipe.yaml --output_dir {name} {more}")
+    interrupted = [f"{ROOT}/tests/scripts/interrupted_train.py", "kill:5", *COMMANDS["train"].split()]
+    assert programs.run_program(interrupted, folder=folder).returncode == -9
     for program in ("evaluate", "plot", "model_card"):
-        finish(run_program(program, COMMANDS[program].split(), folder))
-    finish(run_program("evaluate", COMMANDS["evaluate"].replace("run", "earlier").split(), folder))
-    shutil.rmtree(folder / ".modules", ignore_errors=True)
-
-
-def finish(result: subprocess.CompletedProcess):
-    """Raise where a program that must succeed did not."""
-    assert result.returncode == 0, result.stderr
-
-
-def interrupt(half: Path, folder: Path):
-    """Bring a run to the state in which a kill after step 4 leaves it."""
-    shutil.rmtree(half)
-    code = (
-        "import os, sys\n"
-        "from scripts import train\nfrom scripts.training.trainer import Trainer\n"
-        "step = Trainer.training_step\n"
-        "def killed(self, index, batch):\n    if index == 4: os._exit(9)\n    return step(self, index, batch)\n"
-        "Trainer.training_step = killed\nsys.argv = ['train.py', '--recipe', 'recipe.yaml', '--output_dir', 'half']\n"
-        "train.main()\n"
-    )
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    result = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
-    assert result.returncode == 9, result.stderr
+        finish(program, COMMANDS[program])
+    finish("evaluate", COMMANDS["evaluate"].replace("run", "earlier"))
 
 
 def contents(folder: Path) -> dict[str, bytes | str]:

@@ -1,8 +1,5 @@
 """The language model in the tools that people train and ship with."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import peft
@@ -11,9 +8,7 @@ import torch
 from transformers import CompileConfig, Trainer, TrainingArguments
 
 from modeling_looped_gpt2 import LoopedGPT2LMHeadModel
-
-
-FOLDER = Path(__file__).parent
+from tests.programs import run_program
 
 
 @pytest.fixture
@@ -122,10 +117,8 @@ def test_sharded_over_two_processes_it_trains_the_same_model(make_lm, ids, tmp_p
     model = make_lm(vocab_size=24, n_prelude=1, n_coda=1, loop_encoding="step", adapter_rank=2)
     model.save_pretrained(tmp_path)
     torch.save(ids, tmp_path / "ids.pt")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*launcher, FOLDER / "sharded_training.py", tmp_path, tmp_path / "sharded"]
-    environment = os.environ | {"PYTHONPATH": str(FOLDER.parents[1]), "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    program = Path(__file__).with_name("sharded_training.py")
+    result = run_program([str(word) for word in (program, tmp_path, tmp_path / "sharded")], n_processes=2)
     assert result.returncode == 0, result.stderr
     optimizer = torch.optim.SGD(model.train().parameters(), lr=0.1)
     for n_loops in (2, 4, 3):

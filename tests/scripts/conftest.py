@@ -5,17 +5,16 @@ import signal
 import subprocess
 import sys
 import warnings
-from contextlib import suppress
+from types import SimpleNamespace
 
-import psutil
 import pytest
 import safetensors.torch
 import torch
 import transformers
 import yaml
 
+from tests.programs import ROOT, run_program
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 SMALL_RECIPE = {
     "task": "noisy_linear_regression",
@@ -56,43 +55,23 @@ def recipe(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def run_program():
-    """Run a program of the repository, in two connected processes if asked; one that hangs fails with all stacks."""
-
-    def run(program, n_processes=1, timeout=300, **options):
-        launcher = [sys.executable]
-        if n_processes > 1:
-            config = "scripts/accelerate_configs/two_cpu_processes.yaml"
-            launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config]
-        command = [*launcher, *program]
-        environment = os.environ | {"PYTHONPATH": ROOT, "PYTHONWARNINGS": "ignore", "PYTHONFAULTHANDLER": "1"}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        with subprocess.Popen(command, cwd=ROOT, env=environment, **pipes, **options) as process:
-            try:
-                stdout, stderr = process.communicate(timeout=timeout)
-            except subprocess.TimeoutExpired:
-                main_process = psutil.Process(process.pid)
-                for hung in [*main_process.children(recursive=True), main_process]:
-                    with suppress(psutil.NoSuchProcess):  # the end of one may end another
-                        hung.send_signal(signal.SIGABRT)  # the fault handler prints where it stands
-                        psutil.wait_procs([hung], timeout=5)
-                pytest.fail(f"no end after {timeout} s: {process.communicate()[1]}")
-        return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def train(recipe, run_program):
+def train(recipe):
     """Run scripts/train.py in a fresh process, or in two connected ones."""
 
-    def run(output_dir, *flags, n_processes=1, interrupt=None, **options):
+    def run(output_dir, *flags, n_processes=1, interrupt=None):
         # the interrupting program takes its orders and then is scripts/train.py
         program = ["tests/scripts/interrupted_train.py", interrupt] if interrupt else ["scripts/train.py"]
         flags = ["--recipe", str(recipe), "--output_dir", str(output_dir), *flags]
-        return run_program([*program, *flags], n_processes, **options)
+        return run_program([*program, *flags], n_processes)
 
     return run
+
+
+@pytest.fixture
+def trainings_of_studies(monkeypatch):
+    """Let the trainings of a study begin with their imports done."""
+    forked = SimpleNamespace(run=lambda command: run_program(command[1:]))
+    monkeypatch.setattr("scripts.studies.study_run.subprocess", forked)
 
 
 @pytest.fixture
@@ -157,10 +136,14 @@ def finished(train, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def finished_by_two(train, tmp_path_factory):
-    """Folder of a run of two connected processes that nothing interrupted."""
+def finished_by_two(recipe, tmp_path_factory):
+    """Folder of a run of two processes that `accelerate launch` connected and nothing interrupted."""
     folder = tmp_path_factory.mktemp("runs") / "two_processes"
-    result = train(folder, n_processes=2)
+    launcher = [sys.executable, "-m", "accelerate.commands.launch"]
+    launcher += ["--config_file", "scripts/accelerate_configs/two_cpu_processes.yaml"]
+    command = [*launcher, "scripts/train.py", "--recipe", str(recipe), "--output_dir", str(folder)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     assert "Training on 2 process(es)" in result.stdout
     return folder

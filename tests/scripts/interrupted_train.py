@@ -1,10 +1,11 @@
 """
 scripts/train.py with an accident at a chosen moment: `interrupted_train.py KIND:STEP[:RANK] flags ...`.
 
-Step 0 is before the first, in a folder that is claimed.
+Step 0 is before the first, in a folder that is claimed. A disk is full from the start.
 """
 
 import os
+import resource
 import signal
 import sys
 
@@ -28,6 +29,8 @@ def main():
     here = not rank or os.environ.get("RANK", "0") == rank[0]
     set_up, take_step, write_state = Trainer.prepare, Trainer.training_step, Accelerator.save_state
     steps_taken, signals = [], SIGNALS.get(kind, ())
+    if kind == "full_disk":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))
 
     def prepare(self, model):
         set_up(self, model)

@@ -24,6 +24,7 @@ from scripts import (
     study,
     tables,
 )
+from tests.programs import run_program
 
 
 # programs that write beside a model, with the function that does their work
@@ -277,7 +278,7 @@ def test_other_sizes_that_fit_nothing_are_refused(evaluated, tmp_path, refused):
         ("headline.py --model_cards setup.cfg", "`model_cards` must be a folder, got setup.cfg"),
     ],
 )
-def test_a_process_of_its_own_ends_with_a_status_and_one_line(command, message, run_program):
+def test_a_process_of_its_own_ends_with_a_status_and_one_line(command, message):
     program, *flags = command.split()
     result = run_program([f"scripts/{program}", *flags])
     assert result.returncode == 1

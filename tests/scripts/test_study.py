@@ -18,9 +18,8 @@ SMALL = (
 )
 
 
-def test_one_command_trains_measures_and_draws(tmp_path, monkeypatch, capfd):
+def test_one_command_trains_measures_and_draws(tmp_path, monkeypatch, capfd, trainings_of_studies):
     monkeypatch.setattr(sys, "argv", ["study.py", "injection", "--output_dir", str(tmp_path), *SMALL.split()])
-    monkeypatch.setenv("PYTHONPATH", str(study_run.PROGRAM.parents[1]))
     study.main()
     record = json.loads((tmp_path / "study.json").read_text())
     assert list(record["variants"]) == ["add", "none"]

@@ -22,6 +22,7 @@ from scripts.training.run_folder import RunError, RunFolder
 from scripts.training.text_file import TextFile
 from scripts.training.text_tokenizer import build_tokenizer
 from scripts.training.trainer import Trainer
+from tests.programs import run_program
 
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -148,7 +149,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(train, stop_in_step_3, corpus, tmp_pa
     assert model.generate(**prompt, max_new_tokens=2, n_loops=5, do_sample=False).shape[1] == n_tokens
 
 
-def test_two_processes_train_the_same_model(train, run_program, corpus, tmp_path, weights, log_of):
+def test_two_processes_train_the_same_model(train, corpus, tmp_path, weights, log_of):
     settings = {"train_file": corpus / "train.jsonl", "text_column": "body", "exit_gate": True}
     train(tmp_path / "one", **settings)
     result = run_program(["scripts/train_lm.py", *flags(corpus, tmp_path / "two", **settings)], n_processes=2)

@@ -39,7 +39,7 @@ def test_cells_take_the_operations_of_rows(grid):
     assert cells == pytest.approx(rows, rel=0.3)  # the sizes of a few hundred tables are drawn
 
 
-def test_a_variant_is_judged_by_real_tables(monkeypatch, tmp_path):
+def test_a_variant_is_judged_by_real_tables(monkeypatch, tmp_path, trainings_of_studies):
     wine = [table for table in list_suite("classification") if table.name == "sklearn/wine"]
     monkeypatch.setattr(table_variants, "list_suite", lambda kind, split: wine)
     monkeypatch.setattr(table_variants, "N_SPLITS", 2)

@@ -5,6 +5,7 @@ import pytest
 from scripts.training.launch import check_parallelism
 from scripts.training.prompt_arguments import PromptOptimizationArguments
 from scripts.training.run_folder import RunError
+from tests.programs import run_program
 
 
 # each process writes a file of its own: what two of them print may meet in one line
@@ -24,7 +25,7 @@ train.main()
 """
 
 
-def test_no_distributed_model_outlives_its_connections(run_program, recipe, tmp_path):
+def test_no_distributed_model_outlives_its_connections(recipe, tmp_path):
     program = tmp_path / "count_models.py"
     program.write_text(COUNT_MODELS)
     flags = ["--recipe", recipe, "--output_dir", tmp_path / "run"]
