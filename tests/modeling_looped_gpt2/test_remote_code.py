@@ -19,12 +19,15 @@ from tests.modeling_looped_gpt2.mechanisms import MECHANISMS, shake
 SAVED_FILES = {"config.json", "model.safetensors"} | REGRESSION_CODE
 
 
-def test_a_saved_folder_loads_where_the_project_is_unknown(make_model, prompts, tmp_path, run_isolated):
+def test_saved_folders_load_where_the_project_is_unknown(make_model, prompts, tmp_path, run_isolated):
     model = make_model(input_injection="multiply", solver="damped", solver_steps=2)
     model.save_pretrained(tmp_path / "saved")
     assert {file.name for file in (tmp_path / "saved").iterdir()} == SAVED_FILES
     expected = model(prompts["xs"], prompts["ys"], n_loops=7).predictions
     torch.save((prompts["xs"], prompts["ys"]), tmp_path / "prompts.pt")
+    of_sets = make_model(example_order="set")
+    of_sets.save_pretrained(tmp_path / "sets")
+    torch.save(of_sets(prompts["xs"], prompts["ys"][:, :3]).predictions, tmp_path / "of_sets.pt")
     run_isolated(f"""
 import torch
 from transformers import AutoModel
@@ -37,6 +40,10 @@ again = AutoModel.from_pretrained({str(tmp_path / "again")!r}, trust_remote_code
 torch.testing.assert_close(again(xs, ys).predictions, model(xs, ys).predictions)
 context = again.encode_context(xs[:, :-1], ys[:, :-1])
 assert torch.allclose(again.predict(xs[:, -1:], context), model(xs, ys).predictions[:, -1:], atol=1e-5)
+expected = torch.load({str(tmp_path / "of_sets.pt")!r})
+model = AutoModel.from_pretrained({str(tmp_path / "sets")!r}, trust_remote_code=True)
+torch.testing.assert_close(model(xs, ys[:, :3]).predictions, expected)
+torch.testing.assert_close(model.predict(xs[:, 3:], model.encode_context(xs[:, :3], ys[:, :3])), expected)
 """)
     torch.testing.assert_close(torch.load(tmp_path / "predictions.pt"), expected)
     assert {file.name for file in (tmp_path / "again").iterdir()} == SAVED_FILES
@@ -56,21 +63,6 @@ batch, expected = torch.load({str(tmp_path / "expected.pt")!r})
 for name, logits in expected.items():
     model = AutoModelForCausalLM.from_pretrained({str(tmp_path)!r} + "/" + name, trust_remote_code=True)
     torch.testing.assert_close(model(**batch, n_loops=3).logits, logits, msg=name)
-""")
-
-
-def test_a_set_model_loads_where_the_project_is_unknown(make_model, prompts, tmp_path, run_isolated):
-    xs, ys = prompts["xs"], prompts["ys"][:, :3]
-    model = make_model(example_order="set")
-    model.save_pretrained(tmp_path / "saved")
-    torch.save((xs, ys, model(xs, ys).predictions), tmp_path / "expected.pt")
-    run_isolated(f"""
-import torch
-from transformers import AutoModel
-xs, ys, expected = torch.load({str(tmp_path / "expected.pt")!r})
-model = AutoModel.from_pretrained({str(tmp_path / "saved")!r}, trust_remote_code=True)
-torch.testing.assert_close(model(xs, ys).predictions, expected)
-torch.testing.assert_close(model.predict(xs[:, 3:], model.encode_context(xs[:, :3], ys)), expected)
 """)
 
 
