@@ -3,7 +3,7 @@
     python scripts/headline.py
 
 Below comes, where a release has one, the table that scripts/compare_specialists.py made of a model of many classes
-beside those of one class each.
+beside those of one class each, and what its intervals cover.
 
 Every number comes from the records in `model_cards/<function class>/`, from the published values of
 `tasks/published.json` and, for parameters and floating-point operations of the paper's models, from

@@ -9,6 +9,7 @@ import torch
 
 from modeling_looped_gpt2 import LoopedGPT2ForInContextRegression
 from scripts.common.records import ENVIRONMENT_FILE, LOG_FILE, METRICS_FILE, SPECIALISTS_FILE
+from scripts.evaluation.component_table import coverage_table
 from scripts.evaluation.metrics_record import Metrics
 from scripts.release.markdown import number
 from scripts.specialists.record import Comparison
@@ -90,7 +91,18 @@ def headline(cards: Path) -> str:
 
 
 def specialist_tables(cards: Path) -> Iterator[str]:
-    """Yield the table of every release that was compared with models of one class each, and how often it is ahead."""
+    """
+    Yield the tables of every release that was compared with models of one class each: of errors, with how often it is
+    ahead, and of the answers in its 90% intervals, by class and number of examples.
+
+    Raises:
+        `ValueError`: a record is missing or damaged.
+    """
     for path in sorted(cards.glob(f"*/{SPECIALISTS_FILE}")):
-        comparison = Comparison.read(path)
+        comparison, metrics = Comparison.read(path), Metrics.read(path.with_name(METRICS_FILE))
         yield f"{comparison.table}\n\n{comparison.summary}"
+        if metrics.components:
+            heads, rows = coverage_table(metrics)
+            yield markdown_table(
+                ["in the 90% interval", *heads], [[name, *map(number, shares)] for name, shares in rows.items()]
+            )

@@ -58,7 +58,9 @@ def test_it_is_trained_measured_drawn_compared_described_and_used(run, train_her
     few = ("--n_prompts", 6, "--n_draws", 2)
     capsys.readouterr()
     run(compare_specialists, "--model", folder, "--specialists", folder, "--output_dir", folder, *few, *cache)
-    (table,) = specialist_tables(tmp_path)
+    table, coverage = specialist_tables(tmp_path)
+    shown = [line.split(" | ")[0].removeprefix("| ") for line in coverage.splitlines()[2:]]
+    assert shown == ["fourier regression", "linear regression", "unscaled linear regression"]
     assert table in capsys.readouterr().out
 
     run(model_card, "--model", folder, "--repo_id", REPO, "--output_dir", tmp_path / "release")

@@ -42,9 +42,18 @@ def test_the_table_shows_what_the_records_hold(records):
 
 def test_a_release_that_was_compared_with_others_has_its_table_too(tmp_path):
     assert list(specialist_tables(tmp_path)) == []
-    (tmp_path / "all_classes").mkdir()
-    COMPARISON.write(tmp_path / "all_classes")
-    assert list(specialist_tables(tmp_path)) == [f"{COMPARISON.table}\n\n{COMPARISON.summary}"]
+    folder = tmp_path / "all_classes"
+    folder.mkdir()
+    COMPARISON.write(folder)
+    with pytest.raises(ValueError, match=r"all_classes/metrics\.json"):
+        list(specialist_tables(tmp_path))
+    content = json.loads((CARDS / "linear_regression" / "metrics.json").read_text())
+    part = content | {"coverage_by_example": [0.5] * 40 + [0.9]}
+    (folder / "metrics.json").write_text(json.dumps(content | {"components": {"relu_2nn": part}}))
+    compared, covered = specialist_tables(tmp_path)
+    assert compared == f"{COMPARISON.table}\n\n{COMPARISON.summary}"
+    assert covered.splitlines()[0] == "| in the 90% interval | 20 | 40 | all |"
+    assert covered.splitlines()[2:] == ["| relu 2nn | 0.5 | 0.9 | 0.51 |"]
 
 
 def test_a_task_without_a_folder_or_without_headline_places_has_no_row(tmp_path, monkeypatch):
