@@ -211,7 +211,7 @@ def test_a_new_visitor_sees_nothing_of_another(served):
         assert Visitor(served, "late").do(function, [None, 4]) == [{"__type__": "update"}] * 3
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="the browser is driven by playwright")
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
