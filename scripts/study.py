@@ -33,7 +33,7 @@ from pathlib import Path
 from scripts.common.devices import prepare_device
 from scripts.common.output_folder import claim_own
 from scripts.common.records import write_atomically
-from scripts.studies.comparison import N_PROMPTS, measure_variant, plot_variants, print_variants
+from scripts.studies.comparison import N_PROMPTS, measure_variant, measured_tasks, plot_variants, print_variants
 from scripts.studies.grid_study import STUDIES as GRIDS
 from scripts.studies.grid_study import study_grid
 from scripts.studies.linear_attention_study import study_linear_attention
@@ -56,7 +56,8 @@ def study_variants(options: argparse.Namespace, more: Sequence[str]):
     for name, run in runs.items():
         print(f"{options.study}: {name}", flush=True)
         train(run)
-        variants[name] = measure_variant(run, device)
+        for curve, task in measured_tasks(name, run.task).items():
+            variants[curve] = measure_variant(run, task, device)
         record = {"settings": settings, "variants": variants}
         write_atomically(output_dir / "study.json", json.dumps(record, indent=1))
         plot_variants(study.__doc__.rstrip("."), variants, output_dir)

@@ -12,6 +12,7 @@ import torch
 from torch.nn.functional import pad
 
 from .common import Prompts, Task, check_at_least_one
+from .guidance import named
 from .registry import TASKS, make_task, task_fields
 
 
@@ -102,7 +103,7 @@ class Mixture(Task):
         entries = read_components(settings)
         components = {name: make_task(name, **(shared | each)) for name, (_, each) in entries.items()}
         weights = {name: weight for name, (weight, _) in entries.items()}
-        return cls(components, weights, own.fewest_dims)
+        return cls(named(components) if own.guidance else components, weights, own.fewest_dims)
 
     @property
     def _first(self) -> Task:
@@ -209,10 +210,17 @@ class MixtureSettings:
             By the name of a task its weight, or a mapping with `weight` and settings of this component alone.
         fewest_dims (`int`, *optional*):
             As [`Mixture`] takes it.
+        guidance (`bool`, defaults to `False`):
+            Whether every component is a [`~tasks.guidance.Named`], whose prompts begin with its name.
     """
 
     components: Mapping[str, Any] = field()
     fewest_dims: int | None = None
+    guidance: bool = False
+
+    def __post_init__(self):
+        if not isinstance(self.guidance, bool):
+            raise ValueError(f"`guidance` must be true or false, got {self.guidance!r}.")
 
 
 def read_components(settings: Mapping[str, Any]) -> dict[str, tuple[Any, dict[str, Any]]]:

@@ -60,10 +60,26 @@ def vary_schedule(full: bool) -> Variants:
     return {"scheduled": {}, "constant": constant, "random": {**constant, "n_loops_min": 1, "loop_window": None}}
 
 
+def vary_guidance(full: bool) -> Variants:
+    """Three classes in one model, with and without a first point that names the class of the prompt."""
+    components = {"linear_regression": 1, "sparse_linear_regression": 2, "decision_tree": 3}
+    fields, n_points = {"task": "mixture"}, 41
+    if not full:
+        components |= {"sparse_linear_regression": {"weight": 2, "sparsity": 1}}
+        components |= {"decision_tree": {"weight": 3, "depth": 2}}
+        fields |= {"n_loops": 6, "n_loops_interval": 50, "max_steps": 1200, "decay_steps": 720}
+        n_points = 15
+    settings = {"no name": {"components": components}, "named": {"components": components, "guidance": True}}
+    # with a name, one point more shows as many examples
+    sizes = {"no name": n_points, "named": n_points + 1}
+    return {name: {**fields, "task_settings": settings[name], "n_points": sizes[name]} for name in settings}
+
+
 STUDIES: dict[str, Callable[[bool], Variants]] = {
     "injection": vary_injection,
     "loops": vary_loops,
     "pool": vary_pool,
     "architecture": vary_architecture,
     "schedule": vary_schedule,
+    "guidance": vary_guidance,
 }

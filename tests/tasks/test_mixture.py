@@ -295,7 +295,7 @@ def test_bad_components_are_refused(name):
 
 
 def test_a_mixture_takes_what_all_its_components_take():
-    own = ["components", "fewest_dims"]
+    own = ["components", "fewest_dims", "guidance"]
     assert list(task_fields("mixture", {"components": COMPONENTS})) == [*own, "n_dims", "n_points"]
     same = {"decision_tree": 1}
     assert list(task_fields("mixture", {"components": same})) == [*own, "n_dims", "n_points", "depth"]

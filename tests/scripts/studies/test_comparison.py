@@ -1,6 +1,7 @@
 import pytest
 
 from scripts.studies import comparison
+from tasks import make_task
 
 
 @pytest.mark.parametrize("errors", [[0.4], [0.0, 0.0], [1.0, 0.5], [1.0, *[0.1] * 99]])
@@ -20,3 +21,20 @@ def test_every_variant_is_seen_with_its_interval(errors, tmp_path, monkeypatch):
         assert axes.get_xscale() == ("log" if axes is kept[0].axes[1] and len(errors) > 40 else "linear")
     monkeypatch.undo()
     comparison.plt.close("all")
+
+
+def test_a_mixture_is_measured_by_component_and_by_wrong_names_where_it_has_names():
+    components = {"linear_regression": 1, "decision_tree": 2}
+    plain = make_task("mixture", n_dims=3, components=components)
+    named = make_task("mixture", n_dims=3, components=components, guidance=True)
+    task = plain.components["linear_regression"]
+    assert comparison.measured_tasks("add", task) == {"add": task}
+    expected = {"decision_tree, plain": plain.components["decision_tree"], "linear_regression, plain": task}
+    assert comparison.measured_tasks("plain", plain) == expected
+    tasks = comparison.measured_tasks("named", named)
+    assert {name: task.number for name, task in tasks.items()} == {
+        "decision_tree, named": 0,
+        "linear_regression, named": 1,
+        "decision_tree, called linear_regression": 1,
+        "linear_regression, called decision_tree": 0,
+    }
