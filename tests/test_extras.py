@@ -36,6 +36,7 @@ EXTRAS = {
     "seeds": "hub",
     "stages": "hub",
     "study": "eval,plot,train",
+    "superposition": "eval",
     "table_suite": "eval",
     "tables": "eval,train",
     "train": "train",

@@ -32,6 +32,7 @@ ABOUT_A_MODEL = {
     "probe.json",
     "probe.png",
     "probe.svg",
+    "superposition.json",
 }
 
 

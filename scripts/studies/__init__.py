@@ -1,1 +1,1 @@
-"""What study.py, probe.py, tables.py and chain_experiment.py are made of."""
+"""What study.py, probe.py, superposition.py, tables.py and chain_experiment.py are made of."""

@@ -16,7 +16,7 @@ from tests.fuzz.workspace import COMMANDS, WRITTEN, contents, errors_of, run_pro
 
 
 FOLDERS = {"stages": ("run", "earlier"), "push_to_hub": ("release",), "train": ("half",)}
-IN_PROCESS = ("evaluate", "plot", "report", "model_card", "push_to_hub", "stages", "probe")
+IN_PROCESS = ("evaluate", "plot", "report", "model_card", "push_to_hub", "stages", "probe", "superposition")
 
 
 def call(program: str, flags: list[str], folder: Path) -> tuple[int, str]:

@@ -33,6 +33,7 @@ COMMANDS = {
     "push_to_hub": "--model release --repo_id ana/looped --dry_run pushed",
     "stages": "--model run --others earlier",
     "probe": "--model run --output_dir probed --n_prompts 8 --n_steps 2 --n_prefixes 1",
+    "superposition": "--model run --tasks linear_regression relu_2nn_regression --output_dir mixed --n_prompts 8",
     "predict": "--model run --trust_remote_code",
     "train": "--recipe recipe.yaml --output_dir half",
 }
@@ -45,6 +46,7 @@ WRITTEN = {
     "push_to_hub": ["pushed/*"],
     "stages": ["run/stages.json"],
     "probe": ["probed/*"],
+    "superposition": ["mixed/*"],
     "predict": [],
     "train": ["half/*"],
 }

@@ -22,16 +22,15 @@ from scripts import (
     report,
     stages,
     study,
+    superposition,
     tables,
 )
 from tests.programs import run_program
 
 
 # programs that write beside a model, with the function that does their work
-BESIDE = {
-    **{evaluate: "measure", probe: "probe_states", plot: "plot_metrics", report: "render_page"},
-    compare_specialists: "measure_contests",
-}
+BESIDE = {evaluate: "measure", probe: "probe_states", plot: "plot_metrics", report: "render_page"}
+BESIDE |= {superposition: "measure_superposition"}
 OWN = {
     tables: "train",
     chain_experiment: "train",
@@ -61,6 +60,7 @@ def flags_of(program, model, output_dir):
         headline: {"--model_cards": model.parent},
     }
     flags |= {evaluate: {"--model": model}, probe: {"--model": model}}
+    flags |= {superposition: {"--model": model, "--tasks": ("linear_regression", "decision_tree")}}
     flags |= {benchmark_stops: {"--model": model, "--task": "linear_regression"}}
     flags |= {compare_specialists: {"--model": model, "--specialists": model}}
     flags = flags.get(program, {})
@@ -80,7 +80,9 @@ def refused(monkeypatch, tmp_path, capsys):
     def call(program, flags, *more):
         name = program.__name__.split(".")[1]
         words = [name + ".py", *(["injection"] if program is study else [])]
-        words += [str(word) for pair in flags.items() for word in pair] + [str(word) for word in more]
+        for flag, value in flags.items():
+            words += [flag, *map(str, value if isinstance(value, tuple) else (value,))]
+        words += map(str, more)
         monkeypatch.setattr(sys, "argv", words)
         before = listing(tmp_path)
         capsys.readouterr()
@@ -145,11 +147,11 @@ def test_no_program_writes_where_something_else_lies(program, evaluated, occupie
 
 BAD_NUMBERS = ("-1", "1.5", "x", "", "nan", "0x", "1e3")
 MAY_BE_ZERO = {("evaluate", "n_shift_prompts"), ("evaluate", "seed"), ("chain_experiment", "seed")}
-MAY_BE_ZERO |= {("compare_specialists", "seed")}
+MAY_BE_ZERO |= {("superposition", "seed")}
 NUMBERS = {
     evaluate: "n_prompts n_points n_loops max_loops n_loop_prompts n_shift_prompts seed batch_size",
     probe: "n_loops n_prompts n_steps n_prefixes",
-    compare_specialists: "n_prompts n_draws seed batch_size",
+    superposition: "n_loops n_prompts seed",
     tables: "n_steps n_tuning_steps n_points n_dims n_loops n_embd n_prompts seed",
     chain_experiment: "max_steps batch_size max_hops n_prompts blocks seed",
     benchmark: "batch_size n_dims n_points n_embd n_loops loop_window n_queries repeats",
@@ -227,7 +229,7 @@ def test_damaged_records_of_the_training_are_refused_by_name(evaluated, tmp_path
 
 
 @pytest.mark.parametrize(
-    "program", [evaluate, probe, benchmark, benchmark_stops], ids=lambda p: p.__name__.split(".")[1]
+    "program", [evaluate, probe, superposition, benchmark, benchmark_stops], ids=lambda p: p.__name__.split(".")[1]
 )
 def test_what_is_no_whole_model_is_refused(program, evaluated, occupied, tmp_path, refused):
     flags = flags_of(program, evaluated, tmp_path / "out")
