@@ -26,9 +26,10 @@ from tasks.streams import Stream
 FUNCTIONS = tuple(4**power for power in range(6))
 N_PROMPTS = 512
 COLOURS = {"model": "#D55E00", "discrete posterior": "#0072B2", "ridge": "#000000"}
+OTHERS = ("discrete posterior", "ridge")
 PLACES = ("training functions", "new functions")
 HEADINGS = ("functions", *(f"{name}, {place}" for place in PLACES for name in COLOURS))
-HEADINGS += ("from discrete posterior", "from ridge", "seeds", "steps", "TFLOP")
+HEADINGS += (*(f"from {name}" for name in OTHERS), "seeds", "steps", "TFLOP")
 Figures = dict[str, Any]
 
 
@@ -121,27 +122,38 @@ def mean_error(seeds: Sequence[Figures], place: str, name: str) -> float:
     return float(np.mean([figures["error"][place][name] for figures in seeds]))
 
 
+def mean_distance(seeds: Sequence[Figures], name: str) -> float:
+    """The mean distance over seeds."""
+    return float(np.mean([figures["distance"][name] for figures in seeds]))
+
+
 def table(there: Mapping[int, Sequence[Figures]]) -> str:
     """All figures, means over seeds, as a table in Markdown, a row for every number of functions."""
     lines = [HEADINGS, ["---"] * len(HEADINGS)]
     for functions, seeds in there.items():
         errors = [mean_error(seeds, place, name) for place in PLACES for name in COLOURS]
-        distances = [np.mean([each["distance"][name] for each in seeds]) for name in COLOURS if name != "model"]
+        distances = [mean_distance(seeds, name) for name in OTHERS]
         lines.append([f"{functions:,}", *(f"{value:.3g}" for value in (*errors, *distances))])
         lines[-1] += [f"{len(seeds)} of {len(SEEDS)}", f"{seeds[0]['n_steps']:,}", f"{seeds[0]['flops'] / 1e12:.3g}"]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def plot_diversity(there: Mapping[int, Sequence[Figures]], output_dir: Path):
-    """Plot errors by the number of functions, a panel for training functions and one for new ones."""
-    figure, panels = plt.subplots(1, len(PLACES), figsize=(9, 4), layout="constrained", sharey=True)
-    for axes, place in zip(panels, PLACES, strict=True):
+    """Plot errors by the number of functions, on training functions and on new ones, and how far the model is off."""
+    figure, panels = plt.subplots(1, 3, figsize=(11, 4), layout="constrained")
+    for axes, place in zip(panels, PLACES, strict=False):
         for name, colour in COLOURS.items():
             errors = [mean_error(seeds, place, name) for seeds in there.values()]
             axes.plot(list(there), errors, "o-" if name == "model" else "--", color=colour, label=name)
+        axes.set_title(place, fontsize=10)
+    for name in OTHERS:
+        distances = [mean_distance(seeds, name) for seeds in there.values()]
+        panels[2].plot(list(there), distances, "o--", color=COLOURS[name])
+    panels[2].set_title("from the model to the others, new functions", fontsize=10)
+    for axes in panels:
         axes.set_xscale("log", base=2)
-        axes.set(title=place, xlabel="functions in training")
-        finish(axes)
+        axes.set_xlabel("functions in training")
+        finish(axes, "linear")
     panels[0].set_ylabel("squared error / normaliser, mean over all points")
     handles = panels[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=len(COLOURS), fontsize=8, frameon=False)
