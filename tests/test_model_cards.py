@@ -118,8 +118,10 @@ torch.save(answers, {str(tmp_path / "answers.pt")!r})
         scores = np.concatenate(scores)
         claimed = np.array(own_curve(record.metrics).error)[: scores.shape[1]]
         # the last fifth of the places, or, where a prompt has a single place, all of them
-        last = scores.shape[1] if np.isnan(scores).any() else scores.shape[1] // 5
-        assert np.nanmean(scores[:, -last:]) < 2 * claimed[-last:].mean() + 1e-3, folder.name
+        has_one_place = np.isnan(scores).any()
+        last = scores.shape[1] if has_one_place else scores.shape[1] // 5
+        slack = 0.1 if has_one_place else 1e-3  # a wrong answer or two of so few are chance
+        assert np.nanmean(scores[:, -last:]) < 2 * claimed[-last:].mean() + slack, folder.name
 
 
 def test_the_lines_for_those_who_have_the_project_work_too(elsewhere, monkeypatch, capsys):

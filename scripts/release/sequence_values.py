@@ -3,6 +3,7 @@
 import itertools
 import json
 from dataclasses import asdict, replace
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from tasks.sequences.common import SequenceTask
 
 N_SYMBOLS = 6  # of the length of the question that is shown
 STOP = "exit_confidence"  # the rule that is recommended
+NEAR = 0.02  # more wrong answers than with the needed loops, up to which it is
 RIGHT = 0.99  # the share of right answers up to which a model is said to reach
 
 
@@ -67,6 +69,14 @@ def reach_of(errors: list[float], settings: Settings) -> int | None:
 def reach_in_words(errors: list[float], settings: Settings) -> str:
     """That length, or a dash."""
     return str(reach_of(errors, settings) or "-")
+
+
+def stop_of(stops: dict[str, StoppedErrors]) -> Markdown | None:
+    """The argument that ends loops about as well as knowing their number does; `None` where there is no such."""
+    rule, needed = stops.get(f"{STOP} {THRESHOLDS[STOP]}"), stops[NEEDED_LOOPS]
+    if rule is None or fmean(rule.errors.error) > fmean(needed.errors.error) + NEAR:
+        return None
+    return Markdown(f"`{STOP}={THRESHOLDS[STOP]}`")
 
 
 def rule_table(stops: dict[str, StoppedErrors], settings: Settings, trained: int) -> Markdown:
@@ -121,7 +131,7 @@ def sequence_values(record: Record) -> dict[str, Any]:
         "question": question_values(record),
         "trained": task.max_length,
         "loop_surplus": record.recipe.get("loop_surplus"),
-        "stop": Markdown(f"`{STOP}={THRESHOLDS[STOP]}`") if f"{STOP} {THRESHOLDS[STOP]}" in metrics.stops else None,
+        "stop": stop_of(metrics.stops),
         "n_longest": longest_of(task, record.config),
         "right": {
             name: percent(1 - value)
