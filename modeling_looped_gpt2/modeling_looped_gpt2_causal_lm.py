@@ -167,13 +167,8 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
         states = outputs.loop_hidden_states or (outputs.last_hidden_state,)
         loop_logits = [self.lm_head(slice_logits_to_keep(state, logits_to_keep)) for state in states]
 
-        loss = None
-        if labels is not None:
-            if "shift_labels" not in loss_arguments:
-                check_labels(labels, loop_logits[-1], loss_arguments.get("ignore_index", -100))
-            scored = loop_logits if scores_loops else loop_logits[-1:]
-            arguments = {"labels": labels, "vocab_size": self.config.vocab_size, **loss_arguments, **kwargs}
-            loss = sum(self.loss_function(logits, **arguments) for logits in scored) / len(scored)
+        scored = loop_logits if scores_loops else loop_logits[-1:]
+        loss = None if labels is None else self._mean_loss(scored, labels, **loss_arguments, **kwargs)
         return LoopedGPT2CausalLMOutput(
             loss,
             loop_logits[-1],
@@ -184,6 +179,13 @@ class LoopedGPT2LMHeadModel(LoopedGPT2PreTrainedModel, GenerationMixin):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def _mean_loss(self, loop_logits: Sequence[torch.Tensor], labels: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        """The mean over loops of the loss of their logits, each `(B, T, V)`; `kwargs` are those of the function."""
+        if "shift_labels" not in kwargs:
+            check_labels(labels, loop_logits[-1], kwargs.get("ignore_index", -100))
+        arguments = {"labels": labels, "vocab_size": self.config.vocab_size, **kwargs}
+        return sum(self.loss_function(logits, **arguments) for logits in loop_logits) / len(loop_logits)
 
     def _prepare_generation_config(
         self, generation_config: GenerationConfig | None, **kwargs: Any

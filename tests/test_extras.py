@@ -24,6 +24,7 @@ EXTRAS = {
     "benchmark_lm": "train",
     "benchmark_stops": "eval,train",
     "chain_experiment": "plot,train",
+    "compare_specialists": "eval",
     "demo": "demo",
     "evaluate": "eval",
     "headline": "eval,hub",

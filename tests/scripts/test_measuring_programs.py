@@ -30,7 +30,7 @@ from tests.programs import run_program
 
 # programs that write beside a model, with the function that does their work
 BESIDE = {evaluate: "measure", probe: "probe_states", plot: "plot_metrics", report: "render_page"}
-BESIDE |= {superposition: "measure_superposition"}
+BESIDE |= {compare_specialists: "measure_contests", superposition: "measure_superposition"}
 OWN = {
     tables: "train",
     chain_experiment: "train",
@@ -147,10 +147,11 @@ def test_no_program_writes_where_something_else_lies(program, evaluated, occupie
 
 BAD_NUMBERS = ("-1", "1.5", "x", "", "nan", "0x", "1e3")
 MAY_BE_ZERO = {("evaluate", "n_shift_prompts"), ("evaluate", "seed"), ("chain_experiment", "seed")}
-MAY_BE_ZERO |= {("superposition", "seed")}
+MAY_BE_ZERO |= {("compare_specialists", "seed"), ("superposition", "seed")}
 NUMBERS = {
     evaluate: "n_prompts n_points n_loops max_loops n_loop_prompts n_shift_prompts seed batch_size",
     probe: "n_loops n_prompts n_steps n_prefixes",
+    compare_specialists: "n_prompts n_draws seed batch_size",
     superposition: "n_loops n_prompts seed",
     tables: "n_steps n_tuning_steps n_points n_dims n_loops n_embd n_prompts seed",
     chain_experiment: "max_steps batch_size max_hops n_prompts blocks seed",

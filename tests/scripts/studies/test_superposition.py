@@ -80,10 +80,9 @@ def test_examples_of_one_function_alone_determine_it():
         assert solved["explained"][row, -1] == pytest.approx(1, abs=0.03)
     assert solved["first"][2, -1] == pytest.approx(solved["second"][2, -1], abs=0.2)
     again = measure_superposition(model, pair, n_loops=2, n_prompts=300, seed=0)
-    assert record == again
-    for column in record["model"].values():
+    for name, column in record["model"].items():
         assert np.shape(column) == (len(SHARES), 4)
-        assert np.isfinite(column).all()
+        np.testing.assert_allclose(again["model"][name], column, rtol=1e-4, atol=1e-6)
 
 
 def test_what_a_prompt_cannot_mix_is_refused():

@@ -367,7 +367,11 @@ def test_required_fields_and_missing_files_are_named(capsys):
 
 MESSAGES = {  # of argparse, in the words of all other errors
     "type": ("n_loops", "x", "`n_loops` must be of type int, got 'x'"),
-    "choice": ("position_embedding", "sine", "`position_embedding` must be one of 'learned', 'sinusoidal', 'none', got 'sine'"),
+    "choice": (
+        "position_embedding",
+        "sine",
+        "`position_embedding` must be one of 'learned', 'sinusoidal', 'none', got 'sine'",
+    ),
     "truth": ("exit_gate", "maybe", "`exit_gate` must be true or false, got 'maybe'"),
 }
 
