@@ -197,11 +197,8 @@ class InContextRegressor(RegressorMixin, InContextEstimator):
         if levels.ndim != 1 or levels.dtype.kind not in "iuf" or not ((levels >= 0) & (levels <= 1)).all():
             raise ValueError(f"`levels` must be a list of numbers in 0 ... 1, got {levels.tolist()}.")
         quantiles = self._quantiles(X, "predict_quantiles")
-        n_quantiles = quantiles.shape[1]
-        places = (levels * n_quantiles - 0.5).clip(0, n_quantiles - 1)
-        below = np.floor(places).astype(int).clip(max=max(n_quantiles - 2, 0))
-        above = np.minimum(below + 1, n_quantiles - 1)
-        found = quantiles[:, below] + (places - below) * (quantiles[:, above] - quantiles[:, below])
+        # Hazen's levels are those that the model answers at
+        found = np.quantile(quantiles, levels, axis=1, method="hazen").T
         return self._in_units_of_y(found)
 
     def _quantiles(self, X, asked: str) -> np.ndarray:

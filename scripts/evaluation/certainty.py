@@ -35,12 +35,8 @@ def class_figures(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 def is_covered(quantiles: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Which `labels` `(...)` are in the 90% interval of quantiles `(..., K)` at the levels (k + 0.5) / K."""
-    n_levels = quantiles.shape[-1]
-    places = np.array([0.05, 0.95]) * n_levels - 0.5
-    below = np.floor(places).astype(int).clip(0, max(n_levels - 2, 0))
-    above = np.minimum(below + 1, n_levels - 1)
-    ends = quantiles[..., below] + (places - below).clip(0, 1) * (quantiles[..., above] - quantiles[..., below])
-    return (ends[..., 0] <= labels) & (labels <= ends[..., 1])
+    low, high = np.quantile(quantiles, (0.05, 0.95), axis=-1, method="hazen")  # of these levels
+    return (low <= labels) & (labels <= high)
 
 
 def quantile_figures(quantiles: np.ndarray, labels: np.ndarray) -> dict[str, float]:
