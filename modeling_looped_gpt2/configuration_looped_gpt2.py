@@ -52,8 +52,12 @@ class LoopedGPT2Config(GPT2Config):
             recurrence, Nguyen & Lin 2025).
         position_embedding (`str`, defaults to `"learned"`):
             What tells a token its place: `"learned"` (an embedding for each of `n_positions`, added in every loop),
-            `"sinusoidal"` (sines and cosines by learned gains, for sequences of any length) or `"none"` (the causal
-            mask alone; sequences may be of any length, and `position_ids` only tell packed sequences apart).
+            `"sinusoidal"` (sines and cosines of geometric wavelengths by learned gains, for sequences of any length),
+            `"fourier"` (such of evenly spaced frequencies, which tell `n_embd` places apart best) or `"none"` (the
+            causal mask alone; sequences may be of any length, and `position_ids` only tell packed sequences apart).
+        sinusoidal_base (`float`, defaults to 10000.0):
+            The longest wave of sinusoidal positions is almost 2 pi times as many tokens long, > 1. The default is
+            that of Vaswani et al. (2017). With 10 or 100 more waves tell the places of short sequences apart.
         attention_window (`int`, *optional*):
             Last tokens that a token sees, itself included, >= 1. `None`: all before it. Caches keep all tokens.
         solver (`str`, defaults to `"unrolled"`):
@@ -167,6 +171,7 @@ class LoopedGPT2Config(GPT2Config):
     input_injection: str = "add"
     block_loops: list[int] | None = None
     position_embedding: str = "learned"
+    sinusoidal_base: float | int = 10000.0
     attention_window: int | None = None
     solver: str = "unrolled"
     solver_steps: int | None = None
@@ -336,6 +341,8 @@ class LoopedGPT2Config(GPT2Config):
             raise ValueError(
                 f"`position_embedding` must be one of {tuple(POSITION_EMBEDDINGS)}, got {self.position_embedding!r}."
             )
+        if isinstance(self.sinusoidal_base, bool) or not 1 < self.sinusoidal_base < float("inf"):
+            raise ValueError(f"`sinusoidal_base` must be a finite number > 1, got {self.sinusoidal_base}.")
         times = self.block_loops
         if times is not None and (len(times) != self.n_layer or any(type(each) is bool or each < 1 for each in times)):
             raise ValueError(

@@ -30,7 +30,7 @@ class LearnedPositions(nn.Embedding):
 
 class SinusoidalPositions(nn.Module):
     """
-    Sines and cosines of the position, of wavelengths from 2 pi to almost 20,000 pi, each by a learned gain.
+    Sines and cosines of the position, each by a learned gain; wavelengths are 2 pi to almost 2 pi `sinusoidal_base`.
 
     Positions have no end, and a step from one to the next is the same rotation everywhere: what is learned of places
     that are met in training holds for others (Vaswani et al. 2017, section 3.5).
@@ -44,19 +44,40 @@ class SinusoidalPositions(nn.Module):
 
     def __init__(self, config: GPT2Config):
         super().__init__()
+        self.base = config.sinusoidal_base
         self.gain = nn.Parameter(torch.empty(config.n_embd))
 
     def init_weights(self, std: float):
         """Set the gains that training starts from, for waves whose mean square is `std` squared."""
         init.constant_(self.gain, std * 2**0.5)
 
+    def frequencies(self, n_waves: int, device: torch.device) -> torch.Tensor:
+        """Angles `(n_waves,)` per position, float32: powers of 1 / `sinusoidal_base`, from 1 down."""
+        return self.base ** -(torch.arange(n_waves, device=device) / n_waves)
+
     def forward(self, position_ids: torch.LongTensor) -> torch.Tensor:
         """Return the waves `(B, T, E)` at positions `(B, T)`, computed in float32 and of the dtype of the gains."""
-        n_sines = (len(self.gain) + 1) // 2
-        exponents = torch.arange(n_sines, device=position_ids.device) / n_sines
-        angles = position_ids.unsqueeze(-1) * 1e4**-exponents
+        n_waves = (len(self.gain) + 1) // 2
+        angles = position_ids.unsqueeze(-1) * self.frequencies(n_waves, position_ids.device)
         waves = torch.cat((angles.sin(), angles.cos()), dim=-1)[..., : len(self.gain)]
         return waves.to(self.gain.dtype) * self.gain
+
+
+class FourierPositions(SinusoidalPositions):
+    """
+    Sines and cosines of the position, of evenly spaced frequencies from 0 to pi per token, each by a learned gain.
+
+    The first `n_embd` positions are orthogonal at first, so that no distance between them looks like another, and a
+    step is the same rotation everywhere still. Positions further than `n_embd` apart look alike again.
+
+    Args:
+        config ([`LoopedGPT2Config`]):
+            The model's configuration.
+    """
+
+    def frequencies(self, n_waves: int, device: torch.device) -> torch.Tensor:
+        """Angles `(n_waves,)` per position, float32: the odd multiples of pi / (2 n_waves)."""
+        return (torch.arange(n_waves, device=device) + 0.5) * (torch.pi / n_waves)
 
 
 class NoPositions(nn.Module):
@@ -75,7 +96,12 @@ class NoPositions(nn.Module):
         return torch.zeros((1, 1, 1), device=position_ids.device)
 
 
-POSITION_EMBEDDINGS = {"learned": LearnedPositions, "sinusoidal": SinusoidalPositions, "none": NoPositions}
+POSITION_EMBEDDINGS = {
+    "learned": LearnedPositions,
+    "sinusoidal": SinusoidalPositions,
+    "fourier": FourierPositions,
+    "none": NoPositions,
+}
 
 
 def check_positions(position_ids: torch.LongTensor | None, batch_size: int, n_tokens: int, max_tokens: int):

@@ -62,6 +62,7 @@ class ModelArguments:
         None, "Times that each block of the loop runs in a row, e.g. [2, 1]. Default: once.", metavar=LIST
     )
     position_embedding: Literal[tuple(POSITION_EMBEDDINGS)] = described("learned", "What tells a token its place.")
+    sinusoidal_base: float = described(1e4, "Longest wave of sinusoidal positions, in tokens over 2 pi.")
     attention_window: int | None = described(None, "Last tokens that a token sees, itself included. Default: all.")
     residual_loops: bool = described(
         False, "The loops are one residual stream: positions before the first, the final norm after the last alone."

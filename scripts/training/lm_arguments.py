@@ -19,7 +19,7 @@ from tasks.curriculum import Schedule
 # of a model from nothing
 SIZES = {"n_layer": 2, "n_prelude": 0, "n_coda": 0, "n_head": 4, "n_embd": 128, "n_loops": 4}
 SIZES |= {"input_injection": "add", "block_loops": None, "position_embedding": "learned", "attention_window": None}
-SIZES |= {"solver": "unrolled", "exit_gate": False, "initializer_range": 0.1}
+SIZES |= {"sinusoidal_base": 1e4, "solver": "unrolled", "exit_gate": False, "initializer_range": 0.1}
 SIZES |= {"residual_loops": False, "loop_encoding": None, "loop_encoding_parts": "both"}
 SIZES |= {"adapter_rank": 0, "n_adapters": None, "adapter_beyond": "last"}
 # that a model goes on with where a run does not say
@@ -49,6 +49,7 @@ class LMModelArguments(ModelArguments):
     solver: str | None = from_start("solver")
     exit_gate: bool | None = from_start("exit_gate")
     position_embedding: Literal[tuple(POSITION_EMBEDDINGS)] | None = from_start("position_embedding")
+    sinusoidal_base: float | None = from_start("sinusoidal_base")
     residual_loops: bool | None = from_start("residual_loops")
     loop_encoding: str | None = from_start("loop_encoding")
     loop_encoding_parts: str | None = from_start("loop_encoding_parts")

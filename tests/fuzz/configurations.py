@@ -21,6 +21,7 @@ OWN += ("activation_function", "resid_pdrop", "embd_pdrop", "attn_pdrop", "initi
 OWN += (
     "block_loops",
     "position_embedding",
+    "sinusoidal_base",
     "attention_window",
     "solver",
     "solver_steps",

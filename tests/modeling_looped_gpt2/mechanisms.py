@@ -147,13 +147,26 @@ class NoPositionsTwin(Twin):
 
 
 class SinusoidalTwin(Twin):
-    """Token t has sin(t / 10000^(2 i / E)) at coordinate i of the first half and cosines in the second, by gains."""
+    """Token t has sin(t / 100^(2 i / E)) at coordinate i of the first half and cosines in the second, by gains."""
 
     def positions(self, body, n_tokens):
         gain = body.wpe.gain
         half = len(gain) // 2
         waves = [
-            [wave(t / 10000 ** (i / half)) for wave in (math.sin, math.cos) for i in range(half)]
+            [wave(t / 100 ** (i / half)) for wave in (math.sin, math.cos) for i in range(half)]
+            for t in range(n_tokens)
+        ]
+        return torch.tensor(waves) * gain
+
+
+class FourierTwin(Twin):
+    """Token t has sin(pi t (2 i + 1) / E) at coordinate i of the first half and cosines in the second, by gains."""
+
+    def positions(self, body, n_tokens):
+        gain = body.wpe.gain
+        places = range(len(gain) // 2)
+        waves = [
+            [wave(math.pi * t * (2 * i + 1) / len(gain)) for wave in (math.sin, math.cos) for i in places]
             for t in range(n_tokens)
         ]
         return torch.tensor(waves) * gain
@@ -214,7 +227,8 @@ MECHANISMS = {
     "gated": {"input_injection": "gated"},
     "block_loops": {"n_layer": 2, "block_loops": [2, 1]},
     "no_positions": {"position_embedding": "none"},
-    "sinusoidal": {"position_embedding": "sinusoidal"},
+    "sinusoidal": {"position_embedding": "sinusoidal", "sinusoidal_base": 100},
+    "fourier": {"position_embedding": "fourier"},
     "window": {"attention_window": 3},
     "encoding": {"loop_encoding": "step"},
     "adapters": {"adapter_rank": 3, "n_adapters": 2},
@@ -227,6 +241,7 @@ TWINS = {
     "block_loops": TwoOneTwin,
     "no_positions": NoPositionsTwin,
     "sinusoidal": SinusoidalTwin,
+    "fourier": FourierTwin,
     "window": WindowTwin,
     "encoding": EncodingTwin,
     "adapters": AdaptersTwin,

@@ -32,11 +32,11 @@ def test_generate_counts_on_from_given_positions(make_lm, batch, cache):
     assert torch.equal(logits[:, 6:].argmax(-1), texts[:, 7:])
 
 
-@pytest.mark.parametrize("position_embedding", ["none", "sinusoidal"])
+@pytest.mark.parametrize("position_embedding", ["none", "sinusoidal", "fourier"])
 def test_without_a_table_no_length_is_too_long(make_lm, make_model, batch, position_embedding):
     model = make_lm(position_embedding=position_embedding, n_positions=4)
     assert [name for name in model.state_dict() if "wpe" in name] == (
-        ["transformer.wpe.gain"] if position_embedding == "sinusoidal" else []
+        [] if position_embedding == "none" else ["transformer.wpe.gain"]
     )
     settings = {"max_new_tokens": 5, "do_sample": False}
     text = model.generate(batch["input_ids"][:1], **settings)
@@ -67,8 +67,9 @@ def test_dropout_of_embeddings_acts_without_positions(make_lm, batch):
     assert not torch.equal(model(**batch).logits, model(**batch).logits)
 
 
-def test_a_step_along_sinusoids_is_one_rotation_everywhere(make_model):
-    wpe = make_model(position_embedding="sinusoidal", n_embd=8, n_head=2).transformer.wpe
+@pytest.mark.parametrize("position_embedding", ["sinusoidal", "fourier"])
+def test_a_step_along_waves_is_one_rotation_everywhere(make_model, position_embedding):
+    wpe = make_model(position_embedding=position_embedding, n_embd=8, n_head=2).transformer.wpe
     wpe.init_weights(0.5)
     waves = wpe(torch.arange(2000)[None])[0].detach().double()
     torch.testing.assert_close(waves.square().mean(dim=1), torch.full((2000,), 0.25).double())
@@ -77,8 +78,17 @@ def test_a_step_along_sinusoids_is_one_rotation_everywhere(make_model):
     torch.testing.assert_close(step @ step.T, torch.eye(8).double(), rtol=0, atol=1e-3)
 
 
-def test_sinusoids_have_the_dtype_of_the_model_and_the_angles_of_float32(make_lm):
-    model = make_lm(position_embedding="sinusoidal")
+@pytest.mark.parametrize("n_embd", [8, 64, 128])
+def test_as_many_places_as_a_fourier_code_is_wide_are_orthogonal(make_model, n_embd):
+    wpe = make_model(position_embedding="fourier", n_embd=n_embd, n_head=2).transformer.wpe
+    wpe.init_weights(0.5)
+    waves = wpe(torch.arange(1000, 1000 + n_embd)[None])[0].detach()
+    torch.testing.assert_close(waves @ waves.T, 0.25 * n_embd * torch.eye(n_embd), rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("position_embedding", ["sinusoidal", "fourier"])
+def test_waves_have_the_dtype_of_the_model_and_the_angles_of_float32(make_lm, position_embedding):
+    model = make_lm(position_embedding=position_embedding)
     positions = torch.tensor([[0, 1, 4095]])
     expected = model.transformer.wpe(positions)
     found = model.to(torch.bfloat16).transformer.wpe(positions)

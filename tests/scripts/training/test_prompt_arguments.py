@@ -370,7 +370,7 @@ MESSAGES = {  # of argparse, in the words of all other errors
     "choice": (
         "position_embedding",
         "sine",
-        "`position_embedding` must be one of 'learned', 'sinusoidal', 'none', got 'sine'",
+        "`position_embedding` must be one of 'learned', 'sinusoidal', 'fourier', 'none', got 'sine'",
     ),
     "truth": ("exit_gate", "maybe", "`exit_gate` must be true or false, got 'maybe'"),
 }

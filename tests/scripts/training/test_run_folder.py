@@ -86,7 +86,7 @@ def test_a_run_of_an_older_version_goes_on_with_the_defaults_of_newer_fields(tmp
     newer = {"hint_weight", "n_distinct_prompts", "task_settings", "schedules", "n_prelude", "n_coda", "n_loops_hold"}
     newer |= {"solver", "solver_steps", "exit_gate", "exit_prior_weight", "exit_prior_rate", "block_loops"}
     newer |= {"position_embedding", "attention_window", "residual_loops", "loop_encoding", "loop_encoding_parts"}
-    newer |= {"adapter_rank", "n_adapters", "adapter_beyond", "n_loops_min", "n_distinct_functions"}
+    newer |= {"adapter_rank", "n_adapters", "adapter_beyond", "n_loops_min", "n_distinct_functions", "sinusoidal_base"}
     assert newer <= held.keys()
     recorded = {name: value for name, value in held.items() if name not in newer}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recorded))
