@@ -22,7 +22,7 @@ from tasks import TASKS
 
 FOLDER = Path("model_cards")
 RELEASES = (
-    *("linear_regression", "tables_classification", "tables_regression"),
+    *("all_classes", "tables_classification", "tables_regression"),
     *("parity", "addition", "group_words", "p_hop"),
 )
 

@@ -165,9 +165,9 @@ def test_by_default_the_releases_that_there_are_have_their_tabs(
 ):
     monkeypatch.delenv("LOOPED_GPT2_MODEL", raising=False)
     monkeypatch.chdir(tmp_path)
-    with_recipe("model_cards/linear_regression", make_model(), "linear_regression")
+    with_recipe("model_cards/all_classes", make_model(), "linear_regression")
     (tab,), _ = served()
-    assert tab.title.startswith("`model_cards/linear_regression`, trained")
+    assert tab.title.startswith("`model_cards/all_classes`, trained")
     classifier = LoopedGPT2ForInContextClassification(make_config(**SET))
     with_recipe("model_cards/tables_classification", classifier, "table_prior")
     words = LoopedGPT2LMHeadModel(make_config(**make_task("parity").model_fields))

@@ -1,0 +1,1 @@
+../../modeling_looped_gpt2/in_context_looped_gpt2.py

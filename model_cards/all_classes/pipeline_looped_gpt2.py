@@ -1,0 +1,1 @@
+../../modeling_looped_gpt2/pipeline_looped_gpt2.py
