@@ -1,0 +1,1 @@
+../../modeling_looped_gpt2/cache_looped_gpt2.py

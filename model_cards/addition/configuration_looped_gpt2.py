@@ -1,0 +1,1 @@
+../../modeling_looped_gpt2/configuration_looped_gpt2.py

@@ -1,0 +1,1 @@
+../../modeling_looped_gpt2/example_orders_looped_gpt2.py

@@ -1,0 +1,1 @@
+../../modeling_looped_gpt2/implicit_solvers_looped_gpt2.py

@@ -1,0 +1,1 @@
+../../modeling_looped_gpt2/loop_body_looped_gpt2.py

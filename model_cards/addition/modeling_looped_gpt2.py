@@ -1,0 +1,1 @@
+../../modeling_looped_gpt2/modeling_looped_gpt2.py

@@ -1,0 +1,1 @@
+../../modeling_looped_gpt2/stop_rules_looped_gpt2.py
