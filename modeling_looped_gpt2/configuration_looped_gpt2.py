@@ -341,7 +341,7 @@ class LoopedGPT2Config(GPT2Config):
             raise ValueError(
                 f"`position_embedding` must be one of {tuple(POSITION_EMBEDDINGS)}, got {self.position_embedding!r}."
             )
-        if isinstance(self.sinusoidal_base, bool) or not 1 < self.sinusoidal_base < float("inf"):
+        if not 1 < self.sinusoidal_base < float("inf"):
             raise ValueError(f"`sinusoidal_base` must be a finite number > 1, got {self.sinusoidal_base}.")
         times = self.block_loops
         if times is not None and (len(times) != self.n_layer or any(type(each) is bool or each < 1 for each in times)):

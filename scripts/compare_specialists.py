@@ -9,14 +9,15 @@ prompts; and R² on a table of scikit-learn.
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
+from scripts.common.count_flags import check_counts
 from scripts.common.devices import fastest_attention, prepare_device
 from scripts.common.model_loading import check_name, load_model
 from scripts.common.output_folder import check_beside, make_folder
 from scripts.evaluation.evaluated_task import recipe_of
+from scripts.evaluation.prediction_flags import LEAST, add_prediction_arguments
 from scripts.evaluation.predictions import Answers
 from scripts.specialists.contests import CONTESTS
 from scripts.specialists.friedman import measure_friedman
@@ -42,18 +43,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output_dir", type=Path, required=True, help="Folder specialists.json is written to.")
     parser.add_argument("--n_prompts", type=int, default=1280, help="Fresh prompts of each row. Default: 1280.")
     parser.add_argument("--n_draws", type=int, default=20, help="Tables that R² is a mean over, >= 2. Default: 20.")
-    parser.add_argument("--seed", type=int, default=1, help="Seed of the prompts. Default: 1.")
-    parser.add_argument("--batch_size", type=int, default=64, help="Prompts per batch. Default: 64.")
-    parser.add_argument(
-        "--cache_dir",
-        type=Path,
-        default=Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "looped_gpt2",
-        help="Folder of all answers of models. Default: looped_gpt2 in the user's cache folder.",
-    )
+    add_prediction_arguments(parser)
     arguments = parser.parse_args()
-    for name, least in (("n_prompts", 1), ("n_draws", 2), ("seed", 0), ("batch_size", 1)):
-        if getattr(arguments, name) < least:
-            parser.error(f"`{name}` must be >= {least}, got {getattr(arguments, name)}")
+    check_counts(parser, arguments, {"n_prompts": 1, "n_draws": 2} | LEAST)
     return arguments
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
+from scripts.common.count_flags import check_counts
 from scripts.common.devices import prepare_device
 from scripts.common.fields import read_mapping
 from scripts.common.model_loading import add_model_arguments, check_name, load_chosen
@@ -26,6 +27,7 @@ from scripts.evaluation.evaluated_task import build_task, recipe_of, settings_of
 from scripts.evaluation.measuring import Sizes, draw_prompts, measure
 from scripts.evaluation.metrics_record import Metrics
 from scripts.evaluation.own_loops import own_loops_of
+from scripts.evaluation.prediction_flags import LEAST, add_prediction_arguments
 from scripts.evaluation.predictions import Answers
 from scripts.evaluation.printed_tables import table_lines
 from scripts.training.objectives import OBJECTIVES
@@ -62,22 +64,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--n_shift_prompts", type=int, default=256, help="Prompts per shift, 0: none; the papers: 1280. Default: 256."
     )
-    parser.add_argument("--seed", type=int, default=1, help="Seed of the prompts. Default: 1.")
-    parser.add_argument("--batch_size", type=int, default=64, help="Prompts per batch. Default: 64.")
-    parser.add_argument(
-        "--cache_dir",
-        type=Path,
-        default=Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "looped_gpt2",
-        help="Folder of all predictions. Default: looped_gpt2 in the user's cache folder.",
-    )
+    add_prediction_arguments(parser)
     arguments = parser.parse_args()
-    for name in ("n_prompts", "n_points", "n_loops", "max_loops", "n_loop_prompts", "batch_size"):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            parser.error(f"`{name}` must be >= 1, got {value}")
-    for name in ("seed", "n_shift_prompts"):
-        if getattr(arguments, name) < 0:
-            parser.error(f"`{name}` must be >= 0, got {getattr(arguments, name)}")
+    counts = ("n_prompts", "n_points", "n_loops", "max_loops", "n_loop_prompts")
+    check_counts(parser, arguments, dict.fromkeys(counts, 1) | {"n_shift_prompts": 0} | LEAST)
     return arguments
 
 

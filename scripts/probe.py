@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from modeling_looped_gpt2.example_orders_looped_gpt2 import order_of
+from scripts.common.count_flags import check_counts
 from scripts.common.devices import prepare_device
 from scripts.common.model_loading import add_model_arguments, load_chosen, weights_digest
 from scripts.common.output_folder import claim_beside
@@ -39,10 +40,7 @@ def parse_arguments() -> argparse.Namespace:
     for name, (default, text) in counts.items():
         parser.add_argument(f"--{name}", type=int, default=default, help=text)
     arguments = parser.parse_args()
-    for name in ("n_loops", *counts):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            parser.error(f"`{name}` must be >= 1, got {value}")
+    check_counts(parser, arguments, dict.fromkeys(("n_loops", *counts), 1))
     return arguments
 
 

@@ -16,6 +16,7 @@ import json
 import sys
 from pathlib import Path
 
+from scripts.common.count_flags import check_counts
 from scripts.common.devices import prepare_device
 from scripts.common.model_loading import add_model_arguments, load_chosen, weights_digest
 from scripts.common.output_folder import claim_beside
@@ -41,10 +42,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--n_loops", type=int, help="Loops of the model. Default: its trained count.")
     parser.add_argument("--seed", type=int, default=1, help="Seed of the prompts. Default: 1.")
     arguments = parser.parse_args()
-    for name, least in {"n_prompts": 3, "n_loops": 1, "seed": 0}.items():  # two coefficients leave a rest of three
-        value = getattr(arguments, name)
-        if value is not None and value < least:
-            parser.error(f"`{name}` must be >= {least}, got {value}")
+    # two coefficients leave a rest of three prompts
+    check_counts(parser, arguments, {"n_prompts": 3, "n_loops": 1, "seed": 0})
     return arguments
 
 

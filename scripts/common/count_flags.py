@@ -15,7 +15,13 @@ def parse_counts(
     for name, default in counts.items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"Default: {default}.")
     arguments = parser.parse_args()
-    for name, smallest in (dict.fromkeys(counts, 1) | dict(least or {})).items():
-        if getattr(arguments, name) < smallest:
-            parser.error(f"`{name}` must be >= {smallest}, got {getattr(arguments, name)}")
+    check_counts(parser, arguments, dict.fromkeys(counts, 1) | dict(least or {}))
     return arguments
+
+
+def check_counts(parser: argparse.ArgumentParser, arguments: argparse.Namespace, least: Mapping[str, int]):
+    """End the program, as [`parse_counts`] does, where one of the `arguments` is given and below its `least`."""
+    for name, smallest in least.items():
+        value = getattr(arguments, name)
+        if value is not None and value < smallest:
+            parser.error(f"`{name}` must be >= {smallest}, got {value}")
