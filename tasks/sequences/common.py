@@ -52,9 +52,12 @@ class SequenceTask(Task):
 
     def __post_init__(self):
         check_at_least_one(max_length=self.max_length, min_length=self.min_length)
-        for name in (item.name for item in fields(self)):
-            if type(value := getattr(self, name)) is int and value > LARGEST:
-                raise ValueError(f"`{name}` must be <= {LARGEST}, got {value}.")
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if type(value) is int and value > LARGEST:
+                raise ValueError(f"`{item.name}` must be <= {LARGEST}, got {value}.")
+            if item.type is bool and type(value) is not bool:
+                raise ValueError(f"`{item.name}` must be true or false, got {value!r}.")
         if self.min_length > self.max_length:
             raise ValueError(f"`min_length` must be <= `max_length` = {self.max_length}, got {self.min_length}.")
         if self.positions not in list(POSITIONS):  # whatever it is, even what has no hash

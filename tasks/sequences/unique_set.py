@@ -20,12 +20,33 @@ class UniqueSet(WordTask):
             Letters n of the word.
         n_letters (`int`, defaults to 32):
             Letters of the alphabet, 1 ... 52.
+        even_sets (`bool`, defaults to `False`):
+            Draw words so that all numbers of different letters, 1 to n, are equally likely, in place of all words.
+            Short words seldom have a letter twice, so there is nothing to learn from them without it.
     """
 
     name = "unique_set"
     description = "sets of letters"
 
     n_letters: int = 32
+    even_sets: bool = False
+
+    def draw(self, lengths: torch.Tensor, n_question: int, generator: torch.Generator) -> torch.Tensor:
+        if not self.even_sets:
+            return super().draw(lengths, n_question, generator)
+
+        def uniform(n_columns):
+            return torch.rand((len(lengths), n_columns), generator=generator, device=generator.device)
+
+        # a share of new letters that is uniform in [0, 1) for each row makes their number uniform in 1 ... n
+        is_new = uniform(n_question) < uniform(1)
+        is_new[:, 0] = True
+        n_met = is_new.cumsum(dim=1)
+        is_new &= n_met <= self.n_letters
+        n_met = n_met.clamp(max=self.n_letters)
+        place = torch.where(is_new, n_met - 1, (uniform(n_question) * n_met).long())
+        letters = uniform(self.n_letters).argsort(dim=1).gather(1, place)
+        return letters.where(is_within(lengths, n_question), ABSENT)
 
     def answer(self, questions: torch.Tensor) -> torch.Tensor:
         is_same = questions[:, :, None] == questions[:, None, :]

@@ -84,7 +84,8 @@ SOLVED = {
 }
 SETTINGS = {
     "addition": [{}, {"base": 2}],
-    "unique_set": [{"n_letters": 5}],
+    "sum_of_bits": [{}, {"even_counts": True}],
+    "unique_set": [{"n_letters": 5}, {"n_letters": 5, "even_sets": True}],
     "group_words": [{}, {"group": "S5"}],
     "p_hop": [{"n_text": 12, "n_letters": 3}],
     "edit_distance": [{"n_letters": 3, "max_length": 5}],
@@ -241,6 +242,8 @@ def test_sums_are_written_as_people_do():
         ("addition", {"base": 11}, "`base` must be an integer in 2 ... 10, got 11"),
         ("group_words", {"group": "A6"}, "`group` must be one of A5, S5, got 'A6'"),
         ("p_hop", {"n_letters": 1}, "`n_letters` must be >= 2, got 1"),
+        ("sum_of_bits", {"even_counts": 1}, "`even_counts` must be true or false, got 1"),
+        ("p_hop", {"every_letter": "no"}, "`every_letter` must be true or false, got 'no'"),
         ("modular_sum", {"modulus": 0}, "`modulus` must be an integer >= 1, got 0"),
         ("edit_distance", {"n_letters": 27}, "`n_letters` must be an integer in 1 ... 26, got 27"),
     ],
@@ -319,6 +322,27 @@ def test_every_letter_of_a_text_can_be_asked_for_where_its_hops_lead():
         text = [task.symbols[token] for token in ids[:10]]
         expected = [solved_hops(text[: place + 1] + [">"] * hops)[0] for place in range(10)]
         assert [task.symbols[token] for token in labels[:10]] == expected
+
+
+def test_even_counts_make_all_sums_of_bits_equally_likely_wherever_the_ones_are():
+    task = make_task("sum_of_bits", min_length=7, max_length=7, even_counts=True)
+    bits = task.questions(task.sample(4000, make_generator()))[:, :7]
+    counts = bits.sum(dim=1).bincount(minlength=8).tolist()
+    assert all(410 < count < 590 for count in counts)
+    assert bits.float().mean(dim=0).sub(0.5).abs().max() < 0.04
+
+
+def test_even_sets_make_all_sizes_of_a_set_equally_likely_of_all_letters():
+    task = make_task("unique_set", min_length=7, max_length=7, n_letters=9, even_sets=True)
+    prompts = task.sample(4200, make_generator())
+    words, sets = task.questions(prompts)[:, :7], prompts["labels"][:, 7:]
+    sizes = (sets != task.slot).sum(dim=1).bincount(minlength=8).tolist()
+    assert sizes[0] == 0
+    assert all(510 < count < 690 for count in sizes[1:])
+    for place in range(7):
+        assert all(380 < count < 560 for count in words[:, place].bincount(minlength=9).tolist())
+    few = make_task("unique_set", max_length=7, n_letters=2, even_sets=True).sample(300, make_generator())
+    assert set(few["input_ids"].flatten().tolist()) == {0, 1, 2}
 
 
 def test_rows_run_the_loops_that_they_need_and_a_surplus_of_their_own():
