@@ -17,6 +17,7 @@ from transformers.utils.logging import tqdm
 from .configuration_looped_gpt2 import LoopedGPT2Config
 from .estimator_columns_looped_gpt2 import Column, choose_columns, find_columns, is_frame, read_columns
 from .estimator_input_looped_gpt2 import unpack_features, unpack_target
+from .estimator_turns_looped_gpt2 import Turn
 from .estimator_views_looped_gpt2 import view_of
 from .in_context_looped_gpt2 import LoopedGPT2InContextPreTrainedModel
 
@@ -52,6 +53,7 @@ class InContextEstimator(BaseEstimator):
         exit_tolerance: float | None = None,
         max_examples: int = 1000,
         max_contexts: int = 16,
+        n_estimators: int = 1,
         revision: str | None = None,
         device: str | None = None,
         random_state=None,
@@ -62,6 +64,7 @@ class InContextEstimator(BaseEstimator):
         self.exit_tolerance = exit_tolerance
         self.max_examples = max_examples
         self.max_contexts = max_contexts
+        self.n_estimators = n_estimators
         self.revision = revision
         self.device = device
         self.random_state = random_state
@@ -110,14 +113,19 @@ class InContextEstimator(BaseEstimator):
         return X[:, kept]
 
     def _encode(self, X: np.ndarray, ys: torch.Tensor):
-        """Encode X with ys `(n_readings, n_examples)`, several readings of y, in every context."""
-        order = self._deal(len(X))
-        self.n_contexts_, self.n_examples_ = order.shape
-        xs = self._view.show(X)[order].to(self.model_.device).repeat(len(ys), 1, 1)
-        ys = ys[:, order].flatten(0, 1).to(self.model_.device)  # all contexts of the first reading, then of the next
+        """Encode X with ys `(n_readings, n_examples)`, several readings of y, in every context of every estimator."""
+        shown, random_state = self._view.show(X), check_random_state(self.random_state)
+        orders = [self._deal(len(X), random_state, is_first=number == 0) for number in range(self.n_estimators)]
+        turns = (Turn.draw(shown, self._view.is_ordered, random_state) for _ in orders[1:])
+        self._turns = [Turn.none(shown), *turns]
+        self.n_readings_, (self.n_contexts_, self.n_examples_) = len(ys), orders[0].shape
+        xs = torch.cat([turn(shown)[order] for turn, order in zip(self._turns, orders, strict=True)])
+        # by contexts within estimators within readings of y
+        xs = xs.to(self.model_.device).repeat(len(ys), 1, 1)
+        ys = ys[:, np.concatenate(orders)].flatten(0, 1).to(self.model_.device)
         with torch.inference_mode():
             self.context_ = self.model_.encode_context(xs, ys, n_loops=self._count_loops(xs, ys))
-        self.n_readings_, self.n_loops_ = len(xs) // self.n_contexts_, self.model_.config.loops_of(len(self.context_))
+        self.n_loops_ = self.model_.config.loops_of(len(self.context_))
 
     def _count_loops(self, xs: torch.Tensor, ys: torch.Tensor) -> int | None:
         """Loops after which the answers to some of the examples, asked as queries to the others, have settled."""
@@ -134,22 +142,24 @@ class InContextEstimator(BaseEstimator):
         """
         Yield what `predict` of the model answers from every context, for some rows of X at a time.
 
-        It is `(n_readings, n_contexts, n_rows, ...)`, float64.
+        It is `(n_readings, n_estimators * n_contexts, n_rows, ...)`, float64.
         """
-        n_copies = self.n_readings_ * self.n_contexts_
+        n_copies = self.n_readings_ * len(self._turns) * self.n_contexts_
         n_rows = max(1, ANSWERS_AT_A_TIME // n_copies)
         takes_long = n_copies * len(X) > MANY_ANSWERS
         hidden = None if self.verbose and takes_long else True  # None: where stderr is no terminal
         with tqdm(total=len(X), desc="predict", unit=" rows", disable=hidden) as progress:
             for start in range(0, len(X), n_rows):
-                queries = self._view.show(X[start : start + n_rows]).to(self.model_.device)
+                shown = self._view.show(X[start : start + n_rows])
+                queries = torch.stack([turn(shown) for turn in self._turns]).to(self.model_.device)
+                queries = queries.repeat_interleave(self.n_contexts_, dim=0).repeat(self.n_readings_, 1, 1)
                 with torch.inference_mode():
-                    answers = predict(queries.expand(n_copies, -1, -1), self.context_)
-                yield answers.cpu().double().unflatten(0, (self.n_readings_, self.n_contexts_))
-                progress.update(len(queries))
+                    answers = predict(queries, self.context_)
+                yield answers.cpu().double().unflatten(0, (self.n_readings_, -1))
+                progress.update(len(shown))
 
     def _load(self) -> LoopedGPT2InContextPreTrainedModel:
-        for name in ("max_examples", "max_contexts"):
+        for name in ("max_examples", "max_contexts", "n_estimators"):
             number = getattr(self, name)
             if not isinstance(number, Integral) or number < 1:
                 raise ValueError(f"`{name}` must be an integer >= 1, got {number!r}.")
@@ -192,15 +202,15 @@ class InContextEstimator(BaseEstimator):
             state["model"] = self._in_own_class(self.model)
         return state
 
-    def _deal(self, n: int) -> np.ndarray:
-        """Deal n examples into contexts; returns indices `(n_contexts, n_examples)`, in order where one is enough."""
+    def _deal(self, n: int, random_state: np.random.RandomState, is_first: bool) -> np.ndarray:
+        """Deal n examples into contexts `(n_contexts, n_examples)`; one of the first estimator has them in order."""
         max_examples = self._view.max_examples(self.model_, self.max_examples)
         if n <= max_examples:
-            return np.arange(n)[None]
+            return (np.arange(n) if is_first else random_state.permutation(n))[None]
         n_contexts = min(-(-n // max_examples), self.max_contexts)
         n_examples = min(-(-n // n_contexts), max_examples)
         # the last context is filled up with examples of the first
-        return np.resize(check_random_state(self.random_state).permutation(n), (n_contexts, n_examples))
+        return np.resize(random_state.permutation(n), (n_contexts, n_examples))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

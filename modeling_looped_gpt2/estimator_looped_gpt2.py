@@ -56,12 +56,16 @@ class InContextRegressor(RegressorMixin, InContextEstimator):
             Most examples of a context, >= 1; a model with positions takes no more than it has positions for.
         max_contexts (`int`, defaults to 16):
             Largest number of contexts, >= 1. Examples beyond so many full contexts are left out at random.
+        n_estimators (`int`, defaults to 1):
+            Estimators whose predictions are averaged, >= 1: each reads the examples and their columns in an order of
+            its own and turns the signs of some columns, the first reads them as they are. Time and memory grow with
+            them. Source: TabPFN (Hollmann et al., Nature 2025).
         revision (`str`, *optional*):
             Branch, tag or commit of a Hub repository.
         device (`str`, *optional*, defaults to where the model is, the CPU for one that is loaded):
             Device to compute on.
         random_state (`int`, `RandomState`, *optional*):
-            Decides the shuffle, where there is one.
+            Decides the shuffle of many examples, and what the second and further estimators read.
         verbose (`bool`, defaults to `True`):
             Show the progress of `predict` on stderr, where that is a terminal and queries times contexts are more than
             4,096.
@@ -73,13 +77,14 @@ class InContextRegressor(RegressorMixin, InContextEstimator):
         columns_ (`list[str]`):
             The columns that the model sees: "age", "ward=b" for a level of a category, "x3" in an array.
         context_ ([`~transformers.DynamicCache`]):
-            The encoded examples, one row per context and reading of y, all contexts of the first reading first.
+            The encoded examples, a row for each reading of y, estimator and context, all contexts of the first
+            estimator first, and all of these of the first reading.
         n_readings_ (`int`):
             How often every context is read: 1 for regression, for classes as often as they are numbered anew.
         n_loops_ (`int`):
             Loops of the context and of every answer.
         n_contexts_ (`int`), n_examples_ (`int`):
-            Contexts, and examples in each.
+            Contexts of an estimator, and examples in each.
         n_features_in_ (`int`), feature_names_in_ (`ndarray`):
             As everywhere in scikit-learn.
 
@@ -104,13 +109,23 @@ class InContextRegressor(RegressorMixin, InContextEstimator):
         y_std: float | None = None,
         max_examples: int = 1000,
         max_contexts: int = 16,
+        n_estimators: int = 1,
         revision: str | None = None,
         device: str | None = None,
         random_state=None,
         verbose: bool = True,
     ):
         super().__init__(
-            model, n_loops, exit_tolerance, max_examples, max_contexts, revision, device, random_state, verbose
+            model,
+            n_loops,
+            exit_tolerance,
+            max_examples,
+            max_contexts,
+            n_estimators,
+            revision,
+            device,
+            random_state,
+            verbose,
         )
         self.y_std = y_std
 
@@ -233,7 +248,7 @@ class InContextClassifier(ClassifierMixin, InContextEstimator):
     Args:
         model (`str`, `Path` or [`LoopedGPT2ForInContextClassification`], *optional*, in a clone a release):
             Folder or Hub repository of a model, or the model itself, which is copied.
-        n_loops, exit_tolerance, max_examples, max_contexts, revision, device, random_state, verbose:
+        n_loops, exit_tolerance, max_examples, max_contexts, n_estimators, revision, device, random_state, verbose:
             As in [`InContextRegressor`].
 
     Attributes:

@@ -19,10 +19,13 @@ class ColumnView:
             Most columns.
         max_deviation (`float`):
             A value further from the mean counts as so many standard deviations.
+        is_ordered (`bool`, defaults to `False`):
+            Whether a model is shown the columns in an order that it was trained on.
     """
 
     max_columns: int
     max_deviation: float
+    is_ordered = False
 
     def __init__(self, config: PreTrainedConfig):
         pass
@@ -109,6 +112,7 @@ class RowView(ColumnView):
 
     max_columns = 100  # for the time and the memory that their components take
     max_deviation = 10.0
+    is_ordered = True
     least_spread = 1e-2
 
     def __init__(self, config: PreTrainedConfig):

@@ -5,7 +5,7 @@
 Writes specialists.json and prints its table, which says who is best in each row; scripts/headline.py prints it again
 from the record. All answer the same fresh prompts. Figures are errors after as many examples as papers give theirs at:
 on plain prompts, under noise of several strengths as multiples of the error of the ridge that knows it, and on shifted
-prompts; and R² on a table of scikit-learn.
+prompts; and R² on a table of scikit-learn, of one estimator and of the mean of eight.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from scripts.training.objectives import OBJECTIVES
 from tasks.prediction_cache import PredictionCache
 
 
+N_ESTIMATORS = 8
 SPECIALISTS = tuple(dict.fromkeys(f"model_cards/{contest.specialist}" for contest in CONTESTS))
 
 
@@ -79,7 +80,8 @@ def main():
         settings["specialists"] = {task: each.weights_sha256 for task, each in specialists.items()}
         rows = measure_contests(answers, specialists, CONTESTS, arguments.n_prompts, arguments.seed)
         models = {task: each.model for task, each in specialists.items()}
-        rows.append(measure_friedman(answers.model, models, arguments.n_draws, arguments.seed))
+        for n_estimators in (1, N_ESTIMATORS):
+            rows.append(measure_friedman(answers.model, models, arguments.n_draws, arguments.seed, n_estimators))
         comparison = Comparison(settings, rows)
         path = comparison.write(arguments.output_dir)
     except (ValueError, OSError) as error:

@@ -26,6 +26,7 @@ EXTRA = {
     "modeling_looped_gpt2/estimator_columns_looped_gpt2.py": {"numpy"},
     "modeling_looped_gpt2/estimator_input_looped_gpt2.py": {"numpy"},
     "modeling_looped_gpt2/estimator_looped_gpt2.py": {"numpy", "sklearn"},
+    "modeling_looped_gpt2/estimator_turns_looped_gpt2.py": {"numpy"},
     "modeling_looped_gpt2/estimator_views_looped_gpt2.py": {"numpy"},
     "modeling_looped_gpt2/pipeline_looped_gpt2.py": {"numpy"},
     "modeling_looped_gpt2/table_pipeline_looped_gpt2.py": {"numpy", "pandas", "sklearn"},

@@ -96,3 +96,7 @@ def test_r2_on_tables_is_a_mean_over_draws(model_of):
     assert row.more_is_better
     again = measure_friedman(model, {"b": other, "a": model}, n_draws=2, seed=1)
     assert np.isclose(again.model, row.model)
+    averaged = measure_friedman(model, {"b": other}, n_draws=2, seed=1, n_estimators=3)
+    assert averaged.figure == "friedman1 of scikit-learn, R², mean of 3 estimators"
+    assert averaged.model != row.model
+    assert averaged.solvers == row.solvers

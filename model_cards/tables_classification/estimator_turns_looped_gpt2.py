@@ -1,0 +1,1 @@
+../../modeling_looped_gpt2/estimator_turns_looped_gpt2.py
