@@ -33,6 +33,8 @@ from scripts.evaluation.printed_tables import table_lines
 from scripts.training.objectives import OBJECTIVES
 from tasks import TASKS
 from tasks.prediction_cache import PredictionCache
+from tasks.streams import make_generator
+from tasks.turns import draw_turns
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -64,9 +66,16 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--n_shift_prompts", type=int, default=256, help="Prompts per shift, 0: none; the papers: 1280. Default: 256."
     )
+    parser.add_argument(
+        "--n_turns",
+        type=int,
+        default=1,
+        help="Turns of the xs of each prompt, under which the class of functions stays what it is: the answers of the "
+        "model are means over them. Default: 1, as they are.",
+    )
     add_prediction_arguments(parser)
     arguments = parser.parse_args()
-    counts = ("n_prompts", "n_points", "n_loops", "max_loops", "n_loop_prompts")
+    counts = ("n_prompts", "n_points", "n_loops", "max_loops", "n_loop_prompts", "n_turns")
     check_counts(parser, arguments, dict.fromkeys(counts, 1) | {"n_shift_prompts": 0} | LEAST)
     return arguments
 
@@ -128,8 +137,9 @@ def main():
         settings = settings_of(recipe, arguments.task) | read_mapping("task_settings", arguments.task_settings)
         objective = OBJECTIVES[build_task(arguments.task, settings).objective]()
         model = load_chosen(arguments, prepare_device(), objective.model_class, objective.auto_class)
-        answers = Answers(model, objective, PredictionCache(arguments.cache_dir), arguments.batch_size)
         task = task_for(arguments.task, settings, model.config, arguments.n_points)
+        turns = draw_turns(task, arguments.n_turns, make_generator("turns", arguments.seed))
+        answers = Answers(model, objective, PredictionCache(arguments.cache_dir), arguments.batch_size, turns)
         say_where_trained(arguments, recipe)
         parts = draw_prompts(task, arguments.n_prompts, arguments.seed)
         sizes = sizes_for(model, arguments, own_loops_of(task, parts, recipe))

@@ -52,6 +52,9 @@ class Task:
             the others queries with `labels` `(B, P - C)`; else a point is a query and then an example.
         has_steps (`bool`, defaults to `False`):
             Whether prompts show the steps of their answers, which [`~Task.roll_out`] asks for instead.
+        turns (`str`, *optional*):
+            What may be done to the axes of x, for all points of a prompt alike, and the functions are of the class
+            still: an entry of [`tasks.turns.TURNS`], `None` where nothing is known to.
         components (`Mapping[str, Task]`, defaults to none):
             The tasks that a mixture is made of, by name; those of an instance.
     """
@@ -64,6 +67,7 @@ class Task:
     headline_places: ClassVar[Mapping[str, list[int]]] = {}
     has_queries: ClassVar[bool] = False
     has_steps: ClassVar[bool] = False
+    turns: ClassVar[str | None] = None
     components: ClassVar[Mapping[str, "Task"]] = {}
 
     @classmethod

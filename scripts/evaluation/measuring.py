@@ -93,6 +93,7 @@ def measure(
                 seed=sizes.seed,
                 n_loops=sizes.n_loops,
                 max_loops=sizes.max_loops,
+                n_turns=None if answers.turns is None else len(answers.turns),
                 limit=task.limit.name if task.limit else None,
                 n_parameters=answers.model.num_parameters(),
                 weights_sha256=answers.weights_sha256,

@@ -110,6 +110,8 @@ class Settings:
             Seed of the prompts.
         n_loops (`int`), max_loops (`int`, *optional*):
             Loops of the model, and the last loop of the errors by loop.
+        n_turns (`int`, *optional*):
+            Turns of the xs of each prompt that every answer is a mean over, where there are any.
         limit (`str`, *optional*):
             Name of the best possible predictor.
         n_parameters (`int`), weights_sha256 (`str`, *optional*):
@@ -130,6 +132,7 @@ class Settings:
     seed: int | None = None
     n_loops: int
     max_loops: int | None = None
+    n_turns: int | None = None
     normaliser: float | None = None
     limit: str | None = None
     n_parameters: int

@@ -34,12 +34,15 @@ class Answers:
             Where they are kept, under a fingerprint of the prompts and of the model.
         batch_size (`int`):
             Prompts per batch.
+        turns (`torch.Tensor` of shape `(n_turns, D, D)`, *optional*):
+            Turns of xs, of [`~tasks.turns.draw_turns`]: every answer is a mean over those to the turned prompts.
     """
 
     model: PreTrainedModel
     objective: Objective
     cache: PredictionCache
     batch_size: int
+    turns: torch.Tensor | None = None
 
     @cached_property
     def weights_sha256(self) -> str:
@@ -102,12 +105,14 @@ class Answers:
         self, answer: Callable[[Prompts], torch.Tensor], kind: str, parts: Sequence[Prompts], n_loops: int
     ) -> list[np.ndarray]:
         about = [kind, *self.description, n_loops]
+        if self.turns is not None:
+            about.append(["turns", self.turns.tolist()])
         columns = (*self.objective.answer_columns, *self.objective.optional_columns, "queries")
         total = sum(n_chunks(len(prompts["labels"]), self.batch_size) for prompts in parts)
         with tqdm(total=total, desc=f"model, {n_loops} loops") as bar:
             return [
                 self.cache.recall(
-                    lambda batch: answer(batch).cpu().numpy(),
+                    lambda batch: self._over_turns(answer, batch).cpu().numpy(),
                     about,
                     {name: prompts[name] for name in columns if name in prompts},
                     bar.update,
@@ -115,6 +120,15 @@ class Answers:
                 )
                 for prompts in parts
             ]
+
+    def _over_turns(self, answer: Callable[[Prompts], torch.Tensor], batch: Prompts) -> torch.Tensor:
+        """The mean of the answers to a batch over its turns."""
+        if self.turns is None:
+            return answer(batch)
+        total = 0
+        for turn in self.turns:
+            total = total + answer(batch | {name: batch[name] @ turn for name in ("xs", "queries") if name in batch})
+        return total / len(self.turns)
 
 
 def score_classically(

@@ -9,7 +9,9 @@ from scripts.evaluation.metrics_record import Metrics
 
 def table_lines(metrics: Metrics) -> Iterator[str]:
     """Yield lines with errors at a few places, after a few loops, under the shifts and of a mixture's components."""
-    yield f"{metrics.settings.score}, {metrics.settings.task}, {metrics.settings.n_prompts} prompts"
+    settings = metrics.settings
+    of_turns = f", mean answers of {settings.n_turns} turns" if settings.n_turns else ""
+    yield f"{settings.score}, {settings.task}, {settings.n_prompts} prompts{of_turns}"
     yield from (_line(name, values) for name, values in error_rows(metrics).items())
     if excess := metrics.mean_excess:
         yield f"\nmean excess over the limit {excess.error:.4g} ({excess.low:.4g} to {excess.high:.4g})"

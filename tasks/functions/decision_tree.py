@@ -35,6 +35,7 @@ class DecisionTree(FunctionClass):
     name = "decision_tree"
     description = "decision trees"
     headline_places: ClassVar = {"80 to 100": list(range(80, 101))}
+    turns: ClassVar = "signed permutations"
     depth: int = 4
 
     def __post_init__(self):

@@ -22,6 +22,7 @@ class LinearRegression(FunctionClass):
     name = "linear_regression"
     description = "linear functions"
     headline_places: ClassVar = {"20": [20], "40": [40]}
+    turns: ClassVar = "rotations"
 
     @property
     def normaliser(self) -> float:

@@ -36,6 +36,7 @@ class OutlierRegression(LinearRegression):
     """
 
     headline_places: ClassVar = {}
+    turns: ClassVar = None
     outlier_share: float = 0.5
 
     def __post_init__(self):

@@ -25,6 +25,7 @@ class Relu2nnRegression(FunctionClass):
     name = "relu_2nn_regression"
     description = "two-layer ReLU networks"
     headline_places: ClassVar = {"80 to 100": list(range(80, 101))}
+    turns: ClassVar = "rotations"
     hidden_size: int = 100
 
     def __post_init__(self):

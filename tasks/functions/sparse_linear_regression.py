@@ -29,6 +29,7 @@ class SparseLinearRegression(FunctionClass):
     name = "sparse_linear_regression"
     description = "sparse linear functions"
     headline_places: ClassVar = {"10": [10], "40": [40]}
+    turns: ClassVar = "signed permutations"
     sparsity: int = 3
 
     def __post_init__(self):

@@ -24,6 +24,7 @@ from tasks.baselines.prefixes import predict_prefixes
 from tasks.published import published
 from tasks.shifts import SHIFT_BASELINES, SHIFTS
 from tasks.streams import make_generator
+from tasks.turns import draw_turns
 from tests.scripts.toy_tasks import Copies, TwoClasses
 
 
@@ -155,6 +156,23 @@ def test_shifts_are_measured_on_linear_functions(run, model_folder, tmp_path, ca
     assert metrics["error_by_loop"]["last_point"][-1] == pytest.approx(error.item(), rel=1e-4)
 
 
+def test_answers_are_averaged_over_turns_also_on_shifts(run, model_folder, tmp_path, capsys):
+    flags = ("--task", "linear_regression", "--n_shift_prompts", 6, "--n_turns", 3)
+    metrics = evaluate_small(run, model_folder, tmp_path / "out", *flags)
+    assert metrics["settings"]["n_turns"] == 3
+    assert "30 prompts, mean answers of 3 turns" in capsys.readouterr().out
+    task = make_task("linear_regression", n_dims=3, n_points=6)
+    model = LoopedGPT2ForInContextRegression.from_pretrained(model_folder).eval()
+    turns = draw_turns(task, 3, make_generator("turns", 1))
+    plain = task.sample(30, make_generator("evaluation", 1))
+    shifted = SHIFTS["scale_x_2"].sample(task, 6, make_generator("shift", 1), 6)
+    for prompts, curve in ((plain, metrics["error_by_example"]), (shifted, metrics["shifts"]["scale_x_2"])):
+        with torch.no_grad():
+            answers = torch.stack([model(prompts["xs"] @ turn, prompts["ys"]).predictions for turn in turns])
+        errors = (answers.mean(dim=0) - prompts["labels"]).square() / 3
+        np.testing.assert_allclose(curve["model"]["error"], errors.mean(dim=0), rtol=1e-4)
+
+
 def test_short_prompts_are_shown_beside_the_papers(run, tmp_path):
     config = LoopedGPT2Config(n_embd=16, n_head=2, n_dims=20, n_positions=12, n_loops=2)
     LoopedGPT2ForInContextRegression(config).save_pretrained(tmp_path / "model")
@@ -219,6 +237,12 @@ BAD_FLAGS = {
     "unknown task": (["--task", "linear"], 2, "invalid choice: 'linear'"),
     "no prompts": (["--n_prompts", "0"], 2, "`n_prompts` must be >= 1, got 0"),
     "negative shifts": (["--n_shift_prompts", "-1"], 2, "`n_shift_prompts` must be >= 0, got -1"),
+    "no turns": (["--n_turns", "0"], 2, "`n_turns` must be >= 1, got 0"),
+    "turns of a class that has none": (
+        ["--task", "fourier_regression", "--n_turns", "2"],
+        "`n_turns` must be 1 for fourier_regression, of which no turns of x are known, got 2",
+        None,
+    ),
     "negative seed": (["--seed", "-1"], 2, "`seed` must be >= 0, got -1"),
     "too many points": (["--n_points", "7"], "`n_positions` = 12", None),
     "too few loops": (["--max_loops", "3"], "`max_loops` must be >= the loops of the model, 4, got 3", None),

@@ -149,7 +149,7 @@ BAD_NUMBERS = ("-1", "1.5", "x", "", "nan", "0x", "1e3")
 MAY_BE_ZERO = {("evaluate", "n_shift_prompts"), ("evaluate", "seed"), ("chain_experiment", "seed")}
 MAY_BE_ZERO |= {("compare_specialists", "seed"), ("superposition", "seed")}
 NUMBERS = {
-    evaluate: "n_prompts n_points n_loops max_loops n_loop_prompts n_shift_prompts seed batch_size",
+    evaluate: "n_prompts n_points n_loops max_loops n_loop_prompts n_shift_prompts n_turns seed batch_size",
     probe: "n_loops n_prompts n_steps n_prefixes",
     compare_specialists: "n_prompts n_draws seed batch_size",
     superposition: "n_loops n_prompts seed",

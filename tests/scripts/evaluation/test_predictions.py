@@ -11,6 +11,7 @@ from scripts.evaluation.predictions import Answers
 from scripts.training.objectives import Regression
 from tasks import make_task
 from tasks.prediction_cache import PredictionCache
+from tasks.turns import draw_turns
 
 
 def shifted(shift):
@@ -20,8 +21,8 @@ def shifted(shift):
 
 @pytest.fixture
 def answers_of(tmp_path):
-    def make(model, batch_size=2, folder="cache"):
-        return Answers(model, Regression(), PredictionCache(tmp_path / folder), batch_size)
+    def make(model, batch_size=2, folder="cache", turns=None):
+        return Answers(model, Regression(), PredictionCache(tmp_path / folder), batch_size, turns)
 
     return make
 
@@ -39,6 +40,21 @@ def test_the_last_loop_is_what_a_model_answers_whatever_the_size_of_a_batch(make
     assert by_loop.shape == (5, 4, 7)
     last = answers_of(model, 3, "last").to_parts([prompts], 4)[0]
     np.testing.assert_allclose(last, by_loop[:, -1], rtol=1e-4, atol=1e-5)
+
+
+def test_answers_are_means_over_the_turns_of_a_prompt(make_model, answers_of):
+    model, prompts = make_model(), shifted("scale_x_2")
+    turns = draw_turns(make_task("linear_regression", n_dims=3), 3, torch.Generator().manual_seed(0))
+    averaged, plain = answers_of(model, turns=turns), answers_of(model)
+    turned = [prompts | {name: prompts[name] @ turn for name in ("xs", "queries")} for turn in turns]
+    for ask in (
+        lambda answers, asked: answers.to_parts([asked], 2)[0],
+        lambda answers, asked: answers.to_parts([asked], 3, every_loop=True)[0],
+        lambda answers, asked: answers.at_queries(asked, 2),
+    ):
+        alone = [ask(plain, asked) for asked in turned]
+        np.testing.assert_allclose(ask(averaged, prompts), np.mean(alone, axis=0), rtol=1e-4, atol=1e-5)
+        assert not np.allclose(alone[0], alone[1], atol=1e-3)
 
 
 def test_answers_are_kept_apart_by_all_that_they_depend_on(make_model, answers_of, tmp_path, monkeypatch):
