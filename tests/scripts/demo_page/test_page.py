@@ -223,13 +223,25 @@ def browser():
         browser.close()
 
 
+def loaded_picture(page, name, source=None):
+    """The picture of that name, once another than `source` has come: a text may be on the page before its picture."""
+    page.wait_for_function(
+        """([name, source]) => {
+            const image = document.querySelector(`img[alt="${name}"]`)
+            return image && image.src !== source && image.complete && image.naturalWidth
+        }""",
+        arg=[name, source],
+    )
+    return page.get_by_role("img", name=name)
+
+
 @pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 800)])
 def test_the_picture_comes_first_and_can_be_read(browser, served, width, height):
     page = browser.new_page(viewport={"width": width, "height": height})
     page.set_default_timeout(180_000)  # a loaded machine
     page.goto(served)
     page.get_by_text("After 4 loops").wait_for()
-    curve, errors = (page.get_by_role("img", name=name).bounding_box() for name in ("curves", "error by loop"))
+    curve, errors = (loaded_picture(page, name).bounding_box() for name in ("curves", "error by loop"))
     loops, seed = (page.get_by_label(name, exact=True).bounding_box() for name in ("number input for Loops", "Seed"))
     for box in (curve, errors):
         assert box["width"] > min(width, 640) * 0.8  # of 4 inches, in letters of 9 to 10 points
@@ -259,19 +271,12 @@ def test_a_visitor_moves_the_loops_and_the_points(browser, served, folder):
 
     points, expected = draw(1)
     assert f"the function is {expected.errors[3]:.3g} (" in sentence.inner_text()
-    picture = page.get_by_role("img", name="curves")
 
     def wait_for_another_picture(source):
-        page.wait_for_function(
-            """source => {
-                const image = document.querySelector("img[alt=curves]")
-                return image && image.src !== source && image.complete && image.naturalWidth
-            }""",
-            arg=source,
-        )
-        return picture.evaluate("image => image.src")
+        return loaded_picture(page, "curves", source).evaluate("image => image.src")
 
-    source = wait_for_another_picture(None)
+    picture = loaded_picture(page, "curves")
+    source = picture.evaluate("image => image.src")
 
     loops = page.get_by_label("number input for Loops")
     loops.fill("7")
@@ -333,7 +338,7 @@ def test_a_visitor_pastes_a_table_and_types_a_problem(browser, served):
     loops.fill("7")
     loops.press("Enter")
     page.get_by_text("After 7 loops. Trained with 4 loops.").wait_for()
-    assert page.get_by_role("img", name="answers by loop").is_visible()
+    loaded_picture(page, "answers by loop")
     page.get_by_label("Table", exact=True).fill("1,2\n3,4")
     page.get_by_role("button", name="Answer the table").click()
     page.get_by_text("The first row must name the columns, and '1' is a number").first.wait_for()
@@ -342,6 +347,6 @@ def test_a_visitor_pastes_a_table_and_types_a_problem(browser, served):
     problem.fill("0110 1")
     problem.press("Enter")
     page.get_by_text("The problem needs 5 loops.").wait_for()
-    assert page.get_by_role("img", name="probabilities by loop").is_visible()
+    loaded_picture(page, "probabilities by loop")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert not broken
