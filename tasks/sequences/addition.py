@@ -19,6 +19,10 @@ class Addition(SequenceTask):
             Digits n of each number, leading zeros included.
         base (`int`, defaults to 10):
             Of the digits, in 2 ... 10.
+        gaps (`bool`, defaults to `False`):
+            Let the positions of each row leap at one place, over which no carry goes: those behind add the whole
+            offset of the row, those before a part of it. So digits that are far apart are met in short sums.
+            Without a `max_offset` there are none.
     """
 
     name = "addition"
@@ -27,6 +31,7 @@ class Addition(SequenceTask):
     separators = ("+",)
 
     base: int = 10
+    gaps: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -71,12 +76,33 @@ class Addition(SequenceTask):
         question = torch.cat((first, plus, second), dim=1)
         return moved_left(question, question != ABSENT)
 
-    def answer(self, questions: torch.Tensor) -> torch.Tensor:
+    def draw_offsets(self, questions: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        offsets = super().draw_offsets(questions, generator)
+        if not self.gaps:
+            return offsets
+        totals = self._totals(questions)[:, :-1]
+
+        def uniform(n_columns):
+            return torch.rand((len(questions), n_columns), generator=generator, device=generator.device)
+
+        # whatever carry comes in, none goes out
+        can_end = (totals < self.base - 1) & is_within(self.lengths(questions), totals.shape[1])
+        last = uniform(totals.shape[1]).where(can_end, -1).argmax(dim=1, keepdim=True)
+        places = torch.arange(totals.shape[1] + 1, device=questions.device)
+        is_before = (places <= last) & can_end.any(dim=1, keepdim=True)
+        return torch.where(is_before, (uniform(1) * offsets).long(), offsets)
+
+    def _totals(self, questions: torch.Tensor) -> torch.Tensor:
+        """The sum of both digits at each place, 0 where there are none, and one place more: `(B, n + 1)`."""
         lengths, n_digits = self.lengths(questions), questions.shape[1] // 2
         starts = torch.stack((torch.zeros_like(lengths), lengths + 1))
         first, second = (part(questions, start, lengths, n_digits + 1).clamp(min=0) for start in starts)
+        return first + second
+
+    def answer(self, questions: torch.Tensor) -> torch.Tensor:
+        lengths, n_digits = self.lengths(questions), questions.shape[1] // 2
         carry, digits = torch.zeros_like(lengths), []
-        for total in (first + second).unbind(dim=1):
+        for total in self._totals(questions).unbind(dim=1):
             digits.append((total + carry) % self.base)
             carry = (total + carry) // self.base
         return torch.stack(digits, dim=1).where(is_within(lengths + 1, n_digits + 1), ABSENT)

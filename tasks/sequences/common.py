@@ -152,25 +152,33 @@ class SequenceTask(Task):
         shape, device = (n_prompts,), generator.device
         lengths = torch.randint(self.min_length, max_length + 1, shape, generator=generator, device=device)
         questions = self.draw(lengths, self.n_question(max_length), generator)
-        offsets = torch.randint(self.max_offset + 1, (n_prompts, 1), generator=generator, device=device)
-        return self.prompts(questions, offsets)
+        return self.prompts(questions, self.draw_offsets(questions, generator))
 
-    def prompts(self, questions: torch.Tensor, offsets: torch.Tensor | int = 0) -> Prompts:
-        """The columns of `sample` for questions `(B, Q)`, with the offsets `(B, 1)` of their positions."""
+    def draw_offsets(self, questions: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Draw what is added to the positions of each of `questions` `(B, Q)`: `(B, 1)`, or `(B, P)` by place."""
+        return torch.randint(self.max_offset + 1, (len(questions), 1), generator=generator, device=generator.device)
+
+    def prompts(self, questions: torch.Tensor, offsets: torch.Tensor | None = None) -> Prompts:
+        """The columns of `sample` for questions `(B, Q)`; `offsets` as `draw_offsets` returns them, 0 by default."""
+        columns = self.columns(questions)
+        offsets = torch.zeros_like(questions[:, :1]) if offsets is None else offsets
+        return columns | self.position_ids(**columns, offsets=offsets)
+
+    def columns(self, questions: torch.Tensor) -> Prompts:
+        """The columns of `prompts` without positions."""
         answers = self.answer(questions)
         is_slot = torch.cat((questions == ABSENT, torch.ones_like(answers, dtype=torch.bool)), dim=1)
         tokens = torch.cat((questions, answers), dim=1)
         is_slot = moved_left(is_slot, tokens != ABSENT)
         tokens = moved_left(tokens, tokens != ABSENT)
-        columns = {
+        return {
             "input_ids": torch.where(is_slot, self.slot, tokens),
             "attention_mask": (tokens != ABSENT).long(),
             "labels": torch.where(is_slot, tokens, ABSENT),
         }
-        return columns | self.position_ids(**columns, offsets=offsets)
 
     def position_ids(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor, offsets: torch.Tensor | int
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor, offsets: torch.Tensor
     ) -> Prompts:
         """The column of that name, where prompts have positions of their own."""
         separators = torch.tensor([self.symbols.index(each) for each in self.separators], device=input_ids.device)

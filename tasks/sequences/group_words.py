@@ -61,14 +61,13 @@ class GroupWords(SequenceTask):
             answers.append(products[answers[-1], element])
         return torch.stack(answers, dim=1).where(questions != ABSENT, ABSENT)
 
-    def prompts(self, questions: torch.Tensor, offsets: torch.Tensor | int = 0) -> Prompts:
+    def columns(self, questions: torch.Tensor) -> Prompts:
         is_there = questions != ABSENT
-        columns = {
+        return {
             "input_ids": questions.where(is_there, self.slot),
             "attention_mask": is_there.long(),
             "labels": self.answer(questions),
         }
-        return columns | self.position_ids(**columns, offsets=offsets)
 
 
 def is_even(element: Permutation) -> bool:

@@ -87,8 +87,8 @@ class PHop(SequenceTask):
     def answer(self, questions: torch.Tensor) -> torch.Tensor:
         return self._reached(questions)[:, -1:]
 
-    def prompts(self, questions: torch.Tensor, offsets: torch.Tensor | int = 0) -> Prompts:
-        columns = super().prompts(questions, offsets)
+    def columns(self, questions: torch.Tensor) -> Prompts:
+        columns = super().columns(questions)
         if self.every_letter:
             columns["labels"][:, : self.n_text] = self._reached(questions)
         return columns

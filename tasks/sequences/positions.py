@@ -7,7 +7,7 @@ class Order:
     """The place in the sequence, which a model counts itself: there are no `position_ids`."""
 
     @staticmethod
-    def ids(is_start: torch.BoolTensor, is_in_run: torch.BoolTensor, offsets: torch.Tensor | int) -> None:
+    def ids(is_start: torch.BoolTensor, is_in_run: torch.BoolTensor, offsets: torch.Tensor) -> None:
         """
         The positions of tokens.
 
@@ -16,8 +16,8 @@ class Order:
                 The first token of each run, which is a part of the question or the answer, and of what is between.
             is_in_run (`torch.BoolTensor` of shape `(B, T)`):
                 Tokens of runs: not separators, and not padding.
-            offsets (`torch.Tensor` of shape `(B, 1)`):
-                What is added to the places in a run.
+            offsets (`torch.Tensor` of shape `(B, 1)` or `(B, P)`):
+                What is added to the place in a run: to all, or to each of the first P; beyond as to the last.
 
         Returns:
             `torch.Tensor` of shape `(B, T)`, int64, or `None`.
@@ -49,7 +49,7 @@ class Alternate(Order):
 
 class Aligned(Order):
     """
-    The place in its own run, from 1, plus the offset of the row; all others have 0. Digits of equal worth are alike.
+    The place in its own run, from 1, 0 for all others, plus the offset of the row. Digits of equal worth are alike.
 
     Source: "Abacus" of McLeish et al., "Transformers Can Do Arithmetic with the Right Embeddings" (NeurIPS 2024).
     """
@@ -58,7 +58,10 @@ class Aligned(Order):
     def ids(is_start, is_in_run, offsets):
         places = torch.arange(is_start.shape[1], device=is_start.device)
         start = torch.where(is_start, places, 0).cummax(dim=1).values
-        return torch.where(is_in_run, 1 + places - start + offsets, 0)
+        place = places - start
+        added = offsets.gather(1, place.clamp(max=offsets.shape[1] - 1))
+        # a separator without the offset is at another distance in each row: some would draw all attention to it
+        return torch.where(is_in_run, 1 + place + added, offsets[:, :1])
 
     @staticmethod
     def n_positions(n_tokens, longest_run):

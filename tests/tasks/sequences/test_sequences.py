@@ -240,6 +240,7 @@ def test_sums_are_written_as_people_do():
         ("parity", {"max_offset": 3}, "`max_offset` is of positions that are aligned: leave it out, got 3"),
         ("copy", {"n_letters": 53}, "`n_letters` must be <= 52, got 53"),
         ("addition", {"base": 11}, "`base` must be an integer in 2 ... 10, got 11"),
+        ("addition", {"gaps": 1}, "`gaps` must be true or false, got 1"),
         ("group_words", {"group": "A6"}, "`group` must be one of A5, S5, got 'A6'"),
         ("p_hop", {"n_letters": 1}, "`n_letters` must be >= 2, got 1"),
         ("sum_of_bits", {"even_counts": 1}, "`even_counts` must be true or false, got 1"),
@@ -279,12 +280,40 @@ def test_aligned_positions_are_those_in_a_number_plus_an_offset_of_the_row():
         n_digits = ids.index(task.symbols.index("+"))
         offset = positions[0] - 1
         number = [1 + offset + place for place in range(n_digits)]
-        assert positions[: sum(mask)] == [*number, 0, *number, *number, number[-1] + 1]
-        assert not any(positions[sum(mask) :])
+        assert positions[: sum(mask)] == [*number, offset, *number, *number, number[-1] + 1]
         offsets.add(offset)
     assert offsets == set(range(6))
     assert prompts["position_ids"].max() == task.model_fields["n_positions"] - 1
     assert task.ask("12+34")["position_ids"].tolist() == [[1, 2, 0, 1, 2, 1, 2, 3]]
+
+
+def test_gaps_lie_where_no_carry_goes_and_change_positions_alone():
+    task, plain = (
+        make_task("addition", max_length=5, positions="aligned", max_offset=9, gaps=gaps) for gaps in (True, False)
+    )
+    prompts, others = task.sample(400, make_generator()), plain.sample(400, make_generator())
+    assert all(torch.equal(prompts[name], others[name]) for name in ("input_ids", "labels", "attention_mask"))
+    assert prompts["position_ids"].max() == task.model_fields["n_positions"] - 1
+    leaps = set()
+    for (question, _), positions in zip(rows_of(task, prompts), prompts["position_ids"].tolist(), strict=True):
+        first, second = split(question, "+")
+        n_digits = len(first)
+        number, answer = positions[:n_digits], positions[2 * n_digits + 1 : 3 * n_digits + 2]
+        assert positions[n_digits : 2 * n_digits + 1] == [number[0] - 1, *number]
+        assert answer[:n_digits] == number
+        steps = [after - before for before, after in pairwise(answer)]
+        assert number[0] >= 1
+        assert min(steps) >= 1
+        assert max(answer) <= n_digits + 1 + task.max_offset
+        leap = [place for place, step in enumerate(steps) if step > 1]
+        assert len(leap) <= 1
+        for place in leap:
+            carried = added(first[: place + 1], second[: place + 1])[-1]
+            assert carried == "0"
+            assert int(first[place]) + int(second[place]) <= 8
+            leaps.add((place, steps[place]))
+    assert {place for place, _ in leaps} == set(range(5))
+    assert {step for _, step in leaps} == set(range(2, 11))
 
 
 @pytest.mark.parametrize("group", ["A5", "S5"])
