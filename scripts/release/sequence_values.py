@@ -38,7 +38,9 @@ def question_values(record: Record) -> dict[str, Any]:
     space = " " if len(task.letters[-1]) > 1 else ""
     settings = asdict(task) | {"max_length": n_longest, "max_offset": 0}
     defaults = asdict(type(task)())
-    arguments = [f"{name}={json.dumps(value)}" for name, value in settings.items() if value != defaults[name]]
+    # switches say how questions of training are drawn
+    own = {name: value for name, value in settings.items() if value != defaults[name] and type(value) is not bool}
+    arguments = [f"{name}={json.dumps(value)}" for name, value in own.items()]
     return {
         "text": Markdown(space.join(task.symbols[token] for token in tokens if token != task.slot)),
         "answer": Markdown(task.say(prompt["labels"], prompt)[0]),
