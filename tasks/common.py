@@ -382,6 +382,11 @@ def check_at_least_one(**counts: int):
             raise ValueError(f"`{name}` must be an integer >= 1, got {value!r}.")
 
 
+def draw_uniform(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    """Float32 numbers in [0, 1), on the device of the generator."""
+    return torch.rand(shape, generator=generator, device=generator.device)
+
+
 def draw_normal(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     """Standard normal float32 numbers on the generator's device."""
     return torch.randn(shape, generator=generator, device=generator.device)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from .common import Task, draw_normal
+from .common import Task, draw_normal, draw_uniform
 
 
 def draw_rotations(n_turns: int, n_dims: int, generator: torch.Generator) -> torch.Tensor:
@@ -16,7 +16,7 @@ def draw_rotations(n_turns: int, n_dims: int, generator: torch.Generator) -> tor
 
 def draw_signed_permutations(n_turns: int, n_dims: int, generator: torch.Generator) -> torch.Tensor:
     """Matrices `(n_turns, D, D)` that permute the axes and turn some around, all equally likely."""
-    order = torch.rand((n_turns, n_dims), generator=generator, device=generator.device).argsort(dim=1)
+    order = draw_uniform((n_turns, n_dims), generator).argsort(dim=1)
     signs = 2 * torch.randint(2, (n_turns, 1, n_dims), generator=generator, device=generator.device) - 1
     return torch.eye(n_dims, device=generator.device)[order] * signs
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..common import Prompts
+from ..common import Prompts, draw_uniform
 from .common import SequenceTask
 from .rows import ABSENT, draw_symbols, is_within, moved_left, part
 
@@ -81,16 +81,12 @@ class Addition(SequenceTask):
         if not self.gaps:
             return offsets
         totals = self._totals(questions)[:, :-1]
-
-        def uniform(n_columns):
-            return torch.rand((len(questions), n_columns), generator=generator, device=generator.device)
-
         # whatever carry comes in, none goes out
         can_end = (totals < self.base - 1) & is_within(self.lengths(questions), totals.shape[1])
-        last = uniform(totals.shape[1]).where(can_end, -1).argmax(dim=1, keepdim=True)
+        last = draw_uniform(totals.shape, generator).where(can_end, -1).argmax(dim=1, keepdim=True)
         places = torch.arange(totals.shape[1] + 1, device=questions.device)
         is_before = (places <= last) & can_end.any(dim=1, keepdim=True)
-        return torch.where(is_before, (uniform(1) * offsets).long(), offsets)
+        return torch.where(is_before, (draw_uniform(offsets.shape, generator) * offsets).long(), offsets)
 
     def _totals(self, questions: torch.Tensor) -> torch.Tensor:
         """The sum of both digits at each place, 0 where there are none, and one place more: `(B, n + 1)`."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..common import draw_uniform
 from .common import SequenceTask
 from .rows import ABSENT, digits_of, draw_symbols, is_within, n_digits_of
 
@@ -35,7 +36,7 @@ class SumOfBits(SequenceTask):
         if not self.even_counts:
             return draw_symbols(lengths, n_question, 2, generator)
         # a share of ones that is uniform in [0, 1) for each row makes their number uniform in 0 ... n
-        uniform = torch.rand((len(lengths), 1 + n_question), generator=generator, device=generator.device)
+        uniform = draw_uniform((len(lengths), 1 + n_question), generator)
         ones = (uniform[:, 1:] < uniform[:, :1]).long()
         return ones.where(is_within(lengths, n_question), ABSENT)
 

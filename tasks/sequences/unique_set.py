@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..common import draw_uniform
 from .rows import ABSENT, is_within, moved_left
 from .words import WordTask
 
@@ -35,17 +36,15 @@ class UniqueSet(WordTask):
         if not self.even_sets:
             return super().draw(lengths, n_question, generator)
 
-        def uniform(n_columns):
-            return torch.rand((len(lengths), n_columns), generator=generator, device=generator.device)
-
+        n_words = len(lengths)
         # a share of new letters that is uniform in [0, 1) for each row makes their number uniform in 1 ... n
-        is_new = uniform(n_question) < uniform(1)
+        is_new = draw_uniform((n_words, n_question), generator) < draw_uniform((n_words, 1), generator)
         is_new[:, 0] = True
         n_met = is_new.cumsum(dim=1)
         is_new &= n_met <= self.n_letters
         n_met = n_met.clamp(max=self.n_letters)
-        place = torch.where(is_new, n_met - 1, (uniform(n_question) * n_met).long())
-        letters = uniform(self.n_letters).argsort(dim=1).gather(1, place)
+        place = torch.where(is_new, n_met - 1, (draw_uniform((n_words, n_question), generator) * n_met).long())
+        letters = draw_uniform((n_words, self.n_letters), generator).argsort(dim=1).gather(1, place)
         return letters.where(is_within(lengths, n_question), ABSENT)
 
     def answer(self, questions: torch.Tensor) -> torch.Tensor:

@@ -6,8 +6,8 @@ B tables, P rows, D columns.
 
 import torch
 
-from ..common import draw_normal
-from .draws import draw_uniform, standardise
+from ..common import draw_normal, draw_uniform
+from .draws import standardise
 
 
 def draw_columns(n_tables: int, n_rows: int, n_columns: int, generator: torch.Generator) -> torch.Tensor:

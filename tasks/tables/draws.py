@@ -5,11 +5,6 @@ from collections.abc import Sequence
 import torch
 
 
-def draw_uniform(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
-    """Float32 numbers in [0, 1)."""
-    return torch.rand(shape, generator=generator, device=generator.device)
-
-
 def draw_kinds(n: int, weights: Sequence[float], generator: torch.Generator) -> torch.Tensor:
     """n kinds in 0 ... len(weights) - 1, int64, each as likely as its weight (>= 0)."""
     return torch.multinomial(torch.tensor(weights, dtype=torch.float), n, replacement=True, generator=generator)

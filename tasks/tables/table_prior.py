@@ -6,9 +6,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-from ..common import Prompts, Task, check_at_least_one, draw_normal
+from ..common import Prompts, Task, check_at_least_one, draw_normal, draw_uniform
 from .columns import lose_values
-from .draws import draw_kinds, draw_uniform, standardise
+from .draws import draw_kinds, standardise
 from .presentation import present
 from .targets import draw_tables
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 import torch
 
-from ..common import draw_normal
+from ..common import draw_normal, draw_uniform
 from .columns import draw_columns, dress
-from .draws import draw_kinds, draw_uniform, standardise
+from .draws import draw_kinds, standardise
 
 
 Table = tuple[torch.Tensor, torch.Tensor]
