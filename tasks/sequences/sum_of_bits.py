@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..common import draw_uniform
+from ..common import Prompts, draw_uniform
 from .common import SequenceTask
 from .rows import ABSENT, digits_of, draw_symbols, is_within, n_digits_of
 
@@ -31,6 +31,11 @@ class SumOfBits(SequenceTask):
 
     def n_slots(self, length: int) -> int:
         return n_digits_of(length, 2)
+
+    def needed_loops(self, prompts: Prompts) -> torch.Tensor:
+        """Those in which the first bit gets to the last slot, from token to token."""
+        lengths = super().needed_loops(prompts)
+        return lengths + (prompts["labels"] != ABSENT).sum(dim=1) - 1
 
     def draw(self, lengths: torch.Tensor, n_question: int, generator: torch.Generator) -> torch.Tensor:
         if not self.even_counts:

@@ -389,7 +389,7 @@ def test_rows_run_the_loops_that_they_need_and_a_surplus_of_their_own():
 
 
 def test_tasks_say_what_loops_they_need_or_that_they_do_not_know():
-    needed = {"parity": 6, "copy": 6, "addition": 7, "p_hop": 6, "edit_distance": 12}
+    needed = {"parity": 6, "copy": 6, "addition": 7, "sum_of_bits": 8, "p_hop": 6, "edit_distance": 12}
     for name, loops in needed.items():
         task = make_task(name, max_length=6, min_length=6)
         assert task.needed_loops(task.sample(3, make_generator())).tolist() == [loops] * 3
