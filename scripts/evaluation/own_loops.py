@@ -17,8 +17,8 @@ from tasks.prediction_cache import chunks
 from tasks.streams import RowLoops
 
 
-# of the rules that a model offers, the threshold that is measured
-THRESHOLDS = {"exit_confidence": 0.9, "exit_tolerance": 0.05, "exit_probability": 0.5}
+# of the rules that a model offers, the thresholds that are measured; a count that goes on changes states a little
+THRESHOLDS = {"exit_confidence": (0.9,), "exit_tolerance": (0.05, 1e-5), "exit_probability": (0.5,)}
 TWICE = "twice the needed loops"
 
 
@@ -45,7 +45,8 @@ def measure_own_loops(answers: Answers, by_loop: LoopScores, needed: np.ndarray)
     n_prompts, max_loops = by_loop.n_prompts, by_loop.n_loops
     loops = {NEEDED_LOOPS: needed[:n_prompts], TWICE: 2 * needed[:n_prompts]}
     for name in rules_of(answers.model):
-        loops[f"{name} {THRESHOLDS[name]}"] = stopped(answers, by_loop.parts, max_loops, {name: THRESHOLDS[name]})
+        for threshold in THRESHOLDS[name]:
+            loops[f"{name} {threshold}"] = stopped(answers, by_loop.parts, max_loops, {name: threshold})
     stops = {}
     for rule, used in loops.items():
         used = used.clip(max=max_loops)

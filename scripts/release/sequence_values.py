@@ -75,10 +75,11 @@ def reach_in_words(errors: list[float], settings: Settings) -> str:
 
 def stop_of(stops: dict[str, StoppedErrors]) -> Markdown | None:
     """The argument that ends loops about as well as knowing their number does; `None` where there is no such."""
-    rule, needed = stops.get(f"{STOP} {THRESHOLDS[STOP]}"), stops[NEEDED_LOOPS]
+    (threshold,) = THRESHOLDS[STOP]
+    rule, needed = stops.get(f"{STOP} {threshold}"), stops[NEEDED_LOOPS]
     if rule is None or fmean(rule.errors.error) > fmean(needed.errors.error) + NEAR:
         return None
-    return Markdown(f"`{STOP}={THRESHOLDS[STOP]}`")
+    return Markdown(f"`{STOP}={threshold}`")
 
 
 def rule_table(stops: dict[str, StoppedErrors], settings: Settings, trained: int) -> Markdown:

@@ -55,6 +55,7 @@ def test_prompts_that_need_loops_of_their_own_are_measured_by_rule_loop_and_leng
         "twice the needed loops": {"n_loops": 2 * (1.5 * lengths).ceil().long()},
         "exit_confidence 0.9": {"n_loops": 22, "exit_confidence": 0.9},
         "exit_tolerance 0.05": {"n_loops": 22, "exit_tolerance": 0.05},
+        "exit_tolerance 1e-05": {"n_loops": 22, "exit_tolerance": 1e-5},
     }
     assert metrics["stops"].keys() == calls.keys()
     for rule, arguments in calls.items():
