@@ -25,7 +25,8 @@ class Mixture(Task):
     may have different `n_dims`: prompts of fewer than the widest have zeros in the others, as in a curriculum.
 
     With `fewest_dims` every other batch of a component, by chance, has fewer active dimensions than are asked for: a
-    model of the mixture then takes functions of any number of them. A score is of full sizes.
+    model of the mixture then takes functions of any number of them. A component that takes no functions of so few, as
+    sparse ones of fewer dimensions than weights, has the fewest that it takes. A score is of full sizes.
 
     Args:
         components (`Mapping[str, Task]`):
@@ -63,16 +64,17 @@ class Mixture(Task):
             self._check_fewest_dims()
 
     def _check_fewest_dims(self):
-        """Raise `ValueError` unless every component has prompts of so few active dimensions."""
+        """Raise `ValueError` unless the components are functions, and one has as many dimensions."""
         check_at_least_one(fewest_dims=self.fewest_dims)
-        if not _width(self._widest):
+        width = _width(self._widest)
+        if not width:
             raise ValueError(
                 f"`fewest_dims` is of functions, and {next(iter(self.components))} is none: leave it out."
             )
-        try:
-            self.check_sizes(n_dims_active=self.fewest_dims)
-        except ValueError as error:
-            raise ValueError(f"`fewest_dims` = {self.fewest_dims} cannot be drawn: {error}") from None
+        if self.fewest_dims > width:
+            raise ValueError(
+                f"`fewest_dims` must be <= the most dimensions of a component = {width}, got {self.fewest_dims}."
+            )
 
     def _check_alike(self):
         """Raise `ValueError` unless the components agree in everything that a batch and its score depend on."""
@@ -185,10 +187,13 @@ class Mixture(Task):
         """The sizes of a component's prompts, in every other batch with fewer dimensions where these are drawn."""
         sizes = _sizes_of(task, sizes)
         most = sizes.get("n_dims_active", 0)
-        if self.fewest_dims is None or self.fewest_dims >= most:
+        if self.fewest_dims is None:
+            return sizes
+        fewest = next((n for n in range(self.fewest_dims, most) if _takes(task, n)), most)
+        if fewest == most:
             return sizes
         options = {"generator": generator, "device": generator.device}
-        is_fewer, n_dims = torch.randint(2, (), **options), torch.randint(self.fewest_dims, most, (), **options)
+        is_fewer, n_dims = torch.randint(2, (), **options), torch.randint(fewest, most, (), **options)
         return sizes | {"n_dims_active": int(n_dims) if is_fewer else most}
 
     def score(self, answers: np.ndarray, prompts: Prompts) -> np.ndarray:
@@ -256,6 +261,15 @@ def read_components(settings: Mapping[str, Any]) -> dict[str, tuple[Any, dict[st
 def _width(task: Task) -> int:
     """The dimensions of a class of functions, 0 of another task."""
     return task.sizes.get("n_dims_active", 0)
+
+
+def _takes(task: Task, n_dims: int) -> bool:
+    """Whether a class has functions of so many active dimensions."""
+    try:
+        task.check_sizes(n_dims_active=n_dims)
+    except ValueError:
+        return False
+    return True
 
 
 def _sizes_of(task: Task, sizes: dict[str, int]) -> dict[str, int]:

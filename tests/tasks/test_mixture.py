@@ -135,6 +135,17 @@ def test_each_component_draws_its_dimensions_by_itself_between_the_fewest_and_it
     assert drawn == {(tree, line) for tree in (3, 4) for line in (3, 4, 5, 6)}
 
 
+def test_a_component_that_takes_no_functions_of_so_few_dimensions_has_the_fewest_that_it_takes():
+    components = {"sparse_linear_regression": 1, "decision_tree": 1}
+    mixture, random = make_task("mixture", n_dims=5, n_points=30, components=components, fewest_dims=1), generator()
+    drawn = set()
+    for _ in range(100):
+        prompts = mixture.sample(6, random)
+        trees = is_tree(prompts).tolist()
+        drawn |= set(zip(trees, widths_of(prompts).tolist(), strict=True))
+    assert drawn == {(True, width) for width in (1, 2, 3, 4, 5)} | {(False, width) for width in (3, 4, 5)}
+
+
 @pytest.mark.parametrize("asked", [1, 3])
 def test_no_fewer_dimensions_are_drawn_where_no_more_are_asked_for(asked):
     prompts = make_mixture().sample(20, generator(), n_dims_active=asked)
@@ -150,8 +161,7 @@ def test_a_score_is_of_all_dimensions():
 
 FEWEST_DIMS = {
     **{repr(number): (number, "must be an integer >= 1, got ") for number in (0, -1, 1.5, True, "2", [2])},
-    "more than there are": (7, "= 7 cannot be drawn: `n_dims_active` must be <= `n_dims` = 6, got 7"),
-    "fewer than a component takes": (2, "= 2 cannot be drawn: `sparsity` must be <= the active dimensions, got 3 > 2"),
+    "more than there are": (7, "must be <= the most dimensions of a component = 6, got 7"),
 }
 
 
