@@ -16,7 +16,7 @@ class OwnLoops(Objective):
     loops go on; a row counts as much as another, whatever its loops. Before, it cannot know its answer: with a
     `doubt_weight` its last place is asked to hold all answers alike until then, so that its confidence, by which
     `exit_confidence` stops, tells when a row is done. `doubt` is how far it is from that, the divergence from equal
-    probabilities in nats; `error_rate` is of the last loop of the batch.
+    probabilities in nats; `error_rate` is of the last loop of each row.
 
     Source: Fan et al., "Looped Transformers for Length Generalization" (ICLR 2025), who score the needed loop alone.
 
@@ -37,6 +37,7 @@ class OwnLoops(Objective):
         needed, last = batch["needed_loops"], batch["n_loops"]
         arguments = self.objective.arguments(batch) | {"n_loops": int(last.max()), "output_loop_logits": True}
         outputs = model(**arguments)
+        outputs.logits = torch.stack([outputs.loop_logits[n - 1][row] for row, n in enumerate(last.tolist())])
         _, means = self.objective.losses(outputs, batch)
         errors, is_scored = self.objective.errors(outputs, batch)  # (B, L, T), (B, T)
         numbers = torch.arange(1, errors.shape[1] + 1, device=errors.device)

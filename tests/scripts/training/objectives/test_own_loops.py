@@ -73,13 +73,25 @@ def test_a_model_that_knows_from_the_loop_it_needs_has_no_loss(model, batch):
     class Knowing(torch.nn.Module):
         def forward(self, n_loops, **columns):
             sure = 100 * torch.nn.functional.one_hot(batch["labels"].clamp(min=0), 7).float()
-            logits = [sure * (batch["needed_loops"] <= n)[:, None, None] for n in range(1, n_loops + 1)]
+            runs = [(batch["needed_loops"] <= n) & (n <= batch["n_loops"]) for n in range(1, n_loops + 1)]
+            logits = [sure * each[:, None, None] for each in runs]
             return type("Outputs", (), {"loss": torch.zeros(()), "logits": logits[-1], "loop_logits": logits})
 
     loss, means = OwnLoops(AnswerSlots(), 1.0)(Knowing(), batch, {})
     assert loss == pytest.approx(0, abs=1e-5)
     assert means["doubt"] == pytest.approx(0, abs=1e-5)
     assert means["error_rate"] == 0
+
+
+def test_the_error_rate_is_that_after_the_last_loop_of_each_row(model, batch):
+    _, means = OwnLoops(AnswerSlots(), 0.0)(model, batch, {"n_loops": 3, "loop_window": None})
+    n_wrong = n_asked = 0
+    for row, last in enumerate(LAST):
+        labels = batch["labels"][row]
+        answers = model(batch["input_ids"][row : row + 1], n_loops=last).logits[0].argmax(dim=-1)
+        n_wrong += ((answers != labels) & (labels != -100)).sum()
+        n_asked += (labels != -100).sum()
+    assert means["error_rate"] == n_wrong / n_asked
 
 
 def test_answers_are_those_of_the_objective(model, batch):
