@@ -37,6 +37,7 @@ class OwnLoops(Objective):
         needed, last = batch["needed_loops"], batch["n_loops"]
         arguments = self.objective.arguments(batch) | {"n_loops": int(last.max()), "output_loop_logits": True}
         outputs = model(**arguments)
+        # (B, T, V) of the last loop of each row: those after it are none of its own
         outputs.logits = torch.stack([outputs.loop_logits[n - 1][row] for row, n in enumerate(last.tolist())])
         _, means = self.objective.losses(outputs, batch)
         errors, is_scored = self.objective.errors(outputs, batch)  # (B, L, T), (B, T)
