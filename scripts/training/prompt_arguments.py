@@ -1,7 +1,7 @@
 """The fields of a run on prompts: dataclasses, read from a recipe and then from the command line; the last wins."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from modeling_looped_gpt2 import LoopedGPT2Config
@@ -157,7 +157,7 @@ class PromptLoopArguments(LoopArguments):
     loop_surplus: int | None = described(
         None,
         "Let every prompt run the loops that its task needs and up to this many more, drawn for each, all of which "
-        "are scored. Default: all run the loops of their step.",
+        "are scored; n_loops is then at least what the longest prompt needs. Default: all run those of their step.",
     )
     loop_rate: float = described(1.0, "Loops for each that the task needs, with loop_surplus.")
     doubt_weight: float = described(
@@ -233,6 +233,8 @@ class Arguments(FieldGroups):
 
     def __post_init__(self):
         self._move_loops()
+        if self.loops.row_loops:
+            self._raise_loops(self.loops.row_loops, self.stream.task)
         config, task = self.config, self.stream.task
         if task.has_queries and "n_dims" not in task.model_fields and order_of(config).n_columns(config) is not None:
             raise ValueError(
@@ -245,8 +247,6 @@ class Arguments(FieldGroups):
                 f"`n_positions` must be >= {n_positions}, those of a prompt of {task.name}, got {config.n_positions}."
             )
         self.loops.check(config)
-        if self.loops.row_loops and task.needed_loops(task.sample(1, make_generator("trial", 0))) is None:
-            raise ValueError(f"`loop_surplus` is nothing for {task.name}, which does not know the loops it needs.")
         if self.optimization.loss_balance and not hasattr(self.objective, "loss_balance"):
             raise ValueError(
                 f"`loss_balance` is nothing for {task.objective}, which {task.name} is: leave it out, got "
@@ -279,6 +279,13 @@ class Arguments(FieldGroups):
         if self.model.n_positions is None:
             settings["n_positions"] = self._of_order(settings["n_positions"])
         return LoopedGPT2Config(**settings)
+
+    def _raise_loops(self, row_loops: RowLoops, task: Task):
+        """Let `n_loops` be at least what the longest question needs: so a call without it answers what was trained."""
+        if task.needed_loops(task.sample(1, make_generator("trial", 0))) is None:
+            raise ValueError(f"`loop_surplus` is nothing for {task.name}, which does not know the loops it needs.")
+        longest = replace(task, min_length=task.max_length).sample(1, make_generator("trial", 0))
+        self.model.n_loops = max(self.model.n_loops, int(row_loops.needed(task.needed_loops(longest))))
 
     def n_tokens(self, **sizes: int) -> int:
         """Tokens that the model reads of a prompt of these sizes; a task that `has_queries` counts them itself."""

@@ -88,6 +88,16 @@ def test_components_of_a_mixture_are_settings_of_a_task():
     assert [component.n_dims for component in task.components.values()] == [5, 5]
 
 
+@pytest.mark.parametrize(
+    ("task", "loop_rate", "n_loops", "saved"),
+    [("parity", 1.0, 2, 9), ("parity", 1.0, 30, 30), ("addition", 0.5, 2, 5), ("sum_of_bits", 1.0, 1, 12)],
+)
+def test_a_model_of_rows_with_own_loops_runs_by_default_those_of_the_longest_question(task, loop_rate, n_loops, saved):
+    rows = {"task": task, "task_settings": {"max_length": 9}, "loop_surplus": 2, "loop_rate": loop_rate}
+    run = {"n_loops": n_loops, "max_steps": 10, "output_dir": "out"}
+    assert Arguments.from_dict(rows | run).config.n_loops == saved
+
+
 RUN = ("--max_steps=10", "--output_dir=out")
 TREE = {"task": "decision_tree"}
 ROWS = {"task": "parity", "n_dims": None, "n_points": None, "loop_surplus": 2}
