@@ -6,6 +6,7 @@ import torch
 
 from ..common import Prompts, draw_uniform
 from .common import SequenceTask
+from .positions import leaping
 from .rows import ABSENT, draw_symbols, is_within, moved_left, part
 
 
@@ -86,7 +87,7 @@ class Addition(SequenceTask):
         last = draw_uniform(totals.shape, generator).where(can_end, -1).argmax(dim=1, keepdim=True)
         places = torch.arange(totals.shape[1] + 1, device=questions.device)
         is_before = (places <= last) & can_end.any(dim=1, keepdim=True)
-        return torch.where(is_before, (draw_uniform(offsets.shape, generator) * offsets).long(), offsets)
+        return leaping(offsets, is_before[:, None], generator)
 
     def _totals(self, questions: torch.Tensor) -> torch.Tensor:
         """The sum of both digits at each place, 0 where there are none, and one place more: `(B, n + 1)`."""

@@ -155,13 +155,13 @@ class SequenceTask(Task):
         return self.prompts(questions, self.draw_offsets(questions, generator))
 
     def draw_offsets(self, questions: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Draw what is added to the positions of each of `questions` `(B, Q)`: `(B, 1)`, or `(B, P)` by place."""
-        return torch.randint(self.max_offset + 1, (len(questions), 1), generator=generator, device=generator.device)
+        """Draw what is added to the positions of each of `questions` `(B, Q)`: `(B, R, P)`, by run and place in it."""
+        return torch.randint(self.max_offset + 1, (len(questions), 1, 1), generator=generator, device=generator.device)
 
     def prompts(self, questions: torch.Tensor, offsets: torch.Tensor | None = None) -> Prompts:
         """The columns of `sample` for questions `(B, Q)`; `offsets` as `draw_offsets` returns them, 0 by default."""
         columns = self.columns(questions)
-        offsets = torch.zeros_like(questions[:, :1]) if offsets is None else offsets
+        offsets = torch.zeros_like(questions[:, :1, None]) if offsets is None else offsets
         return columns | self.position_ids(**columns, offsets=offsets)
 
     def columns(self, questions: torch.Tensor) -> Prompts:

@@ -2,6 +2,8 @@
 
 import torch
 
+from ..common import draw_uniform
+
 
 class Order:
     """The place in the sequence, which a model counts itself: there are no `position_ids`."""
@@ -16,8 +18,8 @@ class Order:
                 The first token of each run, which is a part of the question or the answer, and of what is between.
             is_in_run (`torch.BoolTensor` of shape `(B, T)`):
                 Tokens of runs: not separators, and not padding.
-            offsets (`torch.Tensor` of shape `(B, 1)` or `(B, P)`):
-                What is added to the place in a run: to all, or to each of the first P; beyond as to the last.
+            offsets (`torch.Tensor` of shape `(B, R, P)`):
+                What is added to the first P places of each of the first R runs; beyond as to the last of them.
 
         Returns:
             `torch.Tensor` of shape `(B, T)`, int64, or `None`.
@@ -57,11 +59,13 @@ class Aligned(Order):
     @staticmethod
     def ids(is_start, is_in_run, offsets):
         places = torch.arange(is_start.shape[1], device=is_start.device)
-        start = torch.where(is_start, places, 0).cummax(dim=1).values
-        place = places - start
-        added = offsets.gather(1, place.clamp(max=offsets.shape[1] - 1))
+        place = places - torch.where(is_start, places, 0).cummax(dim=1).values
+        run = (is_start & is_in_run).cumsum(dim=1) - 1
+        n_runs, n_places = offsets.shape[1:]
+        rows = torch.arange(len(place), device=place.device)[:, None]
+        added = offsets[rows, run.clamp(max=n_runs - 1), place.clamp(max=n_places - 1)]
         # a separator without the offset is at another distance in each row: some would draw all attention to it
-        return torch.where(is_in_run, 1 + place + added, offsets[:, :1])
+        return torch.where(is_in_run, 1 + place + added, offsets[:, 0, :1])
 
     @staticmethod
     def n_positions(n_tokens, longest_run):
@@ -69,3 +73,8 @@ class Aligned(Order):
 
 
 POSITIONS: dict[str, type[Order]] = {"order": Order, "alternate": Alternate, "aligned": Aligned}
+
+
+def leaping(offsets: torch.Tensor, is_before: torch.BoolTensor, generator: torch.Generator) -> torch.Tensor:
+    """Offsets `(B, 1, 1)`, of which places `(B, R, P)` before a leap have a part, drawn for each row: `(B, R, P)`."""
+    return torch.where(is_before, (draw_uniform(offsets.shape, generator) * offsets).long(), offsets)

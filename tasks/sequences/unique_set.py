@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from ..common import draw_uniform
+from .positions import leaping
 from .rows import ABSENT, is_within, moved_left
 from .words import WordTask
 
@@ -24,6 +25,10 @@ class UniqueSet(WordTask):
         even_sets (`bool`, defaults to `False`):
             Draw words so that all numbers of different letters, 1 to n, are equally likely, in place of all words.
             Short words seldom have a letter twice, so there is nothing to learn from them without it.
+        gaps (`bool`, defaults to `False`):
+            Let the positions of each row leap at a letter that was not there before, and at its slot: those from
+            there on add the whole offset of the row, those before a part of it. So a slot meets letters that are far
+            from it in short words. Without a `max_offset` there are none.
     """
 
     name = "unique_set"
@@ -31,6 +36,7 @@ class UniqueSet(WordTask):
 
     n_letters: int = 32
     even_sets: bool = False
+    gaps: bool = False
 
     def draw(self, lengths: torch.Tensor, n_question: int, generator: torch.Generator) -> torch.Tensor:
         if not self.even_sets:
@@ -47,8 +53,23 @@ class UniqueSet(WordTask):
         letters = draw_uniform((n_words, self.n_letters), generator).argsort(dim=1).gather(1, place)
         return letters.where(is_within(lengths, n_question), ABSENT)
 
+    def draw_offsets(self, questions: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        offsets = super().draw_offsets(questions, generator)
+        if not self.gaps:
+            return offsets
+        is_new = _is_new(questions)
+        letter = draw_uniform(questions.shape, generator).where(is_new, -1).argmax(dim=1, keepdim=True)
+        slot = is_new.cumsum(dim=1).gather(1, letter) - 1
+        places = torch.arange(questions.shape[1], device=questions.device)
+        return leaping(offsets, places < torch.stack((letter, slot), dim=1), generator)
+
     def answer(self, questions: torch.Tensor) -> torch.Tensor:
-        is_same = questions[:, :, None] == questions[:, None, :]
-        is_new = ~is_same.tril(diagonal=-1).any(dim=2) & (questions != ABSENT)
+        is_new = _is_new(questions)
         letters = moved_left(questions.where(is_new, self.slot), is_new)
         return letters.where(is_within(self.lengths(questions), questions.shape[1]), ABSENT)
+
+
+def _is_new(questions: torch.Tensor) -> torch.BoolTensor:
+    """Which letters of `questions` `(B, Q)` come there for the first time."""
+    is_same = questions[:, :, None] == questions[:, None, :]
+    return ~is_same.tril(diagonal=-1).any(dim=2) & (questions != ABSENT)

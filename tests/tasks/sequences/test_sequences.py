@@ -243,6 +243,7 @@ def test_sums_are_written_as_people_do():
         ("addition", {"gaps": 1}, "`gaps` must be true or false, got 1"),
         ("group_words", {"group": "A6"}, "`group` must be one of A5, S5, got 'A6'"),
         ("p_hop", {"n_letters": 1}, "`n_letters` must be >= 2, got 1"),
+        ("unique_set", {"gaps": 1}, "`gaps` must be true or false, got 1"),
         ("sum_of_bits", {"even_counts": 1}, "`even_counts` must be true or false, got 1"),
         ("p_hop", {"every_letter": "no"}, "`every_letter` must be true or false, got 'no'"),
         ("modular_sum", {"modulus": 0}, "`modulus` must be an integer >= 1, got 0"),
@@ -314,6 +315,33 @@ def test_gaps_lie_where_no_carry_goes_and_change_positions_alone():
             leaps.add((place, steps[place]))
     assert {place for place, _ in leaps} == set(range(5))
     assert {step for _, step in leaps} == set(range(2, 11))
+
+
+def test_gaps_of_sets_lie_at_a_new_letter_and_its_slot_and_change_positions_alone():
+    task, plain = (
+        make_task("unique_set", max_length=6, positions="aligned", max_offset=9, even_sets=True, gaps=gaps)
+        for gaps in (True, False)
+    )
+    prompts, others = task.sample(600, make_generator()), plain.sample(600, make_generator())
+    assert all(torch.equal(prompts[name], others[name]) for name in ("input_ids", "labels", "attention_mask"))
+    assert prompts["position_ids"].max() <= task.model_fields["n_positions"] - 1
+    leaps = set()
+    for (question, _), positions in zip(rows_of(task, prompts), prompts["position_ids"].tolist(), strict=True):
+        n = len(question)
+        letters, slots = positions[:n], positions[n : 2 * n]
+        assert {letters[0], slots[0]} <= set(range(1, 11))
+        assert letters[-1] == slots[-1] <= n + task.max_offset
+        # where letters leap a new one stands, and slots leap at the slot that it is to be written in
+        leap = [place for place in range(1, n) if letters[place] - letters[place - 1] > 1]
+        assert len(leap) <= 1
+        for place in leap:
+            slot = len(set(question[:place]))
+            assert question[place] not in question[:place]
+            assert slots[slot] - slots[slot - 1] == letters[place] - letters[place - 1]
+            leaps.add((place, slot))
+        assert sum(after - before > 1 for before, after in pairwise(slots)) == len(leap)
+    assert {place for place, _ in leaps} == {slot for _, slot in leaps} == set(range(1, 6))
+    assert any(place > slot for place, slot in leaps)
 
 
 @pytest.mark.parametrize("group", ["A5", "S5"])
