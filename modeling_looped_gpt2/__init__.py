@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     )
     from .modeling_looped_gpt2_regression import LoopedGPT2ForInContextRegression as LoopedGPT2ForInContextRegression
 
-__version__ = "0.12.0"
+__version__ = "0.13.0"
 
 # class: (file, the auto class that finds it in a saved folder)
 _CLASSES = {
